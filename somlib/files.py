@@ -59,7 +59,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise _explained(error, path) from error
     finally:

@@ -1,0 +1,23 @@
+"""Self-organizing maps and their deep descendants: models, metrics, plots and a runner.
+
+>>> from somlib import SOM, data
+>>> som = SOM(grid=(6, 6), random_state=0).fit(data.load("digits").X)
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
+_HOME = {"SOM": "som", "Grid": "spaces", "load": "training"}
+_MODULES = ("cache", "data", "metrics", "plots", "report", "schedules", "som", "spaces", "training")
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"somlib.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"somlib.{name}")
+    raise AttributeError(f"module 'somlib' has no attribute {name!r}")

@@ -1,0 +1,348 @@
+"""`somlib reproduce` runs the notebooks, `somlib report` builds the page of what they made.
+
+Everything that can be refused is refused before a notebook starts. Heavy imports wait until they
+are needed: a refusal or `--help` takes no time.
+"""
+
+import argparse
+import ast
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from somlib import __version__, files
+
+COMMON = ("profile", "device", "n_seeds")
+"""The parameters that every notebook has, and their options here set."""
+
+FULL_SEEDS = 10
+"""The papers report ten runs; the quick profile leaves it to the notebook."""
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
+    """A request that cannot be met, in words for the user; exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done. 1: a notebook failed. 2: refused, nothing was run. 130: stopped by Ctrl-C.
+
+    Examples
+    --------
+    >>> main(["reproduce", "--only", "99_nothing"])  # in a project: names those that there are
+    2
+    """
+    options = _parser().parse_args(arguments)
+    if options.output:
+        os.environ["SOMLIB_OUTPUT"] = str(Path(options.output).expanduser().absolute())
+    try:
+        return int(options.command(options))
+    except Refused as refusal:
+        print(f"somlib: {refusal}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="somlib", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"somlib {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser("reproduce", help="run notebooks, regenerate figures and tables")
+    run.set_defaults(command=reproduce)
+    page = commands.add_parser("report", help="build the page of figures and tables of a profile")
+    page.set_defaults(command=build_report)
+    for command in (run, page):
+        command.add_argument("--profile", choices=("quick", "full"), default="quick")
+        command.add_argument(
+            "--output", metavar="DIR", help="where figures/ and runs/ go (default: the project)"
+        )
+    run.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    run.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
+    )
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a notebook's own parameter, in every selected notebook that has it",
+    )
+    return parser
+
+
+# ---------------------------------------------------------------- what to run, or why not
+
+
+class Job(NamedTuple):
+    """A notebook and what is passed to it."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+
+
+def plan(options: argparse.Namespace) -> list[Job]:
+    """Return the notebooks to run with their parameters, or raise `Refused`."""
+    notebooks = _select(options.only)
+    if options.seeds is not None and options.seeds < 1:
+        raise Refused(f"--seeds {options.seeds}: expected a whole number of at least 1")
+    common = {"profile": options.profile, "device": options.device}
+    if seeds := options.seeds or (options.profile == "full" and FULL_SEEDS):
+        common["n_seeds"] = seeds
+    given = dict(_assignment(text) for text in options.parameters)
+    declared = {notebook: _declared(notebook) for notebook in notebooks}
+    known = {name for types in declared.values() for name in types} - set(COMMON)
+    for name in given:
+        if name in COMMON:
+            raise Refused(f"-p {name}: use --{name.removeprefix('n_')}")
+        if name not in known:
+            raise Refused(f"unknown parameter {name!r}; the notebooks have {_list(known)}")
+    if options.device not in ("auto", "cpu"):
+        _require_device(options.device)
+    return [
+        Job(
+            notebook,
+            common | {n: _typed(n, given[n], types[n], notebook) for n in given if n in types},
+        )
+        for notebook, types in declared.items()
+    ]
+
+
+def _select(only: list[str] | None) -> list[Path]:
+    from somlib.report import project_root
+
+    folder = project_root() / "notebooks"
+    found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if not found:
+        raise Refused(f"no notebooks in {folder}; run this in the project's folder")
+    for wanted in only or ():
+        if wanted not in found and wanted not in [stem[:2] for stem in found]:
+            raise Refused(f"unknown notebook {wanted!r}; there are {_list(found)}")
+    return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
+
+
+def _declared(notebook: Path) -> dict[str, str]:
+    """Return the parameters that a notebook declares, `name: type = value`, and their types.
+
+    Papermill's own inspection overlooks lines whose comment holds an equals sign, so the cell is
+    parsed as the Python that it is.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        (cell,) = [c for c in cells if "parameters" in c["metadata"].get("tags", ())]
+        lines = ast.parse("".join(cell["source"])).body
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise Refused(
+            f"{notebook.name} cannot be read ({error}); expected a notebook with one cell tagged "
+            "'parameters'"
+        ) from error
+    types = {
+        ast.unparse(x.target): ast.unparse(x.annotation)
+        for x in lines
+        if isinstance(x, ast.AnnAssign)
+    }
+    if missing := set(COMMON) - set(types):
+        raise Refused(f"{notebook.name} must declare, with their types, {_list(missing)}")
+    return types
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise Refused(f"-p {text!r}: expected NAME=VALUE")
+    return name, value
+
+
+def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
+    """Return what `text` means as a parameter of type `kind`."""
+    readers: dict[str, Callable[[str], Any]] = {
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    }
+    if kind not in readers:
+        raise Refused(f"parameter {name}: a {kind} cannot be given here; edit {notebook.name}")
+    try:
+        return readers[kind](text)
+    except (ValueError, KeyError):
+        expected = "true or false" if kind == "bool" else f"a value of type {kind}"
+        raise Refused(f"parameter {name} = {text!r}: {notebook.stem} expects {expected}") from None
+
+
+def _require_device(device: str) -> None:
+    from somlib.training import resolve_device
+
+    try:
+        resolve_device(device)
+    except (RuntimeError, ValueError) as error:
+        raise Refused(f"--device {device}: {error}") from error
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Refused(f"cannot write to {folder}: {error.strerror}; choose --output DIR") from error
+
+
+def _list(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+# ---------------------------------------------------------------- running
+
+
+class Outcome(NamedTuple):
+    """How a notebook ended."""
+
+    notebook: str
+    status: str
+    seconds: float
+    figures: int
+    tables: int
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Run the selected notebooks one after another, then build the page of the profile."""
+    jobs = plan(options)
+    from somlib import report
+
+    copies = report.output_folder("runs", options.profile)
+    for folder in (copies, report.output_folder("figures", options.profile)):
+        _require_writable(folder)
+        files.remove_partials(folder)
+    files.remove_partials(report.output_folder("runs", "cache"))
+    outcomes: list[Outcome] = []
+    try:
+        for number, job in enumerate(jobs, start=1):
+            name, began = job.notebook.stem, time.time()
+            print(f"[{number}/{len(jobs)}] {name} ... ", end="", flush=True)
+            problem = run(job, copies)
+            seconds = time.time() - began
+            print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
+            made = [r["kind"] for r in report.records(options.profile) if r["notebook"] == name]
+            status = "failed" if problem else "done"
+            outcomes.append(
+                Outcome(name, status, seconds, made.count("figure"), made.count("table"))
+            )
+    except KeyboardInterrupt:
+        finished = _list(o.notebook for o in outcomes if o.status == "done")
+        print(
+            f"stopped\nFinished: {finished}. Run the same command again to go on: what was "
+            "trained or computed until now is read from the cache."
+        )
+        return 130
+    page = report.index(options.profile)
+    _print_summary(outcomes)
+    print(f"Figures and tables: {page}\nExecuted notebooks: {copies}")
+    return 1 if any(o.status == "failed" for o in outcomes) else 0
+
+
+def run(job: Job, folder: Path) -> str | None:
+    """Execute a notebook into `folder`; return None, or in a few lines what went wrong.
+
+    The executed copy and its HTML get their names once they are whole; of a failed notebook the
+    part until the error is kept as NN_name.failed.ipynb.
+    """
+    import papermill
+    from nbconvert import HTMLExporter
+
+    from somlib.report import project_root
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # names and types are checked already
+    done = folder / job.notebook.name
+    failed = done.with_suffix(".failed.ipynb")
+    partial = folder / (files.PARTIAL_PREFIX + done.name)
+    try:
+        notebook = papermill.execute_notebook(
+            _literal(job.notebook),
+            _literal(partial),
+            job.parameters,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_own_kernel(),
+            progress_bar=False,
+            start_timeout=120,
+            shutdown_kernel="immediate",  # what it makes is whole already
+            cwd=project_root(),
+        )
+        exporter: Any = HTMLExporter
+        page, _ = exporter().from_notebook_node(notebook)
+        with files.replacing(done.with_suffix(".html")) as whole:
+            whole.write_text(page, encoding="utf-8")
+        partial.replace(done)
+        failed.unlink(missing_ok=True)
+        return None
+    except Exception as error:  # a cell's, a dead kernel's, a full disk's: the others still run
+        if isinstance(error, papermill.PapermillExecutionError):
+            what = f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
+        else:
+            what = f"{type(error).__name__}: {error}"
+        if partial.exists():
+            partial.replace(failed)
+        return f"    {what.strip()[:600]}\n    up to there: {failed}"
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _literal(path: Path) -> str:
+    """Return a path as papermill takes it, which fills in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _own_kernel() -> type[Any]:
+    """Return a kernel manager for which "python3" is the interpreter that runs this.
+
+    A kernelspec of that name in the user's folder or in JUPYTER_PATH, which other managers
+    prefer, would run the notebooks in another environment.
+    """
+    import zmq
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class OwnKernel(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _kernel_spec_manager_default(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
+
+        @default("transport_encryption")
+        def _transport_encryption_default(self) -> str:  # without it the kernel warns each time
+            return "auto" if zmq.has("curve") else "disabled"
+
+    return OwnKernel
+
+
+def _print_summary(outcomes: list[Outcome]) -> None:
+    print(f"\n{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}")
+    for name, status, seconds, figures, tables in outcomes:
+        print(f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}")
+
+
+def build_report(options: argparse.Namespace) -> int:
+    """Build the page of a profile from what is there."""
+    from somlib import report
+
+    folder = report.output_folder("figures", options.profile)
+    if not report.records(options.profile):
+        raise Refused(f"nothing recorded in {folder}; run `somlib reproduce` first")
+    _require_writable(folder)
+    print(report.index(options.profile))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,513 @@
+"""The only ways out of a notebook: figures and tables, each with a record of how it was made.
+
+`start` opens a run, `save_figure` and `save_table` write into it, `index` turns the records of a
+profile into one page. A record is written after the files it describes, so what has a record is
+whole.
+"""
+
+import ast
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from somlib import __version__
+from somlib.files import replacing
+
+PROFILES = ("quick", "full")
+"""The sizes that every notebook knows: minutes on embedded data, or the papers' own protocol."""
+
+PNG_LIMIT = 200_000
+"""Bytes that a PNG may take, because those of the full profile are kept under version control."""
+
+TOLERANCE = 0.01
+"""A published mean counts as reproduced within this, or within two standard deviations of ours."""
+
+_FILES = {"figure": (".png",), "table": (".csv", ".md")}  # what a record promises
+_run: "Run | None" = None
+
+
+# ---------------------------------------------------------------- where things lie
+
+
+def project_root() -> Path:
+    """Return the folder with notebooks/ and pyproject.toml, from here upwards, else this one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    return here
+
+
+def output_folder(*parts: str) -> Path:
+    """Return a folder below SOMLIB_OUTPUT, or below the project's root where that is not set."""
+    top = Path(os.environ.get("SOMLIB_OUTPUT") or project_root()).expanduser()
+    return top.absolute().joinpath(*parts)
+
+
+# ---------------------------------------------------------------- a run
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One execution of one notebook, as `start` opened it.
+
+    Attributes
+    ----------
+    notebook, profile : str
+        Which notebook, in which size.
+    device : str
+        The device that is used: "auto" has been resolved.
+    seeds : range
+        The seeds to run, 0 to n - 1.
+    parameters : dict
+        Everything else that was set.
+    made_by : dict
+        Versions, commit, platform and date: the part of each record that all have in common.
+    """
+
+    notebook: str
+    profile: str
+    device: str
+    seeds: range
+    parameters: dict[str, Any]
+    made_by: dict[str, Any]
+    _saved: list[str] = field(default_factory=list, repr=False)
+    _clock: float = field(default_factory=time.perf_counter, repr=False)
+
+    @property
+    def quick(self) -> bool:
+        """Whether this is the small run."""
+        return self.profile == "quick"
+
+    @property
+    def figures(self) -> Path:
+        """The folder that figures and tables go to."""
+        return output_folder("figures", self.profile)
+
+
+def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters: Any) -> Run:
+    """Open the run that `save_figure` and `save_table` write to; the notebook's second cell.
+
+    Parameters
+    ----------
+    notebook : str
+        Name of the notebook's file without suffix, such as "01_som".
+    profile : {"quick", "full"}
+        Size of the run.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute; kept resolved in `Run.device`.
+    seeds : int
+        How many seeds to run.
+    **parameters
+        The notebook's own parameters, for the record.
+
+    Returns
+    -------
+    Run
+        The run that is now open.
+
+    Raises
+    ------
+    ValueError
+        When a value is not of its type. Given with papermill's own `-p`, `false` and `1e-3`
+        arrive as text, and the text "false" is true.
+    RuntimeError
+        When the device is not there.
+    """
+    global _run
+    _expect(re.fullmatch(r"\d\d_\w+", str(notebook)), "notebook", notebook, "a name like '01_som'")
+    _expect(profile in PROFILES, "profile", profile, "'quick' or 'full'")
+    _expect(isinstance(device, str), "device", device, "'auto', 'cpu', 'cuda' or 'mps'")
+    _expect(type(seeds) is int and seeds > 0, "seeds", seeds, "a whole number of at least 1")
+    for name, value in parameters.items():
+        _expect(not _spells_a_value(value), name, value, "the value itself, not its spelling")
+    if device != "cpu":  # the processor is always there; torch takes seconds to import
+        from somlib.training import resolve_device
+
+        device = str(resolve_device(device))
+    made_by = {
+        "platform": _platform(device),
+        "versions": versions(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _run = Run(notebook, profile, device, range(seeds), parameters, made_by)
+    return _run
+
+
+def _expect(holds: object, name: str, found: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(
+            f"parameter {name} = {found!r} ({type(found).__name__}); expected {expected}. "
+            "On the command line, `somlib reproduce -p name=value` reads values by their type."
+        )
+
+
+def _spells_a_value(value: object) -> bool:
+    """Tell whether a text is the spelling of a number, truth value, None or list."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return not isinstance(ast.literal_eval(value), str)
+    except (ValueError, SyntaxError):
+        return value.lower() in ("true", "false", "null")
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that a result may depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "somlib": __version__}
+    for name in ("torch", "numpy", "scikit-learn", "matplotlib"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _platform(device: str) -> str:
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processor cores"
+    if not device.startswith("cuda"):
+        return machine
+    import torch
+
+    return f"{machine}, {torch.cuda.get_device_name(device)}"
+
+
+def _commit() -> str | None:
+    """Return the commit that the project is at, marked when files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(project_root()), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        # figures/full is committed, and what a run writes does not change what it computes
+        changed = git("status", "--porcelain", "-uno", "--", ".", ":(exclude)figures")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+# ---------------------------------------------------------------- figures and tables
+
+
+def save_figure(fig: Figure, name: str, *, caption: str, alt: str) -> Path:
+    """Write a figure as PNG and SVG, with its record; equal figures give equal bytes.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+        The figure; left as it was. In the quick profile the files say so below the corner.
+    name : str
+        Id in lower-case-kebab-case, with the paper's own number where there is one. Unique
+        among the notebooks of a profile.
+    caption : str
+        What is shown and what to read off it.
+    alt : str
+        What is to be seen, for those who cannot see it.
+
+    Returns
+    -------
+    pathlib.Path
+        The PNG, of at most `PNG_LIMIT` bytes: the resolution is lowered until it fits.
+
+    Raises
+    ------
+    RuntimeError
+        Before `start`.
+    ValueError
+        When the name is malformed or taken, or a text is empty.
+    """
+    run, record = _record("figure", name, caption=caption, alt=alt)
+    path = run.figures / f"{name}.png"
+    # below the lower right corner, where no axis can be: the tight box grows to hold it
+    mark = fig.text(1, 0, "quick", ha="right", va="top", color="0.6", fontsize=7)
+    mark.set_visible(run.quick)
+    try:
+        _write_png(fig, path)
+        with (
+            replacing(path.with_suffix(".svg")) as partial,
+            matplotlib.rc_context({"svg.hashsalt": name}),
+        ):
+            fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
+    finally:
+        mark.remove()
+    _write_record(run, record)
+    return path
+
+
+def _write_png(fig: Figure, path: Path) -> None:
+    dpi = 150.0
+    with replacing(path) as partial:
+        while True:
+            anonymous = {"Software": None}
+            fig.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
+            size = partial.stat().st_size
+            if size <= PNG_LIMIT:
+                return
+            dpi *= min(0.9, (PNG_LIMIT / size) ** 0.5)
+            if dpi < 20:
+                raise ValueError(
+                    f"figure {path.stem!r} takes {size} bytes even at a resolution too coarse to "
+                    f"read; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
+                )
+
+
+def save_table(table: pd.DataFrame, name: str, *, caption: str) -> Path:
+    """Write a table as CSV (every digit) and Markdown (readable), with its record.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The table; an index other than 0, 1, 2, ... becomes its first columns.
+    name, caption : str
+        As for `save_figure`.
+
+    Returns
+    -------
+    pathlib.Path
+        The CSV file.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        As for `save_figure`.
+    """
+    run, record = _record("table", name, caption=caption)
+    path = run.figures / f"{name}.csv"
+    table = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    _write(path.with_suffix(".md"), f"{record['caption']}\n\n{markdown(table)}\n")
+    _write_record(run, record)
+    return path
+
+
+def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, float]) -> pd.DataFrame:
+    """Set our values beside a paper's: reproduced when |difference| ≤ max(`TOLERANCE`, 2 sd).
+
+    Parameters
+    ----------
+    ours : mapping of str to array-like, or DataFrame
+        For each row of the table one value per seed; a row may be missing.
+    published : mapping of str to float, or Series
+        The paper's mean for each row; a row that the paper has not may be missing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `published`, `ours`, `± sd` (of the population, as the papers print it),
+        `difference` and `verdict`; the published rows first.
+
+    Examples
+    --------
+    >>> versus_published({"purity": [0.93, 0.94]}, {"purity": 0.939, "NMI": 0.657}).verdict
+    purity    reproduced
+    NMI          not run
+    Name: verdict, dtype: str
+    """
+    rows = {}
+    for row in dict.fromkeys([*published.keys(), *ours.keys()]):
+        stated = float(published.get(row, np.nan))
+        values = np.asarray(ours.get(row, ()), dtype=float)
+        mean, sd = (values.mean(), values.std()) if values.size else (np.nan, np.nan)
+        difference = mean - stated
+        if not values.size:
+            verdict = "not run"
+        elif np.isnan(stated):
+            verdict = "not published"
+        else:  # a difference of 0.01 is not more than 0.01 because of its last binary digit
+            within = abs(difference) <= max(TOLERANCE, 2 * sd) + 1e-9
+            verdict = "reproduced" if within else "not reproduced"
+        rows[row] = (stated, mean, sd, difference, verdict)
+    columns = ["published", "ours", "± sd", "difference", "verdict"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table in Markdown; a column `± sd` is printed behind the number before it.
+
+    Examples
+    --------
+    >>> print(markdown(pd.DataFrame({"map": ["8×8"], "QE": [1.23456], "± sd": [0.0123]})))
+    | map | QE ± sd |
+    | :--- | ---: |
+    | 8×8 | 1.235 ± 0.012 |
+    """
+    heads: list[str] = []
+    rules: list[str] = []
+    columns: list[list[str]] = []
+    for position, head in enumerate(map(str, table.columns)):
+        values = table.iloc[:, position]
+        numeric = pd.api.types.is_numeric_dtype(values)
+        # a missing value turns whole numbers into floats; they are still whole
+        whole = pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all()
+        cells = [_cell(int(v) if whole and not pd.isna(v) else v) for v in values]
+        if head.startswith("±") and columns:
+            heads[-1] += f" {head}"
+            columns[-1] = [f"{a} ± {b}" for a, b in zip(columns[-1], cells, strict=True)]
+        else:
+            heads.append(head)
+            rules.append("---:" if numeric else ":---")
+            columns.append(cells)
+    rows = [heads, rules, *zip(*columns, strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    if not isinstance(value, float | np.floating):
+        return str(value).replace("|", "\\|").replace("\n", " ")
+    size = abs(float(value))
+    if 0 < size < 5e-4:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.{1 if size >= 10 else 3}f}"
+
+
+# ---------------------------------------------------------------- records and their index
+
+
+def _record(kind: str, name: str, **texts: str) -> tuple[Run, dict[str, Any]]:
+    """Return the open run and the beginning of a record, once name and texts are sound."""
+    if _run is None:
+        raise RuntimeError(
+            f"{kind} {name!r} cannot be saved: no run is open. Call report.start(...) first."
+        )
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"{kind} id {name!r} must be lower-case-kebab-case, as 'som-digits-sheet'")
+    for what, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{kind} {name!r} needs {what}: a sentence, found {text!r}")
+    path = _run.figures / f"{name}.json"
+    other = _read(path) or {}
+    owner = (other.get("kind", kind), other.get("notebook", _run.notebook))
+    if owner != (kind, _run.notebook):
+        raise ValueError(
+            f"{kind} id {name!r} of {_run.notebook} is taken by the {owner[0]} of {owner[1]}; "
+            f"choose another, or delete {path} when it is a left-over."
+        )
+    tidy = {what: " ".join(text.split()) for what, text in texts.items()}
+    return _run, {"id": name, "kind": kind, "notebook": _run.notebook, **tidy}
+
+
+def _write_record(run: Run, record: dict[str, Any]) -> None:
+    if record["id"] not in run._saved:
+        run._saved.append(record["id"])
+    made = {
+        "order": run._saved.index(record["id"]) + 1,
+        "profile": run.profile,
+        "device": run.device,
+        "seeds": list(run.seeds),
+        "parameters": run.parameters,
+        "duration": round(time.perf_counter() - run._clock, 1),
+    }
+    text = json.dumps(record | made | run.made_by, indent=2, ensure_ascii=False, default=str)
+    _write(run.figures / f"{record['id']}.json", text + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record if {"id", "kind", "notebook", "order"} <= set(record) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def records(profile: str) -> list[dict[str, Any]]:
+    """Return what is recorded in a profile: by notebook, then in the order of saving."""
+    found = [_read(path) for path in output_folder("figures", profile).glob("*.json")]
+    return sorted(filter(None, found), key=lambda r: (r["notebook"], r["order"], r["id"]))
+
+
+def index(profile: str) -> Path:
+    """Write the page of a profile, figures/<profile>/README.md, from its records.
+
+    Returns
+    -------
+    pathlib.Path
+        The page: every figure and table by notebook, how each was made, and what is missing.
+    """
+    folder, found = output_folder("figures", profile), records(profile)
+    lines = [
+        f"# Figures and tables: {profile}",
+        "",
+        f"Made by `somlib reproduce --profile {profile}`.",
+    ]
+    if problems := _problems(folder, found):
+        lines += ["", "Not complete:", "", *(f"- {problem}" for problem in problems)]
+    notebook = None
+    for record in found:
+        if record["notebook"] != notebook:
+            notebook = record["notebook"]
+            lines += ["", f"## {notebook}"]
+        lines += ["", f"### {record['id']}", "", *_shown(folder, record), "", _how(record)]
+    _write(folder / "README.md", "\n".join(lines) + "\n")
+    return folder / "README.md"
+
+
+def _shown(folder: Path, record: dict[str, Any]) -> list[str]:
+    if record["kind"] == "table":
+        table = folder / f"{record['id']}.md"
+        return [table.read_text(encoding="utf-8").strip() if table.exists() else record["caption"]]
+    alt = re.sub(r"([\[\]])", r"\\\1", record["alt"])
+    return [f"![{alt}]({record['id']}.png)", "", record["caption"]]
+
+
+def _how(record: dict[str, Any]) -> str:
+    used = ", ".join(f"{name} {version or '?'}" for name, version in record["versions"].items())
+    parts = [
+        record["profile"],
+        record["device"],
+        f"{len(record['seeds'])} seeds",
+        *(f"{name} = {value}" for name, value in record["parameters"].items()),
+        f"{record['duration']} s after the start",
+        record["platform"],
+        used,
+        f"commit {record['commit'] or 'unknown'}",
+    ]
+    return f"<sub>{' · '.join(parts)}</sub>"
+
+
+def _problems(folder: Path, found: list[dict[str, Any]]) -> list[str]:
+    """Return in words what is missing, damaged or left over from an earlier run."""
+    known = {record["id"] for record in found}
+    latest = {
+        record["notebook"]: record["date"] for record in sorted(found, key=lambda r: r["date"])
+    }
+    problems = []
+    for record in found:
+        missing = [s for s in _FILES[record["kind"]] if not (folder / (record["id"] + s)).exists()]
+        problems += [f"`{record['id']}{suffix}` is missing" for suffix in missing]
+        if record["date"] != latest[record["notebook"]]:
+            problems.append(
+                f"`{record['id']}` is from an earlier run of {record['notebook']} than the rest"
+            )
+    for path in sorted(folder.glob("[!.]*.*")):
+        if path.suffix in (".png", ".csv", ".json") and path.stem not in known:
+            problems.append(f"`{path.name}` has no readable record")
+    for path in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        if path.stem not in latest:
+            problems.append(f"nothing from {path.stem} yet")
+    return problems

@@ -1,0 +1,73 @@
+"""How a quantity moves from its start to its end over n steps: σ, α, T, β, ..."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Decay = Literal["exponential", "linear", "constant"]
+DECAYS: tuple[str, ...] = get_args(Decay)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A value that moves from `start` to `end` and reaches both exactly.
+
+    Parameters
+    ----------
+    start, end : float
+        First and last value; positive, and `end` not above `start`.
+    decay : {"exponential", "linear", "constant"}, default="exponential"
+        Exponential spends equal numbers of steps on equal ratios, so that a map settles its
+        coarse and its fine order in equal time; linear spends them on equal differences;
+        constant stays at `start` (which then must equal `end`).
+
+    Raises
+    ------
+    ValueError
+        When a value is not positive or not finite, `end` is above `start`, or `decay` is unknown.
+
+    Examples
+    --------
+    >>> sigma = Schedule(8.0, 0.5)
+    >>> [sigma(i, 5) for i in range(5)]
+    [8.0, 4.0, 2.0, 1.0, 0.5]
+    >>> Schedule(1.0, 0.0625, "linear")(5, 6)
+    0.0625
+    """
+
+    start: float
+    end: float
+    decay: Decay = "exponential"
+
+    def __post_init__(self) -> None:
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay={self.decay!r} is unknown; choose one of {list(DECAYS)}")
+        for name, value in (("start", self.start), ("end", self.end)):
+            if not 0 < value < float("inf"):
+                raise ValueError(
+                    f"the schedule's {name} is {value!r}, but must be a positive, finite number; "
+                    "a width or rate of zero freezes the map"
+                )
+        if self.end > self.start:
+            raise ValueError(
+                f"the schedule ends at {self.end} above its start {self.start}; "
+                "it must shrink: swap the two"
+            )
+        if self.decay == "constant" and self.start != self.end:
+            raise ValueError(
+                f"decay='constant' never moves from {self.start} to {self.end}; "
+                "give one value twice, or choose 'exponential' or 'linear'"
+            )
+
+    def __call__(self, i: float, n: float) -> float:
+        """Return the value at step `i` of `n` (0 ≤ i ≤ n−1); past the last step it stays there.
+
+        The exponential form is start · (end/start)^(i/(n−1)); a single step has only its start.
+        """
+        if i <= 0 or n <= 1:
+            return self.start
+        if i >= n - 1:
+            return self.end
+        t = i / (n - 1)
+        if self.decay == "exponential":
+            return float(self.start * (self.end / self.start) ** t)
+        return self.start + (self.end - self.start) * t

@@ -1,0 +1,933 @@
+"""The classic self-organizing map, trained sample by sample, in batches, or by gradient.
+
+All three modes lower the same quantity, the neighbourhood-weighted distance of each sample x to
+the prototypes m_i around its best-matching unit c (equation 4 of the SOAE paper):
+
+    Σ_x Σ_i h(c, i) ‖x − m_i‖² / 2
+
+`online` takes one step per sample (Kohonen's original rule), `batch` solves for all m_i at once
+with the winners held fixed, and `sgd` follows the gradient on mini-batches with Adam.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.utils import Tags
+from sklearn.utils.extmath import randomized_svd
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from somlib.distances import BLOCK_ELEMENTS, Blocks, best_units, squared_distances
+from somlib.schedules import Decay, Schedule
+from somlib.spaces import Grid
+from somlib.training import (
+    Callback,
+    Checkpoint,
+    Logs,
+    Saveable,
+    fingerprint,
+    resolve_device,
+    resolve_seed,
+    run_loop,
+)
+
+Mode = Literal["batch", "online", "sgd"]
+Array = NDArray[np.floating]
+
+# ---------------------------------------------------------------- neighbourhoods h(δ², σ)
+
+
+def gaussian(squared: Any, sigma: float) -> Any:
+    """Return h = exp(−δ²/2σ²) (equation 3 of the SOAE paper) of squared grid distances."""
+    exponent = squared / (-2 * sigma**2)
+    return exponent.exp() if isinstance(exponent, torch.Tensor) else np.exp(exponent)
+
+
+def bubble(squared: Any, sigma: float) -> Any:
+    """Return h = 1 within σ and 0 beyond."""
+    return (squared <= sigma**2) * 1.0
+
+
+def epanechnikov(squared: Any, sigma: float) -> Any:
+    """Return h = max(0, 1 − δ²/σ²), SOM Toolbox's "ep": a cap that ends at σ."""
+    return (1 - squared / sigma**2).clip(min=0)
+
+
+NEIGHBORHOODS: dict[str, Callable[[Any, float], Any]] = {
+    "gaussian": gaussian,
+    "bubble": bubble,
+    "epanechnikov": epanechnikov,
+}
+
+Neighborhood = Callable[[Any, float], Any]
+
+ONLINE_BLOCK = 32
+"""Samples whose distances are carried along together in online training (see `online_pass`)."""
+
+PCA_SAMPLES = 10_000
+"""The initial plane is fitted to at most this many samples: it only has to lie right roughly."""
+
+CENTER_SAMPLES = 2048
+"""The centre that is subtracted before distances are expanded only has to lie near the data."""
+
+
+@dataclass
+class Seen:
+    """What a pass over samples saw: the two best units of each and the distance to the first."""
+
+    units: NDArray[np.int64]
+    distance: Array
+
+    @classmethod
+    def of(cls, n: int, W: torch.Tensor) -> Self:
+        """Return an empty record of n samples in the precision of the prototypes."""
+        return cls(np.zeros((n, 2), np.int64), np.zeros(n, W.cpu().numpy().dtype))
+
+    def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
+        """Enter a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
+        self.units[where] = units.numpy(force=True)
+        self.distance[where] = squared[:, 0].sqrt().numpy(force=True)
+
+
+class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """Kohonen's self-organizing map.
+
+    Parameters
+    ----------
+    grid : (int, int) or Grid, default=(8, 8)
+        The map: rows and columns of a square lattice, or a `Grid` (hexagonal, wrapped, ...).
+    mode : {"batch", "online", "sgd"}, default="batch"
+        "batch" recomputes all prototypes once per epoch: fastest, no learning rate, the same
+        result for any order of the samples. "online" is Algorithm 1 of the SOAE paper, sample by
+        sample. "sgd" minimises the same loss by Adam on mini-batches, the "kerasom" of the DESOM
+        paper, whose temperature is T = √2 σ.
+    n_epochs : int, default=20
+        Passes over the data.
+    sigma : (float, float), optional
+        Width of the neighbourhood at the start and at the end, in lattice spacings. The default
+        goes from half the longer side of the map (at least 1) to 0.5, where neighbours hardly
+        pull any more.
+    learning_rate : (float, float), optional
+        Start and end of α in "online" (default 0.5 to 0.01) or of Adam's step size in "sgd"
+        (default 1e-3 throughout). It cancels out of batch training, which therefore refuses it.
+    decay : {"exponential", "linear", "constant"}, default="exponential"
+        How σ shrinks: at step i of n it is start · (end/start)^(i/(n−1)), with n counted in
+        epochs (batch), samples (online) or iterations (sgd).
+    learning_rate_decay : {"exponential", "linear", "constant"}, optional
+        The same for the learning rate; as `decay` by default.
+    neighborhood : {"gaussian", "bubble", "epanechnikov"}, default="gaussian"
+        Shape of h: exp(−δ²/2σ²), 1 up to σ, or max(0, 1 − δ²/σ²).
+    init : {"pca", "sample"} or array of shape (K, d), default="pca"
+        First prototypes: a regular sheet in the plane of the two largest principal components
+        with the variance that the data have there; K different samples; or your own.
+    shuffle : bool, default=True
+        Whether "online" and "sgd" see the samples in a new random order each epoch.
+    batch_size : int, default=256
+        Samples per iteration of "sgd".
+    n_iter : int, optional
+        Iterations of "sgd" in all, where a paper counts those; overrides `n_epochs`, and the last
+        epoch ends early.
+    allow_missing : bool, default=False
+        Whether NaN marks a missing value, left out of distances and updates (as in SOM Toolbox;
+        "batch" and "online" only), or is an error.
+    random_state : int, Generator, RandomState or None, default=None
+        Decides initial samples and order.
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+        Where "batch" and "sgd" compute. "online" is one long chain of small steps and runs on the
+        CPU wherever the rest runs.
+    progress : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (K, d)
+        The prototypes, unit by unit, row 0 of the map first.
+    labels_ : ndarray of shape (n,)
+        Best-matching unit of each training sample.
+    quantization_error_, topographic_error_ : float
+        Mean distance of the training samples to their unit, and share of samples whose two best
+        units are not neighbours (under the grid's own connectivity).
+    history_ : dict of lists
+        Per epoch: both errors, σ and the learning rate at its start. The errors are those of
+        the winner search that training needs anyway: of the map before the update.
+    grid_ : Grid
+        The lattice.
+    unit_labels_ : ndarray of shape (K,)
+        Class of each unit, after `label_units`.
+    n_epochs_ : int
+        Epochs done.
+    seed_ : int
+        The number that stands for `random_state`.
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        From `fit` (parameters are only stored before) when a parameter or the data is unusable.
+    RuntimeError
+        When the device is not there.
+
+    Notes
+    -----
+    float64 data are computed in float64, float32 data in float32, everything else in float64.
+
+    References
+    ----------
+    T. Kohonen, "Self-organized formation of topologically correct feature maps", Biological
+    Cybernetics 43, 1982. T. Kohonen, "Essentials of the self-organizing map", Neural Networks 37,
+    2013 (batch map).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.random((500, 3))
+    >>> som = SOM(grid=(6, 9), random_state=0).fit(X)
+    >>> som.weights_.shape, som.predict(X[:2]).shape, som.transform(X).shape
+    ((54, 3), (2,), (500, 54))
+    >>> som.topographic_error_ < 0.3
+    True
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int] | Grid = (8, 8),
+        mode: Mode = "batch",
+        n_epochs: int = 20,
+        sigma: tuple[float, float] | None = None,
+        learning_rate: tuple[float, float] | None = None,
+        decay: Decay = "exponential",
+        learning_rate_decay: Decay | None = None,
+        neighborhood: str = "gaussian",
+        init: str | ArrayLike = "pca",
+        shuffle: bool = True,
+        batch_size: int = 256,
+        n_iter: int | None = None,
+        allow_missing: bool = False,
+        random_state: Any = None,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.grid = grid
+        self.mode = mode
+        self.n_epochs = n_epochs
+        self.sigma = sigma
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.learning_rate_decay = learning_rate_decay
+        self.neighborhood = neighborhood
+        self.init = init
+        self.shuffle = shuffle
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.allow_missing = allow_missing
+        self.random_state = random_state
+        self.device = device
+        self.progress = progress
+
+    # ------------------------------------------------------------ fitting
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        callbacks: Iterable[Callback] = (),
+        checkpoint: str | PathLike[str] | None = None,
+    ) -> Self:
+        """Train a new map.
+
+        Parameters
+        ----------
+        X : array, tensor or memmap of shape (n, d)
+            Samples. A `numpy.memmap` is read in blocks and may be larger than the memory.
+        y : ignored
+        sample_weight : array of shape (n,), optional
+            How many times each sample counts; a weight of w is worth w copies of the sample
+            (in "online", w presentations in a row).
+        callbacks : iterable of callables
+            Each is called as f(epoch, logs) after each epoch and ends the training by returning
+            True.
+        checkpoint : path-like, optional
+            File that keeps the state every few seconds and when interrupted; a later `fit` with
+            the same data, parameters and file goes on from there.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Passed on; the map is then usable as of the last whole epoch.
+        """
+        X, weight = self._check_data(X, sample_weight, reset=True)
+        self._start(X, weight)
+        kept = Checkpoint(checkpoint)
+        if checkpoint is not None:
+            kept.fingerprint = fingerprint(self, X, weight)
+            self._resume(kept)
+        blocks = self._blocks(X, _center(X))
+        run_loop(
+            lambda epoch: self._epoch(epoch, blocks, weight),
+            self._n_epochs(len(X)),
+            first=self.n_epochs_,
+            history=self.history_,
+            state=self._state,
+            checkpoint=kept,
+            callbacks=callbacks,
+            progress=self.progress,
+            description=f"SOM {self.grid_.rows}×{self.grid_.cols}",
+        )
+        self._finish(blocks, weight)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train one epoch on `X`, starting a map if there is none.
+
+        The schedules go on from epoch to epoch as `fit` would run them, and stay at their end
+        after `n_epochs`; `n_epochs` calls with the same data are one `fit`. See `fit` for the
+        parameters.
+        """
+        fresh = not hasattr(self, "weights_")
+        X, weight = self._check_data(X, sample_weight, reset=fresh)
+        if fresh:
+            self._start(X, weight)
+        blocks = self._blocks(X, _center(X))
+        for name, value in self._epoch(self.n_epochs_, blocks, weight).items():
+            self.history_.setdefault(name, []).append(value)
+        self._finish(blocks, weight)
+        return self
+
+    def _start(self, X: Array, weight: Array | None) -> None:
+        """Check the parameters and lay out the first prototypes."""
+        self.grid_ = self.grid if isinstance(self.grid, Grid) else _grid(self.grid)
+        self._check_parameters()
+        self.seed_ = resolve_seed(self.random_state)
+        self.weights_ = self._first_weights(X, weight)
+        self.history_: dict[str, list[float]] = {}
+        self.n_epochs_ = 0
+        self._n_features_out = self.grid_.n_units
+        self._adam: dict[str, Array] = {}
+
+    def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
+        """Do one pass over the data and return what it saw."""
+        n = len(blocks)
+        h = NEIGHBORHOODS[self.neighborhood]
+        sigma, rate = self._sigma(), self._learning_rate()
+        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        if self.mode == "batch":
+            visited, first, total = np.arange(n), epoch, self._n_epochs(n)
+            W, seen = batch_pass(W, blocks, weight, self.grid_, h, sigma(first, total))
+        else:
+            visited, first, total = self._order(epoch, n)
+            x_weight = None if weight is None else weight[visited]
+            shrinking = (lambda i: sigma(first + i, total)), (lambda i: rate(first + i, total))
+            if self.mode == "online":
+                x = blocks[torch.from_numpy(visited)]
+                W, seen = online_pass(W, x, x_weight, self.grid_, h, *shrinking)
+            else:
+                W, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *shrinking)
+        self.weights_ = W.numpy(force=True) + blocks.center
+        self.n_epochs_ = epoch + 1
+        logs = self._errors(seen, None if weight is None else weight[visited])
+        logs["sigma"] = sigma(first, total)
+        return logs if self.mode == "batch" else logs | {"learning_rate": rate(first, total)}
+
+    def _sgd_epoch(
+        self,
+        W: torch.Tensor,
+        blocks: Blocks,
+        visited: NDArray[np.int64],
+        weight: Array | None,
+        h: Neighborhood,
+        sigma: Callable[[int], float],
+        rate: Callable[[int], float],
+    ) -> tuple[torch.Tensor, Seen]:
+        """Run `sgd_pass` with the moments of Adam as the last epoch left them."""
+        adam = torch.optim.Adam([W], lr=rate(0), eps=1e-7)  # Keras' ε, which the papers ran with
+        if self._adam:
+            adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self._adam.items()}
+            adam.state[W]["step"] = torch.tensor(float(self._adam["step"]))
+        seen = sgd_pass(
+            W, adam, blocks, visited, weight, self.batch_size, self.grid_, h, sigma, rate
+        )
+        self._adam = {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}
+        return W, seen
+
+    def _order(self, epoch: int, n: int) -> tuple[NDArray[np.int64], int, int]:
+        """Return the samples of an epoch in order, the steps before it, and the steps in all.
+
+        The order depends on nothing but seed and epoch, so a resumed training needs no other
+        state. An online step is a sample, a step of "sgd" an iteration.
+        """
+        order = np.arange(n)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed_, 1, epoch]).permutation(n)
+        if self.mode == "online":
+            return order, epoch * n, self.n_epochs * n
+        per_epoch = self._iterations(n)
+        first, total = epoch * per_epoch, self.n_iter or self.n_epochs * per_epoch
+        if 0 < total - first < per_epoch:  # n_iter ends inside this epoch
+            order = order[: (total - first) * self.batch_size]
+        return order, first, total
+
+    def _iterations(self, n: int) -> int:
+        """Return the iterations of "sgd" in one epoch: the last batch may be smaller."""
+        return -(-n // self.batch_size)
+
+    def _n_epochs(self, n: int) -> int:
+        """Return the epochs of the whole training."""
+        return int(self.n_epochs if self.n_iter is None else -(-self.n_iter // self._iterations(n)))
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a checkpoint must hold."""
+        facts = {"n_epochs": self.n_epochs_, "history": self.history_, "seed": self.seed_}
+        return {"weights": self.weights_, **self._adam}, facts
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Take over the state of an interrupted training, if there is one."""
+        saved = checkpoint.load()
+        if saved is not None:
+            arrays, facts = saved
+            self.weights_, self._adam = arrays.pop("weights"), arrays
+            self.n_epochs_, self.history_ = facts["n_epochs"], facts["history"]
+            self.seed_ = facts["seed"]
+
+    def _finish(self, blocks: Blocks, weight: Array | None) -> None:
+        """Take stock of the map: labels and both errors of the training data."""
+        seen = self._search(blocks)
+        self.labels_ = seen.units[:, 0]
+        errors = self._errors(seen, weight)
+        self.quantization_error_ = errors["quantization_error"]
+        self.topographic_error_ = errors["topographic_error"]
+
+    def _errors(self, seen: Seen, weight: Array | None) -> Logs:
+        """Return both errors of a map from what a pass over the data saw."""
+        torn = ~self.grid_.adjacent(seen.units[:, 0], seen.units[:, 1])
+        return {
+            "quantization_error": float(np.average(seen.distance, weights=weight)),
+            "topographic_error": float(np.average(torn, weights=weight)),
+        }
+
+    # ------------------------------------------------------------ using a map
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        return self._search(self._new_blocks(X)).units[:, 0]
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the distance of each sample to each prototype, shape (n, K)."""
+        blocks = self._new_blocks(X)
+        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        out = np.empty((len(blocks), len(W)), dtype=self.weights_.dtype)
+        for where, x, known in blocks.rows(len(W)):
+            out[where] = squared_distances(x, W, known).sqrt().numpy(force=True)
+        return out
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return minus the quantisation error, so that a better map scores higher."""
+        return -float(self._search(self._new_blocks(X)).distance.mean())
+
+    def label_units(self, X: ArrayLike, y: ArrayLike) -> NDArray[Any]:
+        """Give each unit the most frequent class among the samples it wins.
+
+        A unit that wins nothing takes the class of the nearest prototype that does; of equally
+        frequent classes the first in sorted order wins.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+        y : array of shape (n,)
+            Classes: numbers or text.
+
+        Returns
+        -------
+        ndarray of shape (K,)
+            Also kept as `unit_labels_`.
+        """
+        units = self.predict(X)
+        y = np.asarray(y)
+        if y.shape != units.shape:
+            raise ValueError(
+                f"y has shape {y.shape}, but X has {len(units)} samples; give one label a sample"
+            )
+        classes, code = np.unique(y, return_inverse=True)
+        counts = np.zeros((self.grid_.n_units, len(classes)), dtype=np.int64)
+        np.add.at(counts, (units, code), 1)
+        winners = counts.any(1)
+        W = torch.from_numpy(self.weights_ - self.weights_.mean(0))
+        nearest = best_units(W, W[torch.from_numpy(winners)])[0][:, 0].numpy()
+        self.unit_labels_: NDArray[Any] = classes[counts[winners].argmax(1)][nearest]
+        return self.unit_labels_
+
+    def predict_labels(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the class of each sample's best-matching unit, shape (n,); see `label_units`."""
+        check_is_fitted(self, "unit_labels_", msg="call label_units(X, y) before predict_labels")
+        return np.asarray(self.unit_labels_[self.predict(X)])
+
+    def _blocks(self, X: Array, center: Array) -> Blocks:
+        """Return the samples ready for a search: centred, on the device."""
+        # online training is one long chain of small steps, which no GPU shortens
+        device = resolve_device(self.device)
+        device = torch.device("cpu") if self.mode == "online" else device
+        missing = self.allow_missing and any(np.isnan(rows).any() for rows in _row_blocks(X))
+        return Blocks(X, center, device, missing)
+
+    def _new_blocks(self, X: ArrayLike) -> Blocks:
+        check_is_fitted(self)
+        return self._blocks(self._check_data(X, None, reset=False)[0], self.weights_.mean(0))
+
+    def _search(self, blocks: Blocks) -> Seen:
+        """Return the two best units of each sample and the distance to the first."""
+        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        seen = Seen.of(len(blocks), W)
+        for where, x, known in blocks.rows(len(W)):
+            seen.note(where, *best_units(x, W, known))
+        return seen
+
+    # ------------------------------------------------------------ parameters and data
+
+    def _check_parameters(self) -> None:
+        for name, choices in (("mode", get_args(Mode)), ("neighborhood", tuple(NEIGHBORHOODS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}"
+                )
+        for name in ("n_epochs", "batch_size", "n_iter"):
+            value = getattr(self, name)
+            if name == "n_iter" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        if self.mode == "batch" and self.learning_rate is not None:
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} has no effect with mode='batch': it cancels "
+                "out of the weighted mean; leave it out, or choose mode='online' or 'sgd'"
+            )
+        if self.mode != "sgd" and self.n_iter is not None:
+            raise ValueError(
+                f"n_iter={self.n_iter} counts the iterations of mode='sgd'; "
+                f"with mode={self.mode!r} use n_epochs"
+            )
+        if self.mode == "sgd" and self.allow_missing:
+            raise ValueError(
+                "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
+                "complete data: choose another mode or fill the gaps first"
+            )
+        for schedule in (self._sigma, self._learning_rate):
+            schedule()
+        resolve_device(self.device)
+
+    def _sigma(self) -> Schedule:
+        wide = max(self.grid_.rows, self.grid_.cols) / 2
+        default = (max(wide, 1.0), 0.5)
+        return _schedule("sigma", self.sigma, default, self.decay)
+
+    def _learning_rate(self) -> Schedule:
+        default = (0.5, 0.01) if self.mode == "online" else (1e-3, 1e-3)
+        decay = self.learning_rate_decay or self.decay
+        return _schedule("learning_rate", self.learning_rate, default, decay)
+
+    def _check_data(
+        self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
+    ) -> tuple[Array, Array | None]:
+        """Return X as finite floats of the right width and the weights, or say what is wrong."""
+        if isinstance(X, torch.Tensor):
+            X = X.numpy(force=True)
+        streamed = X if isinstance(X, np.memmap) and X.dtype.kind == "f" else None
+        # NaN and infinity are looked for below: the message then says where and what to do
+        checked: Array = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
+            ensure_min_samples=2 if reset else 1,
+        )
+        if not reset:
+            checked = checked.astype(self.weights_.dtype, copy=False)
+        elif streamed is not None:
+            checked = streamed
+        _check_finite(checked, self.allow_missing)
+        if sample_weight is None:
+            return checked, None
+        weight: Array = _check_sample_weight(
+            sample_weight, checked, dtype=checked.dtype, ensure_non_negative=True
+        )
+        if not weight.any():
+            raise ValueError("sample_weight is zero for every sample; give some a positive weight")
+        return checked, weight
+
+    def _first_weights(self, X: Array, weight: Array | None) -> Array:
+        K = self.grid_.n_units
+        if isinstance(self.init, str):
+            if self.init not in ("pca", "sample"):
+                raise ValueError(
+                    f"init={self.init!r} is unknown; choose 'pca', 'sample' or an array of shape "
+                    f"({K}, {X.shape[1]})"
+                )
+            if self.init == "pca":
+                return pca_sheet(X, self.grid_, weight)
+            chance = None if weight is None else weight / weight.sum()
+            available = len(X) if weight is None else int((weight > 0).sum())
+            if available < K:
+                raise ValueError(
+                    f"init='sample' needs {K} different samples for {K} units, but there are "
+                    f"{available}; take a smaller grid, more data, or init='pca'"
+                )
+            generator = np.random.default_rng([self.seed_, 0])
+            chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
+            return _without_gaps(X[generator.permutation(chosen)], X)
+        init = np.array(self.init, dtype=X.dtype)
+        if init.shape != (K, X.shape[1]) or not np.isfinite(init).all():
+            raise ValueError(
+                f"init has shape {init.shape}, but {K} units of {X.shape[1]} features need "
+                f"({K}, {X.shape[1]}), all finite"
+            )
+        return init
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = bool(self.allow_missing)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+# ---------------------------------------------------------------- the three ways of training
+#
+# Each is a function of centred prototypes W and samples that returns the new W and what it saw.
+
+
+def batch_pass(
+    W: torch.Tensor,
+    blocks: Blocks,
+    weight: Array | None,
+    grid: Grid,
+    h: Neighborhood,
+    sigma: float,
+) -> tuple[torch.Tensor, Seen]:
+    """Move every prototype to the mean of the data around it (Kohonen 2013, equation 8).
+
+    m_i = Σ_j h(i, j) s_j / Σ_j h(i, j) n_j, where s_j is the sum of the samples that unit j wins
+    and n_j their number: samples meet the neighbourhood only through K sums, so no array of size
+    n × K × d, and none of size n × n, is ever made. Units that no sample reaches keep their place.
+
+    Parameters
+    ----------
+    W : tensor of shape (K, d)
+    blocks : Blocks
+        Samples, centred as W is.
+    weight : array of shape (n,) or None
+        How many times each sample counts.
+    grid : Grid
+    h : callable
+        Neighbourhood h(δ², σ), one of `NEIGHBORHOODS`.
+    sigma : float
+
+    Returns
+    -------
+    tensor of shape (K, d), and the winners as `Seen` under the old W
+    """
+    seen = Seen.of(len(blocks), W)
+    sums = torch.zeros_like(W)
+    counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
+    for where, x, known in blocks.rows(len(W)):
+        units, squared = best_units(x, W, known)
+        seen.note(where, units, squared)
+        present = x.new_ones(len(x), 1) if known is None else known
+        if weight is not None:
+            times = torch.from_numpy(weight[where]).to(x)[:, None]
+            x, present = x * times, present * times
+        sums.index_add_(0, units[:, 0], x)
+        counts.index_add_(0, units[:, 0], present)
+    spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
+    above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
+    reached = below > torch.finfo(W.dtype).tiny
+    return torch.where(reached, above / torch.where(reached, below, 1.0), W), seen
+
+
+def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> torch.Tensor:
+    """Return Σ_j h(i, j) v_j for every unit i."""
+    if h is gaussian:
+        return grid.gaussian_sum(values, sigma)
+    at = torch.from_numpy(grid.coords)
+    rows_per_block = max(1, BLOCK_ELEMENTS // len(at))
+    return torch.cat(
+        [
+            h(grid.distance(rows[:, None], at[None]) ** 2, sigma).to(values) @ values
+            for rows in torch.split(at, rows_per_block)
+        ]
+    )
+
+
+def online_pass(
+    W: torch.Tensor,
+    x: torch.Tensor,
+    weight: Array | None,
+    grid: Grid,
+    h: Neighborhood,
+    sigma: Callable[[int], float],
+    alpha: Callable[[int], float],
+) -> tuple[torch.Tensor, Seen]:
+    """Present the samples one by one: find the winner, pull its neighbourhood (Algorithm 1).
+
+    The rule m ← m + αh (x − m), equation 2 of the SOAE paper, moves m along the straight line
+    to x, and distances to a point on a line follow from the distances to its ends (Stewart's
+    theorem): for any other sample y
+
+        ‖y − m'‖² = (1 − αh) ‖y − m‖² + αh ‖y − x‖² − αh (1 − αh) ‖x − m‖².
+
+    So for a block of B samples two matrix products give all distances to prototypes and among
+    samples; within the block each step updates B distances per unit in place of d coordinates;
+    and the prototypes move once at its end. It is the same algorithm, sample by sample, at a
+    fraction of the cost.
+
+    Parameters
+    ----------
+    W : tensor of shape (K, d), on the CPU
+    x : tensor of shape (n, d)
+        Centred samples in order of presentation; NaN where missing.
+    weight : array of shape (n,) or None
+        How many times in a row each sample is presented.
+    grid : Grid
+    h : callable
+        Neighbourhood h(δ², σ).
+    sigma, alpha : callable
+        Width and learning rate at step i.
+
+    Returns
+    -------
+    tensor of shape (K, d), and the winners as `Seen` when each sample was presented
+    """
+    seen = Seen.of(len(x), W)
+    pull = _Pull(grid, h, sigma, alpha, weight, W.numpy().dtype)
+    if bool(x.isnan().any()):
+        return _online_with_gaps(W, x, pull, seen)
+    for first in range(0, len(x), ONLINE_BLOCK):
+        block = x[first : first + ONLINE_BLOCK]
+        to_units = squared_distances(block, W).numpy()
+        among = squared_distances(block, block).numpy()
+        rates = np.empty_like(to_units)
+        for t in range(len(block)):
+            c = to_units[t].argmin()  # equation 1
+            ah = rates[t] = pull(first + t, c)
+            later = to_units[t + 1 :]
+            later += ah * (among[t + 1 :, t, None] - later - (1 - ah) * to_units[t])
+        # row t of to_units is what sample t met, for later steps left it alone
+        near = torch.from_numpy(to_units)
+        units = near.argmin(1, keepdim=True)
+        others = near.scatter(1, units, torch.inf).argmin(1, keepdim=True) if len(W) > 1 else units
+        seen.note(
+            slice(first, first + len(block)),
+            torch.cat([units, others], 1),
+            near.gather(1, units).clamp(min=0),
+        )
+        # m after the block: Π (1 − αh) of the old m plus what is left of each pull
+        left = np.cumprod((1 - rates)[::-1], axis=0)[::-1]
+        share = rates
+        share[:-1] *= left[1:]
+        W = torch.from_numpy(left[0])[:, None] * W + torch.from_numpy(share).T @ block
+    return W, seen
+
+
+def _online_with_gaps(
+    W: torch.Tensor, x: torch.Tensor, pull: "_Pull", seen: Seen
+) -> tuple[torch.Tensor, Seen]:
+    """Algorithm 1 word by word, over the known values of each sample."""
+    m = W.numpy().copy()
+    for i, sample in enumerate(x.numpy()):
+        known = ~np.isnan(sample)
+        to_units = ((sample[known] - m[:, known]) ** 2).sum(1)
+        c = to_units.argmin()
+        m[:, known] += pull(i, c)[:, None] * (sample[known] - m[:, known])
+        near = np.argsort(to_units, kind="stable")[[0, min(1, len(m) - 1)]]
+        seen.units[i], seen.distance[i] = near, to_units[c] ** 0.5
+    return torch.from_numpy(m), seen
+
+
+class _Pull:
+    """αh(c, ·) at step i: how far each prototype moves towards the sample."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        h: Neighborhood,
+        sigma: Callable[[int], float],
+        alpha: Callable[[int], float],
+        weight: Array | None,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.grid, self.h, self.sigma, self.alpha, self.weight = grid, h, sigma, alpha, weight
+        self.coords = grid.coords.astype(dtype)
+        # all squared distances at once while they are few, row by row when they are many
+        few = grid.n_units**2 <= 8 * BLOCK_ELEMENTS
+        self.squared = (grid.distances**2).astype(dtype) if few else None
+
+    def __call__(self, i: int, c: np.intp) -> Array:
+        squared = self.squared[c] if self.squared is not None else self._row(c)
+        ah: Array = self.alpha(i) * self.h(squared, self.sigma(i))
+        if self.weight is not None:
+            ah = 1 - (1 - ah) ** self.weight[i]  # as many presentations in a row
+        return ah
+
+    def _row(self, c: np.intp) -> Any:
+        return self.grid.distance(self.coords, self.coords[c]) ** 2
+
+
+def sgd_pass(
+    W: torch.Tensor,
+    adam: torch.optim.Adam,
+    blocks: Blocks,
+    visited: NDArray[np.int64],
+    weight: Array | None,
+    batch_size: int,
+    grid: Grid,
+    h: Neighborhood,
+    sigma: Callable[[int], float],
+    rate: Callable[[int], float],
+) -> Seen:
+    """Lower the mean over each batch of Σ_i h(c, i) ‖x − m_i‖² by one step of Adam.
+
+    The loss of the DESOM slides on raw data ("kerasom"): winners are found before the step and
+    no gradient goes through h. W moves in place; for the other arguments see `online_pass`.
+    """
+    seen = Seen.of(len(visited), W)
+    squared_grid = torch.from_numpy(grid.distances**2).to(W)
+    for i, first in enumerate(range(0, len(visited), batch_size)):
+        where = slice(first, first + batch_size)
+        x = blocks[torch.from_numpy(visited[where])]
+        units, squared = best_units(x, W)
+        seen.note(where, units, squared)
+        hc = h(squared_grid[units[:, 0]], sigma(i)).to(x)
+        if weight is not None:
+            hc *= torch.from_numpy(weight[where]).to(x)[:, None]
+        times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
+        # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
+        W.grad = 2 / times * (hc.sum(0)[:, None] * W - hc.T @ x)
+        adam.param_groups[0]["lr"] = rate(i)
+        adam.step()
+    return seen
+
+
+# ---------------------------------------------------------------- first prototypes, checks
+
+
+def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
+    """Return prototypes laid out regularly in the plane of the two largest principal components.
+
+    The longer side of the map follows the first component. Along each axis of the map the
+    prototypes have the variance that the data have along its component, so the sheet is neither
+    a point nor larger than the cloud, whatever the units of measurement.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Samples; a missing value is taken at its feature's mean.
+    grid : Grid
+    weight : array of shape (n,), optional
+
+    Returns
+    -------
+    ndarray of shape (K, d)
+    """
+    step = -(-len(X) // PCA_SAMPLES)
+    some = np.array(X[::step], dtype=np.float64)
+    times = np.ones(len(some)) if weight is None else weight[::step].astype(np.float64)
+    if not times.any():
+        times = np.ones(len(some))
+    known = ~np.isnan(some)
+    some[~known] = 0
+    mean = (times @ some) / (times @ known).clip(min=np.finfo(float).tiny)
+    deviation = np.where(known, some - mean, 0) * np.sqrt(times / times.sum())[:, None]
+    n_components = min(2, *deviation.shape)
+    _, spread, axes = randomized_svd(deviation, n_components, random_state=0)
+    position = grid.coords - grid.coords.mean(0)
+    position = position[:, np.argsort(-np.ptp(position, axis=0), kind="stable")]
+    scale = position.std(0)
+    position = position / np.where(scale > 0, scale, 1)
+    sheet: Array = mean + (position[:, :n_components] * spread) @ axes
+    return sheet.astype(X.dtype)
+
+
+def _center(X: Array) -> Array:
+    """Return a point amid the samples, from an even selection of them."""
+    some = X[:: -(-len(X) // CENTER_SAMPLES)].astype(np.float64)
+    known = ~np.isnan(some)
+    center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
+    return center.astype(X.dtype)
+
+
+def _without_gaps(samples: Array, X: Array) -> Array:
+    """Return copies of samples with each missing value at its feature's mean."""
+    samples = samples.copy()
+    if np.isnan(samples).any():
+        samples = np.where(np.isnan(samples), np.nanmean(X, axis=0, dtype=np.float64), samples)
+    return samples.astype(X.dtype)
+
+
+def _schedule(name: str, given: Any, default: tuple[float, float], decay: Decay) -> Schedule:
+    """Return the schedule of a (start, end) parameter, naming the parameter when it is bad."""
+    if given is None:
+        given = default if decay != "constant" else (default[0], default[0])
+    try:
+        return Schedule(*_pair(given), decay)
+    except ValueError as error:
+        raise ValueError(f"{name}={given!r}: {error}") from None
+
+
+def _grid(size: Any) -> Grid:
+    try:
+        return Grid(*_pair(size))
+    except ValueError as error:
+        raise ValueError(f"grid={size!r}: {error}") from None
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    if isinstance(value, tuple | list | np.ndarray) and len(value) == 2:
+        return value[0], value[1]
+    raise ValueError("expected a pair of numbers")
+
+
+def _row_blocks(X: Array) -> Iterator[Array]:
+    rows = max(1, BLOCK_ELEMENTS // X.shape[1])
+    return (X[first : first + rows] for first in range(0, len(X), rows))
+
+
+def _check_finite(X: Array, allow_missing: bool) -> None:
+    """Refuse infinity, and NaN unless it is allowed and each sample and feature has some value."""
+    first, features = 0, np.zeros(X.shape[1], dtype=bool)
+    for rows in _row_blocks(X):
+        finite = np.isfinite(rows)
+        if not finite.all() or allow_missing:
+            known = finite | np.isnan(rows) if allow_missing else finite
+            bad = np.argwhere(~known)
+            if len(bad):
+                i, j = bad[0]
+                what = "NaN" if np.isnan(rows[i, j]) else "infinity"
+                missing = what == "NaN" and "allow_missing=True lets NaN stand for a missing value"
+                raise ValueError(
+                    f"X contains {what} in row {first + i}, column {j}, but SOM needs finite "
+                    f"numbers; {missing or 'replace it or drop the row'}"
+                )
+            empty = np.flatnonzero(~finite.any(1))
+            if len(empty):
+                raise ValueError(
+                    f"X has no known value in row {first + empty[0]} (all NaN): drop the row"
+                )
+            features |= finite.any(0)
+        first += len(rows)
+    if allow_missing and len(X) > 1 and not features.all():
+        column = int(np.flatnonzero(~features)[0])
+        raise ValueError(f"X has no known value in column {column} (all NaN): drop the column")

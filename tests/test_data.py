@@ -1,0 +1,698 @@
+"""The loader gives the right arrays, or one clear error, whatever lies on the disk or the net."""
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.datasets import load_digits
+
+from somlib import data
+from somlib.files import PARTIAL_PREFIX
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+SIZES = {"image_shape": (4, 3), "n_train": 5, "n_test": 3}
+
+
+def idx_bytes(array):
+    """The IDX form of an array of unsigned bytes, written apart from the loader's reader."""
+    axes = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return b"\0\0\x08" + bytes([array.ndim]) + axes + array.tobytes()
+
+
+class Tiny:
+    """Five training and three test images of 4 × 3, known to `load` as "tiny"."""
+
+    def __init__(self, folder):
+        rng = np.random.default_rng(0)
+        self.images = rng.integers(0, 256, (8, 4, 3), np.uint8)
+        self.labels = rng.integers(0, 10, 8, np.uint8)
+        parts = (self.images[:5], self.labels[:5], self.images[5:], self.labels[5:])
+        self.content = dict(zip(FILES, map(idx_bytes, parts), strict=True))
+        self.hashes = tuple(hashlib.sha256(c).hexdigest() for c in self.content.values())
+        self.folder = folder / "tiny"
+
+    def source(self, *mirrors):
+        return data.idx_source("tiny", mirrors, self.hashes, tuple("0123456789"), **SIZES)
+
+    def write(self, pack=gzip.compress, suffix=".gz"):
+        self.folder.mkdir(parents=True)
+        for name, content in self.content.items():
+            (self.folder / (name + suffix)).write_bytes(pack(content))
+
+    def assert_equals(self, ds, rows=slice(None)):
+        np.testing.assert_array_equal(
+            ds.X, self.images[rows].reshape(-1, 12) / np.float32(255), strict=True
+        )
+        np.testing.assert_array_equal(ds.y, self.labels[rows].astype(np.int64), strict=True)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Tiny files in a folder that SOMLIB_DATA names."""
+    tiny = Tiny(tmp_path)
+    tiny.write()
+    monkeypatch.setitem(data.SOURCES, "tiny", tiny.source())
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path))
+    return tiny
+
+
+@pytest.fixture
+def absent(tmp_path, monkeypatch):
+    """Tiny files that are nowhere yet; `absent.offer(*mirrors)` says where to download them."""
+    tiny = Tiny(tmp_path / "data")
+    tiny.offer = lambda *mirrors: monkeypatch.setitem(data.SOURCES, "tiny", tiny.source(*mirrors))
+    monkeypatch.delenv("SOMLIB_DATA", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(data, "_default_folder", lambda: tmp_path / "data")
+    return tiny
+
+
+class Server(ThreadingHTTPServer):
+    """A mirror on loopback; the first part of the path says how it behaves."""
+
+    daemon_threads = False  # so that closing waits for every answer
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = {f"{name}.gz": gzip.compress(c) for name, c in content.items()}
+        self.requested = []
+        self.stalled, self.released = threading.Event(), threading.Event()
+        self.both = threading.Barrier(2, timeout=60)
+
+    def url(self, behaviour):
+        return f"http://127.0.0.1:{self.server_port}/{behaviour}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        _, behaviour, name = self.path.split("/")
+        self.server.requested.append((behaviour, name))
+        whole = self.server.content[name]
+        body, length = whole, len(whole)
+        if behaviour == "together":
+            self.server.both.wait()
+        elif behaviour == "silent":
+            self.server.released.wait(60)
+            return
+        elif behaviour in ("breaks-off", "stalls"):
+            body = whole[: length // 2]
+        elif behaviour == "truncates":
+            body, length = whole[: length // 2], length // 2
+        elif behaviour == "wrong":
+            body = gzip.compress(gzip.decompress(whole)[:-1] + b"?")
+            length = len(body)
+        elif behaviour == "page":
+            body, length = b"<html>Please log in</html>", 26
+        elif behaviour == "unpacked":
+            body = gzip.decompress(whole)
+            length = len(body)
+        self.send_response(404 if behaviour == "lost" else 200)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(body)
+        if behaviour == "stalls":
+            self.wfile.flush()
+            self.server.stalled.set()
+            self.server.released.wait(60)
+
+
+@pytest.fixture
+def server(absent):
+    server = Server(absent.content)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def dead_url():
+    """An address that refuses connections for as long as the test runs."""
+    with socket.socket() as taken:  # bound but not listening: nobody else gets the port
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+# --- load and Dataset -------------------------------------------------------------------------
+
+
+def test_digits_are_scikit_learns_own_scaled_to_one():
+    ds = data.load("digits")
+    X, y = load_digits(return_X_y=True)
+    np.testing.assert_array_equal(ds.X * 16, X)
+    np.testing.assert_array_equal(ds.y, y)
+    assert (ds.X.dtype, ds.y.dtype, ds.X.max()) == (np.float32, np.int64, 1.0)
+    assert (ds.image_shape, ds.class_names) == ((8, 8), tuple("0123456789"))
+    assert (ds.name, ds.split, len(ds)) == ("digits", "all", 1797)
+
+
+def test_digits_split_joins_to_all_and_falls_between_two_sheets():
+    whole, train, test = (data.load("digits", split=s) for s in data.SPLITS)
+    np.testing.assert_array_equal(whole.X, np.concatenate([train.X, test.X]))
+    np.testing.assert_array_equal(whole.y, np.concatenate([train.y, test.y]))
+    labels = "".join(map(str, whole.y))
+    opening = "0123456789" * 3 + "0955650989841773"  # every sheet but one begins so
+    assert labels.startswith(opening)
+    assert "".join(map(str, test.y)).startswith(opening)
+    sheets = [part.count("0955650989841773") for part in (labels[:1287], labels[1287:])]
+    assert sheets == [10, 4]
+    for part in (train, test):
+        assert np.bincount(part.y).min() >= 0.9 * len(part) / 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("minst",), r"unknown data set 'minst'; choose one of 'digits', 'mnist'.*mean 'mnist'\?"),
+        (("Fashion_MNIST",), r"mean 'fashion-mnist'\?"),
+        (
+            ("cifar",),
+            r"unknown data set 'cifar'; choose one of 'digits', 'mnist', 'fashion-mnist'\.$",
+        ),
+        ((3,), "unknown data set 3"),
+        (("digits", "tset"), r"unknown split 'tset'; .* 'all', 'train', 'test'\. .*mean 'test'\?"),
+        (("digits", None), "unknown split None"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_choices(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(*arguments)
+
+
+def test_repr_says_what_one_wants_to_know():
+    ds = data.load("digits")
+    assert repr(ds) == (
+        "Dataset('digits', split='all': 1797 samples, 64 features, 10 classes, images of 8 x 8)"
+    )
+    words = data.Dataset("words", "all", ds.X, ds.y, None, ds.class_names)
+    assert repr(words).endswith("10 classes)")
+
+
+def test_a_dataset_is_frozen():
+    with pytest.raises(AttributeError):
+        data.load("digits").X = None
+
+
+def test_fingerprint_is_of_the_content_alone():
+    ds, again = data.load("digits"), data.load("digits")
+    assert ds.fingerprint == again.fingerprint
+    assert len(ds.fingerprint) == 16
+    X, y = ds.X.copy(), ds.y.copy()
+    renamed = data.Dataset("other", "test", X, y, None, ())
+    fortran = data.Dataset("digits", "all", np.asfortranarray(X), y, None, ())
+    assert renamed.fingerprint == fortran.fingerprint == ds.fingerprint
+    X2, y2 = X.copy(), y.copy()
+    X2[7, 5] += 1
+    y2[-1] += 1
+    changed = [(X2, y), (X, y2), (X[:-1], y[:-1]), (X.reshape(-1, 32), y)]
+    prints = {data.Dataset("digits", "all", *arrays, None, ()).fingerprint for arrays in changed}
+    assert len(prints | {ds.fingerprint}) == 5
+
+
+@given(n=st.integers(1, 1797), seed=st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_sample_draws_n_different_rows_with_their_labels_in_file_order(n, seed):
+    ds = data.load("digits")
+    numbered = data.Dataset(
+        "n", "all", np.arange(1797.0, dtype=np.float32)[:, None], ds.y, None, ()
+    )
+    drawn = numbered.sample(n, random_state=seed)
+    rows = drawn.X[:, 0].astype(int)
+    assert len(drawn) == n
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(drawn.y, ds.y[rows])
+    same = numbered.sample(n, random_state=np.random.default_rng(seed))
+    assert drawn.fingerprint == same.fingerprint
+
+
+def test_sample_is_uniform_and_leaves_the_global_generator_alone():
+    ds = data.load("digits").sample(100)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    counts = np.zeros(100)
+    ds = data.Dataset("n", "all", np.arange(100.0, dtype=np.float32)[:, None], ds.y, None, ())
+    for seed in range(400):
+        counts[ds.sample(25, random_state=seed).X[:, 0].astype(int)] += 1
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    # Binomial(400, 1/4): mean 100, standard deviation 8.7; five of them on either side.
+    assert abs(counts - 100).max() < 5 * 8.7
+
+
+def test_sample_of_everything_is_everything():
+    ds = data.load("digits")
+    assert ds.sample(len(ds)).fingerprint == ds.fingerprint
+
+
+@pytest.mark.parametrize("n", [0, -1, 1798])
+def test_sample_refuses_more_than_there_is(n):
+    with pytest.raises(ValueError, match=f"cannot draw n={n} samples: choose n from 1 to 1797"):
+        data.load("digits").sample(n)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [("all", slice(None)), ("train", slice(5)), ("test", slice(5, None))],
+)
+def test_gzipped_files_are_read(tiny, split, rows):
+    ds = data.load("tiny", split=split)
+    tiny.assert_equals(ds, rows)
+    assert (ds.split, ds.image_shape) == (split, (4, 3))
+
+
+def test_plain_files_are_read_and_a_mixture_too(tmp_path, monkeypatch):
+    tiny = Tiny(tmp_path)
+    tiny.write(pack=bytes, suffix="")
+    monkeypatch.setitem(data.SOURCES, "tiny", tiny.source())
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path))
+    tiny.assert_equals(data.load("tiny"))
+    plain = tiny.folder / FILES[0]
+    plain.with_name(FILES[0] + ".gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    tiny.assert_equals(data.load("tiny"))
+
+
+def test_without_somlib_data_the_files_come_from_the_default_folder(absent):
+    absent.offer()
+    absent.write()
+    absent.assert_equals(data.load("tiny"))
+
+
+def test_an_empty_somlib_data_counts_as_not_set(absent, monkeypatch):
+    monkeypatch.setenv("SOMLIB_DATA", "")
+    absent.offer()
+    absent.write()
+    absent.assert_equals(data.load("tiny"))
+
+
+def test_somlib_data_may_begin_with_a_tilde(tiny, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny.folder.parent))
+    monkeypatch.setenv("SOMLIB_DATA", "~")
+    tiny.assert_equals(data.load("tiny"))
+
+
+def test_the_default_folder_is_the_checkouts_or_the_current_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert data._default_folder() == Path(data.__file__).parents[1] / "data"
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "site-packages" / "somlib" / "data.py"))
+    assert data._default_folder() == tmp_path / "data"
+
+
+def bad_files():
+    """Name each way a file can be bad: its bytes from the good content, and what is said of it."""
+    swapped = "its header says (3, 4, 3) instead of (5, 4, 3)"
+    return {
+        "empty": (lambda c: b"", "is truncated: it ends after 0 bytes"),
+        "header cut": (lambda c: c[:10], "is truncated: it ends after 10 bytes"),
+        "plain cut": (lambda c: c[:-1], "is truncated: it ends after 75 bytes"),
+        "gzip cut": (lambda c: gzip.compress(c)[:40], "the gzip stream breaks off after 40 bytes"),
+        "gzip of a cut file": (lambda c: gzip.compress(c[:-9]), "it ends after 67 bytes"),
+        "too long": (lambda c: c + b"\0", "is too long: it goes on after 76 bytes"),
+        "gzip too long": (lambda c: gzip.compress(c + b"\0" * 9), "is too long"),
+        "not gzip inside": (lambda c: b"\x1f\x8b" + c, "is corrupted: it does not decompress"),
+        "bit flipped": (
+            lambda c: c[:20] + bytes([c[20] ^ 1]) + c[21:],
+            "is corrupted: its content has SHA-256 {found}",
+        ),
+        "gzip's own check": (
+            lambda c: gzip.compress(c)[:-8] + b"\0" * 8,
+            "is corrupted: it does not decompress (CRC check failed",
+        ),
+        "deflate broken": (
+            lambda c: gzip.compress(c)[:10] + b"\xff" * 60,
+            "is corrupted: it does not decompress",
+        ),
+        "web page": (
+            lambda c: b"<html>Not found</html>",
+            r"begins with b'<htm' instead of b'\x00\x00\x08\x03'",
+        ),
+        "labels for images": (
+            lambda c: b"\0\0\x08\x01" + c[4:],
+            r"begins with b'\x00\x00\x08\x01'",
+        ),
+        "test for training": (lambda c: c[:7] + b"\3" + c[8:], f"has the wrong length: {swapped}"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_files())
+def test_a_bad_file_is_refused_by_name_and_left_alone(tiny, case):
+    spoil, reason = bad_files()[case]
+    path = tiny.folder / f"{FILES[0]}.gz"
+    spoilt = spoil(tiny.content[FILES[0]])
+    path.write_bytes(spoilt)
+    reason = reason.format(found=hashlib.sha256(spoilt).hexdigest())
+    with pytest.raises(data.DataError) as caught:
+        data.load("tiny")
+    message = str(caught.value)
+    assert message.startswith(f"{path} ")
+    assert reason in message
+    assert f"of 76 bytes and SHA-256 {tiny.hashes[0]}" in message
+    assert "Replace it by the original, or unset SOMLIB_DATA to have it downloaded" in message
+    assert path.read_bytes() == spoilt
+    tiny.assert_equals(data.load("tiny", split="test"), slice(5, None))  # the other files are fine
+
+
+def test_a_bad_file_in_the_default_folder_says_to_delete_it(absent, server):
+    absent.offer(server.url("good"))
+    absent.write()
+    path = absent.folder / f"{FILES[1]}.gz"
+    path.write_bytes(b"bad")
+    with pytest.raises(data.DataError, match="or delete it to have it downloaded"):
+        data.load("tiny")
+    assert (path.read_bytes(), server.requested) == (b"bad", [])
+    path.unlink()
+    absent.assert_equals(data.load("tiny"))
+
+
+@pytest.mark.parametrize("folder", ["", "no-such-folder"])
+def test_a_missing_file_is_named_and_never_downloaded_past_somlib_data(
+    absent, server, tmp_path, monkeypatch, folder
+):
+    absent.offer(server.url("good"))
+    given = tmp_path / "elsewhere" / folder
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("SOMLIB_DATA", str(given))
+    with pytest.raises(data.DataError) as caught:
+        data.load("tiny")
+    message = str(caught.value)
+    assert message.startswith(f"{given / 'tiny' / FILES[0]} is missing, with and without .gz")
+    assert absent.hashes[0] in message
+    assert "Put the file there, or unset SOMLIB_DATA to have it downloaded." in message
+    assert server.requested == []
+
+
+def test_somlib_data_that_is_a_file_counts_as_missing(tiny, monkeypatch):
+    monkeypatch.setenv("SOMLIB_DATA", str(tiny.folder / f"{FILES[0]}.gz"))
+    with pytest.raises(data.DataError, match="is missing"):
+        data.load("tiny")
+
+
+def test_a_file_without_read_permission_says_so(tiny):
+    path = tiny.folder / f"{FILES[0]}.gz"
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:  # who may read everything, so be nobody for a moment
+        os.seteuid(65534)
+    try:
+        with pytest.raises(data.DataError, match=r"cannot be read: Permission denied\. .* Make it"):
+            data.load("tiny")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_folder_in_the_place_of_a_file_cannot_be_read(tiny):
+    (tiny.folder / FILES[0]).mkdir()
+    with pytest.raises(data.DataError, match="cannot be read: Is a directory"):
+        data.load("tiny")
+
+
+bytes_arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6))
+
+
+def read_back(file_bytes, array):
+    """Give `file_bytes` to the reader of a file that must hold `array`."""
+    sha256 = hashlib.sha256(idx_bytes(array)).hexdigest()
+    file = data.IdxFile("any", "any", array.shape, sha256, ())
+    assert file.size == len(idx_bytes(array))
+    out = np.full(array.shape, -1.0, np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "any"
+        path.write_bytes(file_bytes)
+        data.read_idx(path, file, out)
+    return out
+
+
+@given(array=bytes_arrays, pack=st.sampled_from([bytes, gzip.compress]))
+@settings(deadline=None)
+def test_what_is_written_is_read(array, pack):
+    np.testing.assert_array_equal(read_back(pack(idx_bytes(array)), array), array)
+
+
+@given(array=bytes_arrays, chunk=st.integers(1, 40))
+@settings(deadline=None)
+def test_reading_in_chunks_changes_nothing(array, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "CHUNK", chunk)
+        np.testing.assert_array_equal(read_back(gzip.compress(idx_bytes(array)), array), array)
+
+
+@given(array=bytes_arrays, pack=st.sampled_from([bytes, gzip.compress]), draw=st.data())
+@settings(deadline=None)
+def test_a_damaged_file_never_gives_other_content(array, pack, draw):
+    good = pack(idx_bytes(array))
+    position = draw.draw(st.integers(0, len(good) - 1))
+    flip = draw.draw(st.integers(1, 255))
+    flipped = good[:position] + bytes([good[position] ^ flip]) + good[position + 1 :]
+    with pytest.raises(ValueError, match=r"is truncated|begins with b'\\x1f' instead"):
+        read_back(good[:position], array)
+    try:
+        out = read_back(flipped, array)
+    except ValueError:
+        return
+    assert pack is gzip.compress  # only gzip has bytes that do not matter, such as the time
+    np.testing.assert_array_equal(out, array)
+
+
+# --- downloads --------------------------------------------------------------------------------
+
+
+def left(folder):
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_download_is_kept_and_not_repeated(absent, server):
+    absent.offer(server.url("good"))
+    absent.assert_equals(data.load("tiny", split="test"), slice(5, None))
+    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES[2:])
+    absent.assert_equals(data.load("tiny"))
+    absent.assert_equals(data.load("tiny"))
+    assert sorted(server.requested) == sorted(("good", f"{name}.gz") for name in FILES)
+    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES)
+
+
+def test_a_download_shows_a_bar_and_nothing_else(absent, server, capsys, caplog):
+    absent.offer(server.url("good"))
+    with caplog.at_level("INFO", logger="pooch"):
+        data.load("tiny")
+    shown = capsys.readouterr()
+    assert f"tiny/{FILES[0]}" in shown.err
+    assert (shown.out, caplog.text) == ("", "")
+
+
+def test_a_mirror_that_unpacks_the_file_will_do(absent, server):
+    absent.offer(server.url("unpacked"))
+    absent.assert_equals(data.load("tiny"))
+    absent.assert_equals(data.load("tiny"))
+
+
+FAILURES = {
+    "lost": "failed: 404 Client Error",
+    "breaks-off": "failed: .*IncompleteRead",
+    "truncates": "is truncated: the gzip stream breaks off",
+    "wrong": "is corrupted: its content has SHA-256 [0-9a-f]{64}",
+    "page": "is not the IDX file it should be: it begins with b'<htm'",
+    "silent": r"did not answer within 0\.3 s",
+    "stalls": "failed: .*Read timed out",
+}
+
+
+@pytest.mark.parametrize("behaviour", FAILURES)
+def test_when_one_mirror_fails_the_next_is_tried(absent, server, monkeypatch, behaviour):
+    monkeypatch.setattr(data, "TIMEOUT", 0.3)
+    absent.offer(server.url(behaviour), server.url("good"))
+    start = time.perf_counter()
+    absent.assert_equals(data.load("tiny", split="train"), slice(5))
+    assert time.perf_counter() - start < 10  # our time-out, not pooch's thirty seconds
+    assert [b for b, _ in server.requested] == [behaviour, "good"] * 2
+    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES[:2])
+
+
+def test_when_the_first_mirror_is_dead_the_second_is_tried(absent, server, dead_url):
+    absent.offer(dead_url, server.url("good"))
+    absent.assert_equals(data.load("tiny"))
+
+
+@pytest.mark.parametrize("behaviour", FAILURES)
+def test_when_all_mirrors_fail_each_is_named_with_its_reason(
+    absent, server, dead_url, monkeypatch, behaviour
+):
+    monkeypatch.setattr(data, "TIMEOUT", 0.3)
+    absent.offer(dead_url, server.url(behaviour))
+    with pytest.raises(data.DataError) as caught:
+        data.load("tiny")
+    first, dead, failed, remedy = str(caught.value).splitlines()
+    name = f"{FILES[0]}.gz"
+    assert first == f"{name} could not be downloaded; nothing was kept. Tried:"
+    assert dead.startswith(f"  {dead_url}/{name} failed: ")
+    assert "Connection refused" in dead
+    assert failed.startswith(f"  {server.url(behaviour)}/{name} ")
+    assert re.search(FAILURES[behaviour], failed)
+    assert "set SOMLIB_DATA to a folder that holds tiny/train-images-idx3-ubyte" in remedy
+    assert absent.hashes[0] in remedy
+    assert left(absent.folder) == []
+
+
+def test_a_folder_that_cannot_be_made_is_not_the_mirrors_fault(absent, server):
+    absent.offer(server.url("good"), server.url("good"))
+    absent.folder.parent.write_text("a file where the folder should be")
+    with pytest.raises(data.DataError, match=r"cannot write .*set SOMLIB_DATA to a folder"):
+        data.load("tiny")
+    assert server.requested == []
+
+
+def test_a_full_disk_is_not_the_mirrors_fault(absent, server, monkeypatch):
+    def full(self, url, path, pooch):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", full)
+    absent.offer(server.url("good"))
+    with pytest.raises(data.DataError, match=r"cannot write .*: No space left on device"):
+        data.load("tiny")
+    assert left(absent.folder) == []
+
+
+SCRIPT = """
+import json, pathlib, sys
+from somlib import data
+
+folder, mirror, hashes, sizes = json.loads(sys.argv[1])
+data._default_folder = lambda: pathlib.Path(folder)
+data.SOURCES["tiny"] = data.idx_source("tiny", (mirror,), tuple(hashes), ("a",) * 10, **sizes)
+print(data.load("tiny").fingerprint)
+"""
+
+
+def start_loading(tiny, mirror):
+    arguments = json.dumps([str(tiny.folder.parent), mirror, tiny.hashes, SIZES])
+    command = [sys.executable, "-c", SCRIPT, arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_two_processes_downloading_at_once_both_end_well(absent, server):
+    # The server answers a file only once both have asked for it, so they do overlap.
+    running = [start_loading(absent, server.url("together")) for _ in range(2)]
+    ends = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ends
+    assert len(server.requested) == 8
+    absent.offer()
+    ds = data.load("tiny")
+    absent.assert_equals(ds)
+    assert [out.strip() for out, _ in ends] == [ds.fingerprint] * 2
+    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES)
+
+
+def test_a_killed_download_leaves_nothing_that_looks_good(absent, server):
+    with start_loading(absent, server.url("stalls")) as process:
+        assert server.stalled.wait(60)
+        process.kill()
+    server.released.set()
+    (partial,) = left(absent.folder)
+    assert partial.startswith(PARTIAL_PREFIX)
+    absent.offer(server.url("good"))
+    absent.assert_equals(data.load("tiny"))
+
+
+def test_every_downloadable_set_has_two_mirrors_on_different_hosts():
+    for name in ("mnist", "fashion-mnist"):
+        (parts,) = data.SOURCES[name].read.args
+        for files in parts.values():
+            for file in files:
+                assert file.folder == name
+                assert len({url.split("/")[2] for url in file.mirrors}) >= 2
+                assert len(file.sha256) == 64
+
+
+# --- the official files -----------------------------------------------------------------------
+
+COUNTS = {
+    "mnist": [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958],
+    "fashion-mnist": [7000] * 10,
+}
+# Mean and standard deviation of the training pixels, as torchvision users normalise by them.
+PIXELS = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
+
+
+@pytest.fixture(params=sorted(COUNTS))
+def official(request):
+    folder = os.environ.get("SOMLIB_DATA")
+    if not folder or not (Path(folder).expanduser() / request.param).is_dir():
+        pytest.skip(f"set SOMLIB_DATA to a folder that holds {request.param}/ to run this")
+    return request.param
+
+
+def test_official_files_give_the_known_data(official):
+    whole, train, test = (data.load(official, split=s) for s in data.SPLITS)
+    assert (whole.X.shape, train.X.shape, test.X.shape) == (
+        (70_000, 784),
+        (60_000, 784),
+        (10_000, 784),
+    )
+    np.testing.assert_array_equal(whole.X[:60_000], train.X)
+    np.testing.assert_array_equal(whole.X[60_000:], test.X)
+    np.testing.assert_array_equal(whole.y, np.concatenate([train.y, test.y]))
+    assert np.bincount(whole.y).tolist() == COUNTS[official]
+    assert (whole.X.min(), whole.X.max()) == (0, 1)
+    assert whole.X.dtype == np.float32
+    mean, std = train.X.mean(dtype=float), train.X.std(dtype=float)
+    assert (mean, std) == pytest.approx(PIXELS[official], abs=1e-4)
+    assert whole.image_shape == (28, 28)
+    assert len(whole.class_names) == 10
+
+
+def test_official_files_load_within_a_second_and_no_second_copy(official):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ds = data.load(official)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1
+    result = ds.X.nbytes + ds.y.nbytes
+    del ds
+    tracemalloc.start()
+    try:
+        data.load(official)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < result + 8 * data.CHUNK  # the issue allows a whole copy; one chunk is enough
+
+
+def test_the_readme_lists_the_hashes_that_are_checked():
+    readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
+    for name in ("mnist", "fashion-mnist"):
+        (parts,) = data.SOURCES[name].read.args
+        for file in (file for files in parts.values() for file in files):
+            assert f"| {name}/{file.name} | `{file.sha256}` |" in readme
