@@ -254,11 +254,10 @@ def _encode(value: Any, arrays: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         return {"dict": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, pd.DataFrame):
-        axes = [(axis.tolist(), list(axis.names)) for axis in value.axes]
+        axes = [_labels(axis) for axis in value.axes]
         columns = [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
         columns = [c.tolist() if c.dtype.hasobject else c for c in columns]
-        plain = isinstance(value.index, pd.RangeIndex)
-        return {"frame": [_encode(part, arrays) for part in (axes, columns, plain)]}
+        return {"frame": [_encode(part, arrays) for part in (axes, columns)]}
     raise TypeError(
         f"a result that holds a {type(value).__name__} cannot be cached; expected numbers, texts, "
         "arrays, DataFrames, or lists, tuples and dicts of them"
@@ -276,7 +275,19 @@ def _decode(node: Any, arrays: Any) -> Any:
     items = [_decode(item, arrays) for item in inner]
     if kind != "frame":
         return tuple(items) if kind == "tuple" else items
-    axes, columns, plain = items
-    index, heads = (pd.Index(labels).set_names(names) for labels, names in axes)
-    frame = pd.DataFrame(dict(enumerate(columns)), index=None if plain else index)
-    return frame.set_axis(heads, axis=1)
+    axes, columns = items
+    frame = pd.DataFrame(dict(enumerate(columns)))
+    for number, labels in enumerate(axes):
+        frame = frame.set_axis(_axis(*labels), axis=number)
+    return frame
+
+
+def _labels(axis: pd.Index) -> tuple[Any, list[Any]]:
+    numbered = isinstance(axis, pd.RangeIndex)
+    return (axis.start, axis.stop, axis.step) if numbered else axis.tolist(), list(axis.names)
+
+
+def _axis(labels: Any, names: list[Any]) -> pd.Index:
+    return (pd.RangeIndex(*labels) if isinstance(labels, tuple) else pd.Index(labels)).set_names(
+        names
+    )

@@ -262,7 +262,7 @@ def run(job: Job, folder: Path) -> str | None:
 
     from somlib.report import project_root
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # names and types are checked already
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is said here
     done = folder / job.notebook.name
     failed = done.with_suffix(".failed.ipynb")
     partial = folder / (files.PARTIAL_PREFIX + done.name)

@@ -526,8 +526,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
                 "complete data: choose another mode or fill the gaps first"
             )
-        for schedule in (self._sigma, self._learning_rate):
-            schedule()
+        self._sigma()
+        if self.mode == "online" and self._learning_rate().start > 1:
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} must start at most 1 with mode='online': "
+                "a larger step moves a prototype past its sample"
+            )
         resolve_device(self.device)
 
     def _sigma(self) -> Schedule:
@@ -566,8 +570,6 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         weight: Array = _check_sample_weight(
             sample_weight, checked, dtype=checked.dtype, ensure_non_negative=True
         )
-        if not weight.any():
-            raise ValueError("sample_weight is zero for every sample; give some a positive weight")
         return checked, weight
 
     def _first_weights(self, X: Array, weight: Array | None) -> Array:

@@ -344,7 +344,7 @@ def write_arrays(
 def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return what `write_arrays` wrote; a damaged file is a ValueError that names it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(arrays.pop("__json__").tobytes())
     except FileNotFoundError:

@@ -1,0 +1,59 @@
+# Each target is the first thing you may type on a fresh machine that has Python ≥ 3.11, pip and make.
+#
+#   make figures                            every figure and table on the embedded digits, in minutes
+#   make figures PROFILE=full DEVICE=cuda   the papers' own protocol, on a GPU
+#   make test                               style, types, unit tests, every notebook
+#   make lab                                open the notebooks in JupyterLab
+#   make bench                              measure speed and memory beside other libraries
+#
+# More: ONLY="01 03" for some notebooks, SEEDS=10, OUTPUT=folder, PYTHON=python3.12 for another Python.
+
+PYTHON  ?= python3
+PROFILE ?= quick
+DEVICE  ?= auto
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUN     := $(BIN)/somlib reproduce --profile $(PROFILE) --device $(DEVICE) \
+           $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUTPUT),--output $(OUTPUT))
+
+.PHONY: figures test lab bench lint format clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#  \{0,1\}//p' Makefile
+
+figures: $(VENV)/ready-main
+	$(RUN)
+
+test: $(VENV)/ready-test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbqa mypy notebooks --follow-imports=silent
+
+format: $(VENV)/ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lab: $(VENV)/ready-main
+	$(BIN)/jupyter lab notebooks
+
+bench: $(VENV)/ready-bench
+	$(BIN)/python -m benchmarks.som
+
+clean:
+	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# A stamp per set of requirements: nothing is asked of the network once it is there.
+$(VENV)/ready-main: EXTRA =
+$(VENV)/ready-test: EXTRA = [test]
+$(VENV)/ready-bench: EXTRA = [bench]
+$(VENV)/ready-%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	  f"{sys.executable} is Python {v.major}.{v.minor}, but 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(EXTRA)'
+	@touch $@

@@ -1,0 +1,764 @@
+"""Pictures of a map: its prototypes, its ridges, what lands where.
+
+All drawings of the lattice run the same way: unit (0, 0) is top left, rows go down, hexagons lean
+as `Grid` lays them. Each function draws on `ax`, or on a figure of its own, and returns the axes;
+none shows, closes, saves or sets anything global, and what is random takes a `random_state`.
+Magnitudes are in cividis, which keeps its order in grey; classes have colour and marker or letter.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from string import ascii_uppercase
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
+from numpy.typing import ArrayLike, NDArray
+
+from .spaces import Grid
+
+Array = NDArray[Any]
+
+# Okabe & Ito (2008), ordered so that the first four are far apart in grey, and four more that are
+# as far from these and from one another as these are, for red- and green-blind readers too.
+COLOURS = (
+    *("#0072B2", "#E69F00", "#000000", "#F0E442", "#D55E00", "#56B4E9", "#009E73", "#CC79A7"),
+    *("#B2DF8A", "#332288", "#DDDDDD", "#7F4F24"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+INK, FAINT = "0.2", "0.85"  # what is said, and the lattice behind it
+WIDTH = 4.0  # inches, of a map on a figure of its own
+MANY = 2000  # points from which a scatter is stored as pixels, so that an SVG stays small
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": "medium",
+    "figure.titlesize": "medium",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "figure.constrained_layout.use": True,
+    "image.cmap": "cividis",
+    "legend.frameon": False,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Return a context in which all figures have one font size and no needless frames.
+
+    A notebook that wants it throughout says `plt.rcParams.update(plots.STYLE)` itself.
+
+    Examples
+    --------
+    >>> with style():
+    ...     plt.rcParams["axes.spines.top"]
+    False
+    """
+    return plt.rc_context(STYLE)
+
+
+def palette(n: int) -> tuple[list[str], list[str]]:
+    """Return a colour and a marker for each of n classes.
+
+    The first eight colours are Okabe and Ito's, the first four of them at least 15 units of
+    lightness (CIE L*) apart, so that they can be told in grey. After twelve the colours come
+    again, each with another marker; no pair comes twice up to 144.
+
+    Examples
+    --------
+    >>> palette(3)
+    (['#0072B2', '#E69F00', '#000000'], ['o', 's', '^'])
+    """
+    lap, place = np.divmod(np.arange(n), len(COLOURS))
+    markers = (lap + place) % len(MARKERS)
+    return [COLOURS[i] for i in place], [MARKERS[i] for i in markers]
+
+
+# ---------------------------------------------------------------- what prototypes look like
+
+
+def prototypes(
+    weights: ArrayLike,
+    grid: Grid,
+    image_shape: tuple[int, ...],
+    ax: Axes | None = None,
+    cmap: str = "gray_r",
+) -> Axes:
+    """Draw the prototypes as images, each at its unit.
+
+    Parameters
+    ----------
+    weights : array of shape (K, d)
+    grid : Grid
+        On hexagons the images leave gaps, so that shifted rows do not overlap.
+    image_shape : (h, w) or (h, w, 3)
+        Shape of one image, h · w (· 3) = d; colours are red, green, blue in [0, 1].
+    ax : Axes, optional
+    cmap : str, default="gray_r"
+        Grey levels from the least value of the sheet, white as paper, to the greatest, black.
+        Without effect on colour images.
+
+    Raises
+    ------
+    ValueError
+        When the prototypes do not fit the grid or the image.
+
+    Examples
+    --------
+    >>> ax = prototypes(np.random.default_rng(0).random((12, 64)), Grid(3, 4), (8, 8))
+    """
+    W = _weights(weights, grid)
+    h, w, *channels = image_shape
+    if np.prod(image_shape) != W.shape[1] or channels not in ([], [3]):
+        raise ValueError(
+            f"image_shape={tuple(image_shape)} does not fit prototypes of {W.shape[1]} features; "
+            "give (height, width) or (height, width, 3) with that product"
+        )
+    ax = _map_axes(grid, ax, aspect=h / w)
+    images = W.reshape(grid.rows, grid.cols, h, w, *channels)
+    look = {"cmap": cmap, "vmin": W.min(), "vmax": W.max(), "interpolation": "nearest"}
+    where = [ax.get_xlim(), ax.get_ylim()]
+    if grid.topology == "rect":
+        mosaic = images.swapaxes(1, 2).reshape(grid.rows * h, grid.cols * w, *channels)
+        ax.imshow(mosaic, extent=(-0.5, grid.cols - 0.5, grid.rows - 0.5, -0.5), **look)
+        _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.4)
+    else:  # a strip per row; images of side `size` in gaps of whole pixels are √3/2 high at most
+        pad = max(1, int(np.ceil(w * (2 / 3**0.5 - 1))))
+        size = w / (w + pad)
+        gaps = [(0, 0), (0, 0), (0, pad), *[(0, 0) for _ in channels]]
+        for strip, (down, right) in zip(images, grid.mesh()[:, 0], strict=True):
+            framed = np.pad(strip, gaps, constant_values=np.nan if not channels else 1)
+            row = framed.swapaxes(0, 1).reshape(h, -1, *channels)[:, :-pad]
+            left, top = right - size / 2, down - size / 2
+            ax.imshow(row, extent=(left, left + grid.cols - 1 + size, top + size, top), **look)
+    ax.set(xlim=where[0], ylim=where[1], aspect=h / w)  # imshow has made them its own
+    return ax
+
+
+def component_planes(
+    weights: ArrayLike,
+    grid: Grid,
+    names: Sequence[str] | None = None,
+    axes: Any = None,
+    shared: bool = False,
+) -> Array:
+    """Draw one map per feature: its value in each prototype.
+
+    Parameters
+    ----------
+    weights : array of shape (K, d)
+    grid : Grid
+    names : sequence of d str, optional
+        Titles; "feature 0", ... by default.
+    axes : array of at least d Axes, optional
+    shared : bool, default=False
+        Whether all planes have one colour scale. Features mostly differ in units, hence False.
+
+    Returns
+    -------
+    ndarray of shape (d,)
+        The axes drawn on.
+
+    Raises
+    ------
+    ValueError
+        When the prototypes do not fit the grid, or names or axes are too few.
+
+    Examples
+    --------
+    >>> W = np.random.default_rng(0).random((12, 2))
+    >>> component_planes(W, Grid(3, 4), ["length", "width"]).shape
+    (2,)
+    """
+    W = _weights(weights, grid)
+    d = W.shape[1]
+    names = [f"feature {i}" for i in range(d)] if names is None else names
+    if len(names) != d:
+        raise ValueError(f"names has {len(names)} entries for {d} features; give one for each")
+    axes = _panels(d, axes, 4, 2.3, 2.3 * _height(grid) / _breadth(grid))
+    limits = (W.min(), W.max()) if shared else (None, None)
+    for ax, name, plane in zip(axes, names, W.T, strict=True):
+        unit_values(plane, grid, ax, label="", limits=limits)
+        ax.set_title(name)
+    return axes
+
+
+def unit_values(
+    values: ArrayLike,
+    grid: Grid,
+    ax: Axes | None = None,
+    label: str | None = None,
+    cmap: Any = "cividis",
+    limits: tuple[float | None, float | None] = (None, None),
+    text: Sequence[Any] | None = None,
+) -> Axes:
+    """Colour each unit's cell by a value.
+
+    Parameters
+    ----------
+    values : array of shape (K,)
+        Cells of value NaN stay empty.
+    grid : Grid
+    ax : Axes, optional
+    label : str, optional
+        Draws a colour bar with this label; None draws none.
+    cmap : str or Colormap, default="cividis"
+    limits : (float, float), optional
+        Values at the two ends of the colours; the extremes by default.
+    text : sequence of K entries, optional
+        Written into the cells.
+
+    Raises
+    ------
+    ValueError
+        When values or texts are not one per unit.
+
+    Examples
+    --------
+    >>> ax = unit_values(np.arange(12), Grid(3, 4, "hex"), label="unit", text=range(12))
+    """
+    values = np.asarray(values, dtype=float)
+    for name, given in (("values", values.shape), ("text", None if text is None else (len(text),))):
+        if given is not None and given != (grid.n_units,):
+            raise ValueError(f"{name} has shape {given}, but {_describe(grid)}: give one for each")
+    ax = _map_axes(grid, ax)
+    known = np.isfinite(values)
+    _cells(ax, grid.polygons()[~known], facecolor="none", edgecolor=FAINT, linewidth=0.5)
+    cells = _coloured(ax, grid.polygons()[known], values[known], cmap, limits, label)
+    if text is not None:
+        light = np.ones(grid.n_units)
+        light[known] = cells.to_rgba(values[known])[:, :3] @ (0.2126, 0.7152, 0.0722)
+        for where, colour in ((light > 0.45, "black"), (light <= 0.45, "white")):
+            texts = [str(t) for t, here in zip(text, where, strict=True) if here]
+            _write(ax, grid.coords[where], texts, 0.3, colour)
+    return ax
+
+
+# ---------------------------------------------------------------- how far neighbours are apart
+
+
+def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
+    """Return the distances between prototypes of neighbours, averaged per unit and per edge.
+
+    Parameters
+    ----------
+    weights : array of shape (K, d)
+    grid : Grid
+
+    Returns
+    -------
+    units : ndarray of shape (K,)
+        Mean distance ‖m_i − m_j‖ to the neighbours j (Ultsch 1993); 0 for a unit without any.
+    edges : ndarray of shape (E,)
+        ‖m_i − m_j‖ for each pair of `grid.edges()`.
+
+    Examples
+    --------
+    >>> u_matrix_values([[0.0], [1.0], [4.0]], Grid(1, 3))
+    (array([1., 2., 3.]), array([1., 3.]))
+    """
+    edges = grid.edges()
+    apart = _apart(_weights(weights, grid), grid, edges)
+    number = np.bincount(edges.ravel(), minlength=grid.n_units)
+    total = np.bincount(edges.ravel(), np.repeat(apart, 2), minlength=grid.n_units)
+    return total / np.maximum(number, 1), apart
+
+
+def u_matrix(
+    weights: ArrayLike,
+    grid: Grid,
+    ax: Axes | None = None,
+    label: str | None = "distance to neighbours",
+    cmap: Any = "cividis",
+) -> Axes:
+    """Draw the U-matrix: how far neighbouring prototypes are apart. Light ridges part clusters.
+
+    Small cells lie on the units and between them. A cell on a unit shows the mean distance to
+    its neighbours, one between two units their distance. Where four square cells meet it is the
+    mean over both diagonals, divided by their length √2 (Ultsch & Siemon 1990): so a regular
+    sheet is flat. Where a grid wraps, cells on the seam are cut: one half at each end.
+
+    Parameters
+    ----------
+    weights : array of shape (K, d)
+    grid : Grid
+    ax : Axes, optional
+    label : str or None, default="distance to neighbours"
+        Of the colour bar; None draws none.
+    cmap : str or Colormap, default="cividis"
+
+    Raises
+    ------
+    ValueError
+        When the prototypes do not fit the grid.
+
+    Examples
+    --------
+    >>> ax = u_matrix(np.random.default_rng(0).random((12, 5)), Grid(3, 4, "hex"))
+    """
+    W = _weights(weights, grid)
+    edges = grid.edges(8 if grid.topology == "rect" else 6)
+    # an axis that does not wrap gets a period that no step is half of
+    period = np.where(np.array(grid.periods) > 0, grid.periods, 2 * grid.n_units)
+    first, second = grid.coords[edges.T]
+    step = second - first
+    short = step - period * np.rint(step / period)
+    seam = (abs(step - short) > 0.5).any(1)
+    centres = np.concatenate([first + short / 2, (second - short / 2)[seam]])
+    values = _apart(W, grid, edges)
+    values = np.concatenate([values, values[seam]])
+    if grid.topology == "rect":  # two diagonals cross in one place, on all sides of a seam
+        _, place = np.unique(np.rint(2 * centres) % (2 * period), axis=0, return_inverse=True)
+        values = (np.bincount(place, values) / np.bincount(place))[place]
+        centres, once = np.unique(centres, axis=0, return_index=True)
+        values = values[once]
+    ax = _map_axes(grid, ax)
+    at = np.concatenate([grid.coords, centres])
+    heights = np.concatenate([u_matrix_values(W, grid)[0], values])
+    cells = _coloured(ax, at[:, None] + 0.5 * grid.cell(), heights, cmap, (None, None), label)
+    if seam.any():
+        sheet = [Path(np.concatenate([p, p[:1]]), closed=True) for p in grid.polygons()[..., ::-1]]
+        cells.set_clip_path(Path.make_compound_path(*sheet), transform=ax.transData)
+    return ax
+
+
+# ---------------------------------------------------------------- what lands where
+
+
+def hit_map(labels: ArrayLike, grid: Grid, ax: Axes | None = None) -> Axes:
+    """Draw how many samples each unit wins, as cells whose area is the number.
+
+    Parameters
+    ----------
+    labels : int array of shape (n,)
+        Best-matching unit of each sample.
+    grid : Grid
+        A unit that wins nothing is an empty outline.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ValueError
+        When there is no sample, or a unit is not on the grid.
+
+    Examples
+    --------
+    >>> ax = hit_map([0, 0, 5, 11], Grid(3, 4))
+    >>> ax.get_xlabel()
+    'full cell: 2 samples'
+    """
+    counts = np.bincount(_units(labels, grid), minlength=grid.n_units)
+    ax = _map_axes(grid, ax)
+    _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
+    won = np.flatnonzero(counts)
+    side = np.sqrt(counts[won] / counts.max())
+    _cells(ax, grid.coords[won, None] + side[:, None, None] * grid.cell(), facecolor=COLOURS[0])
+    ax.set_xlabel(f"full cell: {counts.max()} samples")
+    return ax
+
+
+def class_pies(
+    y: ArrayLike,
+    labels: ArrayLike,
+    grid: Grid,
+    class_names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw which classes each unit wins, as pies whose area is the number of samples.
+
+    The most frequent class is also written on the pie, so that the map can be read in grey:
+    by its name, or where names are longer than two letters by the letter given in the legend.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Class of each sample.
+    labels : int array of shape (n,)
+        Best-matching unit of each sample.
+    grid : Grid
+    class_names : sequence of str, optional
+        One per class, in the order of the sorted classes; the classes themselves by default.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ValueError
+        When lengths disagree, there is no sample, or a unit is not on the grid.
+
+    Examples
+    --------
+    >>> ax = class_pies(["a", "a", "b"], [0, 5, 5], Grid(3, 4))
+    """
+    units = _units(labels, grid)
+    codes, names = _classes(y, len(units), class_names)
+    counts = np.zeros((grid.n_units, len(names)), dtype=int)
+    np.add.at(counts, (units, codes), 1)
+    total = counts.sum(1)
+    ax = _map_axes(grid, ax)
+    _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
+    # turns add up to 360° clockwise from the top; the vertical axis points down
+    turn = np.cumsum(counts, axis=1) / np.maximum(total, 1)[:, None] * 360 - 90
+    radius = 0.47 * np.sqrt(total / total.max())
+    unit, code = np.nonzero(counts)
+    begin = turn[unit, code] - 360 * counts[unit, code] / total[unit]
+    wedges = [
+        _slice(*where, r, a, b)
+        for where, r, a, b in zip(
+            grid.coords[unit], radius[unit], begin, turn[unit, code], strict=True
+        )
+    ]
+    colours = palette(len(names))[0]
+    look = {"edgecolor": "white", "linewidth": 0.3}
+    ax.add_collection(PathCollection(wedges, facecolor=[colours[c] for c in code], **look))
+    if max(map(len, names)) <= 2:
+        letters, entries = names, names
+    else:
+        letters = [ascii_uppercase[i % 26] * (1 + i // 26) for i in range(len(names))]
+        entries = [f"{letter}  {name}" for letter, name in zip(letters, names, strict=True)]
+    won = np.flatnonzero(total)
+    _write(ax, grid.coords[won], [letters[c] for c in counts[won].argmax(1)], 0.8 * radius[won])
+    handles = [Patch(color=c, label=name) for c, name in zip(colours, entries, strict=False)]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.set_xlabel(f"largest pie: {total.max()} samples")
+    return ax
+
+
+def projection(
+    labels: ArrayLike,
+    grid: Grid,
+    y: ArrayLike | None = None,
+    ax: Axes | None = None,
+    class_names: Sequence[str] | None = None,
+    random_state: Any = 0,
+) -> Axes:
+    """Draw each sample as a point somewhere in its unit's cell, coloured and marked by class.
+
+    Parameters
+    ----------
+    labels : int array of shape (n,)
+        Best-matching unit of each sample.
+    grid : Grid
+    y : array of shape (n,), optional
+        Class of each sample.
+    ax : Axes, optional
+    class_names : sequence of str, optional
+        One per class, in the order of the sorted classes; the classes themselves by default.
+    random_state : int, Generator or None, default=0
+        Where in the cell, uniformly: it carries no meaning, so it is the same on every call.
+
+    Raises
+    ------
+    ValueError
+        When lengths disagree, there is no sample, or a unit is not on the grid.
+
+    Examples
+    --------
+    >>> ax = projection([0, 0, 5, 11], Grid(3, 4), y=[0, 1, 1, 1])
+    """
+    units = _units(labels, grid)
+    codes, names = _classes(np.zeros(len(units)) if y is None else y, len(units), class_names)
+    ax = _map_axes(grid, ax)
+    _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
+    points = _scattered(units, grid, np.random.default_rng(random_state))
+    size = np.clip(8000 / len(units), 4, 20)
+    for i, (name, colour, marker) in enumerate(zip(names, *palette(len(names)), strict=True)):
+        down, right = points[codes == i].T
+        look = {"s": size, "color": colour, "marker": marker, "label": name}
+        look |= {"edgecolor": INK, "linewidth": 0.2, "rasterized": len(units) > MANY}
+        ax.scatter(right, down, **look)
+    if y is not None:
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=1.5)
+    return ax
+
+
+# ---------------------------------------------------------------- the map among its data
+
+
+def map_in_data_space(
+    weights: ArrayLike, grid: Grid, X: ArrayLike | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the prototypes of 2-D data where they are, joined by the edges of the grid.
+
+    Parameters
+    ----------
+    weights : array of shape (K, 2)
+    grid : Grid
+        Edges across a seam are drawn like the others: in the data they are as short.
+    X : array of shape (n, 2), optional
+        Samples, as small dots below.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ValueError
+        When prototypes or samples are not 2-D.
+
+    Examples
+    --------
+    >>> grid = Grid(3, 4)
+    >>> ax = map_in_data_space(grid.coords, grid)
+    """
+    W = _weights(weights, grid)
+    samples = np.empty((0, 2)) if X is None else np.asarray(X)
+    for name, given in (("weights", W), ("X", samples)):
+        if given.ndim != 2 or given.shape[1] != 2:
+            raise ValueError(
+                f"{name} has shape {given.shape}, but only 2-D data can be drawn as they are; "
+                f"choose two columns, {name}[:, [0, 1]], or project onto two components first"
+            )
+    if ax is None:
+        ax = plt.subplots(figsize=(WIDTH, WIDTH), layout="constrained")[1]
+    few = {"rasterized": len(samples) > MANY, "linewidth": 0}
+    ax.scatter(*samples.T, s=np.clip(4000 / max(len(samples), 1), 2, 10), color="0.7", **few)
+    ax.add_collection(LineCollection(W[grid.edges()], color=COLOURS[0], linewidth=0.8))
+    ax.scatter(*W.T, s=np.clip(2000 / len(W), 3, 14), color=COLOURS[0], zorder=3)
+    ax.set_aspect("equal")
+    return ax
+
+
+def frames(
+    snapshots: Sequence[ArrayLike],
+    grid: Grid,
+    X: ArrayLike | None = None,
+    titles: Sequence[str] | None = None,
+    axes: Any = None,
+) -> Array:
+    """Draw a row of `map_in_data_space`, one for each state of the prototypes, to one scale.
+
+    Parameters
+    ----------
+    snapshots : sequence of arrays of shape (K, 2)
+    grid, X
+        As in `map_in_data_space`.
+    titles : sequence of str, optional
+    axes : array of Axes, optional
+
+    Returns
+    -------
+    ndarray of Axes
+
+    Examples
+    --------
+    >>> grid = Grid(3, 4)
+    >>> frames([0 * grid.coords, grid.coords], grid, titles=["start", "end"]).shape
+    (2,)
+    """
+    titles = [""] * len(snapshots) if titles is None else titles
+    if len(titles) != len(snapshots):
+        raise ValueError(f"titles has {len(titles)} entries for {len(snapshots)} snapshots")
+    axes = _panels(len(snapshots), axes, 6, 1.8, 2.0)
+    for ax, weights, title in zip(axes, snapshots, titles, strict=True):
+        map_in_data_space(weights, grid, X, ax).set(title=title, xticks=[], yticks=[])
+    seen = np.concatenate([*map(np.asarray, snapshots), *([] if X is None else [np.asarray(X)])])
+    low, high = seen.min(0), seen.max(0)
+    margin = 0.05 * (high - low).max()
+    for ax in axes:
+        ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+    return axes
+
+
+def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
+    """Draw quantisation error (left axis) and topographic error (right axis) per epoch.
+
+    Parameters
+    ----------
+    history : mapping
+        With "quantization_error" and "topographic_error", one number per epoch, as in
+        `SOM.history_`.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+        The left one.
+
+    Examples
+    --------
+    >>> ax = error_curves({"quantization_error": [3, 2], "topographic_error": [0.2, 0.1]})
+    >>> ax.get_ylabel()
+    'quantisation error'
+    """
+    lines = (
+        ("quantization_error", "quantisation error", COLOURS[0], "-o"),
+        ("topographic_error", "topographic error", COLOURS[4], "--s"),
+    )
+    missing = [key for key, *_ in lines if key not in history]
+    if missing:
+        raise ValueError(
+            f"history lacks {missing}; it has {list(history)}: pass the history_ of a fitted SOM"
+        )
+    if ax is None:
+        ax = plt.subplots(figsize=(WIDTH, 0.65 * WIDTH), layout="constrained")[1]
+    drawn = []
+    for side, (key, label, colour, line) in zip((ax, ax.twinx()), lines, strict=True):
+        epochs = np.arange(1, len(history[key]) + 1)
+        every = -(-len(epochs) // 15)
+        look = {"color": colour, "markersize": 4, "markevery": every, "label": label}
+        drawn += side.plot(epochs, history[key], line, **look)
+        side.set_ylabel(label)
+        side.set_ylim(bottom=0)
+    side.spines["right"].set_visible(True)
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(handles=drawn, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    return ax
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _describe(grid: Grid) -> str:
+    return f"a {grid.rows} × {grid.cols} grid has {grid.n_units} units"
+
+
+def _weights(weights: ArrayLike, grid: Grid) -> Array:
+    W = np.asarray(weights, dtype=float)
+    if W.ndim != 2 or len(W) != grid.n_units:
+        raise ValueError(
+            f"weights has shape {W.shape}, but {_describe(grid)}: expected ({grid.n_units}, d); "
+            "pass the grid that the prototypes were trained on"
+        )
+    return W
+
+
+def _units(labels: ArrayLike, grid: Grid) -> Array:
+    units = np.asarray(labels)
+    if units.ndim != 1 or not len(units) or units.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels has shape {units.shape} and type {units.dtype}, but one whole number per "
+            "sample is needed, its best-matching unit; pass som.predict(X)"
+        )
+    if units.min() < 0 or units.max() >= grid.n_units:
+        raise ValueError(
+            f"labels go from {units.min()} to {units.max()}, but {_describe(grid)}, numbered from "
+            "0; pass the grid of the map that gave the labels"
+        )
+    return units
+
+
+def _classes(y: ArrayLike, n: int, names: Sequence[str] | None) -> tuple[Array, list[str]]:
+    """Return each sample's class as a number, and the names of the classes."""
+    y = np.asarray(y)
+    if y.shape != (n,):
+        raise ValueError(f"y has shape {y.shape}, but there are labels of {n} samples; give ({n},)")
+    classes, codes = np.unique(y, return_inverse=True)
+    names = [str(c) for c in classes] if names is None else [str(name) for name in names]
+    if len(names) != len(classes):
+        raise ValueError(
+            f"class_names has {len(names)} entries, but y has {len(classes)} classes: "
+            f"{classes.tolist()}; give one name for each, in this order"
+        )
+    return codes, names
+
+
+def _apart(W: Array, grid: Grid, edges: Array) -> Array:
+    """Return ‖m_i − m_j‖ / δ(i, j) for each edge."""
+    i, j = edges.T
+    spacing = grid.distance(grid.coords[i], grid.coords[j])
+    return np.asarray(np.linalg.norm(W[i] - W[j], axis=1) / spacing)
+
+
+def _scattered(units: Array, grid: Grid, generator: np.random.Generator) -> Array:
+    """Return a random place in the cell of each unit, uniformly, as (down, right)."""
+    n, corners = len(units), 0.92 * grid.cell()
+    i = generator.integers(len(corners), size=n)  # of the triangles around the centre, all alike
+    u, v = np.sqrt(generator.random(n))[:, None], generator.random(n)[:, None]
+    inside = u * ((1 - v) * corners[i] + v * corners[i - 1])
+    return np.asarray(grid.coords[units] + inside)
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _breadth(grid: Grid) -> float:
+    return float(np.ptp(grid.polygons()[..., 1]))
+
+
+def _height(grid: Grid) -> float:
+    return float(np.ptp(grid.polygons()[..., 0]))
+
+
+def _map_axes(grid: Grid, ax: Axes | None, aspect: float = 1.0) -> Axes:
+    """Prepare axes for a lattice: row 0 on top, all cells in view and in proportion, no ticks."""
+    corners = grid.polygons().reshape(-1, 2)
+    (top, left), (bottom, right) = corners.min(0) - 0.05, corners.max(0) + 0.05
+    if ax is None:
+        height = np.clip(WIDTH * aspect * (bottom - top) / (right - left), 1, 8)
+        ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
+    ax.set(xlim=(left, right), ylim=(bottom, top), aspect=aspect, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _panels(n: int, axes: Any, columns: int, width: float, height: float) -> Array:
+    """Return n axes: the first of those given, or of a new figure with rows of `columns`."""
+    if axes is None:
+        columns = min(n, columns)
+        rows = -(-n // columns)
+        size = (columns * width, rows * height)
+        axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)[1]
+        for spare in axes.flat[n:]:
+            spare.remove()
+    axes = np.ravel(axes)
+    if len(axes) < n:
+        raise ValueError(f"axes has {len(axes)} entries for {n} panels; give one for each")
+    return np.asarray(axes[:n])
+
+
+def _cells(ax: Axes, outlines: Array, **look: Any) -> PolyCollection:
+    """Add polygons given as (down, right)."""
+    cells = PolyCollection(outlines[..., ::-1], **look)
+    ax.add_collection(cells, autolim=False)
+    return cells
+
+
+def _coloured(
+    ax: Axes, outlines: Array, values: Array, cmap: Any, limits: Any, label: str | None
+) -> PolyCollection:
+    """Add polygons coloured by value, and a colour bar as high as the map where it has a label."""
+    cells = _cells(ax, outlines, array=values, cmap=cmap, edgecolor="face", linewidth=0.3)
+    cells.set_clim(*limits)
+    if label is not None:
+        bar = ax.figure.colorbar(cells, cax=ax.inset_axes((1.03, 0, 0.04, 1)), label=label)
+        bar.outline.set_visible(False)
+    return cells
+
+
+def _slice(down: float, right: float, radius: float, begin: float, end: float) -> Path:
+    """Return a piece of pie from one angle to another; all of it is a plain circle."""
+    whole = end - begin > 359.999
+    path = Path.unit_circle() if whole else Path.wedge(begin, end)
+    return Affine2D().scale(radius).translate(right, down).transform_path(path)
+
+
+def _write(
+    ax: Axes, centres: Array, texts: Sequence[str], height: Any, colour: str = "black"
+) -> None:
+    """Write a short text at each place, `height` lattice spacings high, haloed if it is black.
+
+    As outlines, not as text of so many points: so it keeps its place in the cell at every size
+    of the figure, and a hundred of them are one artist.
+    """
+    glyphs = {text: TextPath((0, 0), text, size=1) for text in set(texts) if text.strip()}
+    paths = []
+    for (down, right), text, high in zip(
+        centres, texts, np.broadcast_to(height, len(texts)), strict=True
+    ):
+        if text in glyphs:
+            box = glyphs[text].get_extents()
+            size = min(high / 0.73, 0.85 / box.width)
+            middle = Affine2D().translate(-box.x0 - box.width / 2, -box.y0 - box.height / 2)
+            paths.append(
+                middle.scale(size, -size).translate(right, down).transform_path(glyphs[text])
+            )
+    halo = [withStroke(linewidth=1.5, foreground="white")] if colour == "black" else []
+    ax.add_collection(
+        PathCollection(paths, facecolor=colour, linewidth=0, path_effects=halo, zorder=3),
+        autolim=False,
+    )

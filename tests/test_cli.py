@@ -1,0 +1,319 @@
+"""The runner: refuses early, runs each notebook in a kernel of its own, survives everything."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import psutil
+import pytest
+from kill_runner import PACKAGE, kill_and_compare
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from somlib import cli
+
+PARAMETERS = """\
+profile: str = "quick"  # quick or full
+device: str = "cpu"  # auto, cpu, cuda or mps
+n_seeds: int = 2  # runs
+n_points: int = 40  # n = points of a walk
+rate: float = 0.5  # length of a step
+fast: bool = False  # skip something
+name: str = "walk"  # of nothing
+sizes: list[int] = [1]  # cannot be given on the command line
+"""
+
+TOY = (
+    """\
+import numpy as np, pandas as pd
+from matplotlib.figure import Figure
+from somlib import cache, report
+run = report.start("01_toy", profile=profile, device=device, seeds=n_seeds, n_points=n_points)""",
+    """\
+def walk(n, seed):
+    return np.random.default_rng(seed).normal(size=(n, 2)).cumsum(axis=0)
+walks = [cache.call(walk, n_points, seed) for seed in run.seeds]""",
+    """\
+fig = Figure(figsize=(4, 3))
+ax = fig.subplots()
+for path in walks:
+    ax.plot(*path.T)
+report.save_figure(fig, "toy-walk", caption="Random walks.", alt="Two jagged lines.")""",
+    """\
+ends = pd.DataFrame([path[-1] for path in walks], columns=["x", "y"])
+report.save_table(ends, "toy-ends", caption="Where they end.")""",
+    """\
+import os, sys
+print("facts", sys.executable, os.getcwd(), repr((rate, fast, name)))""",
+)
+
+START = (
+    'from somlib import report\nreport.start("{}", profile=profile, device=device, seeds=n_seeds)'
+)
+
+
+def write_notebook(path, *cells, parameters=PARAMETERS):
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(metadata={"kernelspec": spec})
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook.cells = [new_markdown_cell("# Toy"), tagged, *map(new_code_cell, cells)]
+    nbformat.write(notebook, path)
+
+
+def make_project(folder, **notebooks):
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    for name, cells in notebooks.items():
+        write_notebook(folder / "notebooks" / f"{name.lstrip('_')}.ipynb", *cells)
+    return folder
+
+
+def command(project, *options, **environment):
+    """Start the runner as a user would, in the project's folder."""
+    inherited = {k: v for k, v in os.environ.items() if k != "SOMLIB_OUTPUT"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "somlib.cli", *options],
+        cwd=project,
+        env=inherited | {"PYTHONPATH": str(PACKAGE)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=120)
+    return SimpleNamespace(code=process.returncode, out=out, err=err)
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One run of a notebook that works, one that fails and one whose kernel dies."""
+    folder = tmp_path_factory.mktemp("made") / "{a} folder"  # papermill fills in braces
+    project = make_project(
+        folder,
+        _01_toy=TOY,
+        _02_bad=(START.format("02_bad"), "1 / 0", "never = 'reached'"),
+        _03_dead=(START.format("03_dead"), "import os\nos._exit(1)"),
+    )
+    # a python3 of the user's that is not ours: it must not be taken
+    spec = project / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    false = {"argv": ["/bin/false"], "display_name": "Another Python", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(false))
+    left = project / "figures" / "quick" / ".partial-1-left.png"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    settings = ("--device", "cpu", "-p", "rate=1e-3", "-p", "fast=TRUE", "-p", "name=false")
+    result = finished(
+        command(project, "reproduce", *settings, JUPYTER_PATH=str(project / "jupyter"))
+    )
+    return SimpleNamespace(project=project, **vars(result))
+
+
+def test_each_notebook_has_its_line_and_the_table_sums_up(whole):
+    lines = whole.out.splitlines()
+    assert re.fullmatch(r"\[1/3\] 01_toy \.\.\. \d+ s", lines[0])
+    assert re.search(r"^01_toy +done +\d+ +1 +1$", whole.out, re.MULTILINE)
+    assert re.search(r"^02_bad +failed +\d+ +0 +0$", whole.out, re.MULTILINE)
+    assert whole.code == 1
+
+
+def test_nothing_is_said_that_is_not_ours(whole):
+    assert whole.err == ""
+
+
+def test_a_failing_cell_is_shown_and_the_part_until_there_is_kept(whole):
+    failed = whole.project / "runs" / "quick" / "02_bad.failed.ipynb"
+    assert "cell [4] raised ZeroDivisionError: division by zero" in whole.out
+    assert f"up to there: {failed}" in whole.out
+    cells = nbformat.read(failed, as_version=4).cells
+    assert cells[-1].source == "never = 'reached'"
+    assert cells[-1].outputs == []
+    assert not failed.with_name("02_bad.ipynb").exists()
+
+
+def test_a_dead_kernel_fails_one_notebook(whole):
+    assert "DeadKernelError" in whole.out
+    assert (whole.project / "runs" / "quick" / "03_dead.failed.ipynb").exists()
+
+
+def test_executed_copies_figures_and_page_are_there(whole):
+    made = {str(path.relative_to(whole.project)) for path in whole.project.rglob("*.*")}
+    assert {"runs/quick/01_toy.ipynb", "runs/quick/01_toy.html"} <= made
+    assert {f"figures/quick/toy-walk{suffix}" for suffix in (".png", ".svg", ".json")} <= made
+    assert "![Two jagged lines.]" in (whole.project / "figures/quick/README.md").read_text()
+    assert not [name for name in made if ".partial-" in name]
+
+
+def test_parameters_arrive_typed_and_the_kernel_is_this_interpreter(whole):
+    copy = nbformat.read(whole.project / "runs" / "quick" / "01_toy.ipynb", as_version=4)
+    printed = copy.cells[-1].outputs[0].text
+    assert printed == f"facts {sys.executable} {whole.project} (0.001, True, 'false')\n"
+
+
+def test_a_success_takes_away_the_failed_copy(whole):
+    write_notebook(whole.project / "notebooks" / "02_bad.ipynb", START.format("02_bad"))
+    result = finished(command(whole.project, "reproduce", "--only", "02", "--device", "cpu"))
+    assert (result.code, result.err) == (0, "")
+    names = {path.name for path in (whole.project / "runs" / "quick").iterdir()}
+    assert {"02_bad.ipynb", "02_bad.html"} <= names
+    assert "02_bad.failed.ipynb" not in names
+    assert "01_toy.ipynb" in names  # --only leaves the others alone
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    make_project(tmp_path / "project", _01_toy=TOY, _02_walk=TOY)
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path / "project"))  # put back afterwards
+    monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("something was run"))
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--only 07", r"unknown notebook '07'; there are 01_toy, 02_walk"),
+        ("--only 01 toy", r"unknown notebook 'toy'"),
+        ("--seeds 0", r"--seeds 0: expected a whole number of at least 1"),
+        ("-p n_point=3", r"unknown parameter 'n_point'; the notebooks have .*n_points"),
+        ("-p n_points", r"'n_points': expected NAME=VALUE"),
+        ("-p n_points=1e3", r"parameter n_points = '1e3': 01_toy expects a value of type int"),
+        ("-p rate=fast", r"parameter rate = 'fast': 01_toy expects a value of type float"),
+        ("-p fast=1", r"parameter fast = '1': 01_toy expects true or false"),
+        ("-p sizes=[2]", r"parameter sizes: a list\[int\] cannot be given here"),
+        ("-p profile=full", r"-p profile: use --profile"),
+        ("-p n_seeds=3", r"-p n_seeds: use --seeds"),
+        ("--output pyproject.toml", r"cannot write to .*pyproject.toml/runs/quick: .*--output"),
+    ],
+)
+def test_refused_by_name_before_anything_runs(project, options, message, capsys):
+    before = sorted(project.rglob("*"))
+    assert cli.main(["reproduce", *options.split()]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("option", "value"), [("--profile", "tiny"), ("--device", "tpu")])
+def test_unknown_choices_are_refused_by_name(project, option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["reproduce", option, value])
+    assert f"argument {option}: invalid choice: '{value}'" in capsys.readouterr().err
+
+
+def test_an_absent_device_is_refused(project, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    assert cli.main(["reproduce", "--device", "cuda"]) == 2
+    assert "--device cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not a notebook", "01_toy.ipynb cannot be read"),
+        (None, "01_toy.ipynb must declare, with their types, device, n_seeds"),
+    ],
+)
+def test_a_notebook_without_its_parameters_is_refused(project, content, message, capsys):
+    path = project / "notebooks" / "01_toy.ipynb"
+    write_notebook(path, parameters='profile: str = "quick"')
+    if content:
+        path.write_text(content)
+    assert cli.main(["reproduce"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce"]) == 2
+    assert "no notebooks in" in capsys.readouterr().err
+
+
+def test_a_report_of_nothing_is_refused(project, capsys):
+    assert cli.main(["report"]) == 2
+    assert "nothing recorded in" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ what is run
+
+
+def planned(*options):
+    return cli.plan(cli._parser().parse_args(["reproduce", *options]))
+
+
+def test_only_selects_by_number_or_name(project):
+    names = [job.notebook.stem for job in planned("--only", "02", "01_toy")]
+    assert names == ["01_toy", "02_walk"]
+    assert [job.notebook.stem for job in planned("--only", "02_walk")] == ["02_walk"]
+
+
+def test_the_full_profile_runs_ten_seeds(project):
+    assert "n_seeds" not in planned()[0].parameters
+    assert planned("--profile", "full")[0].parameters["n_seeds"] == 10
+    assert planned("--profile", "full", "--seeds", "2")[0].parameters["n_seeds"] == 2
+
+
+def test_a_parameter_goes_to_the_notebooks_that_have_it(project):
+    own = PARAMETERS.replace("rate", "speed")
+    write_notebook(project / "notebooks" / "02_walk.ipynb", parameters=own)
+    first, second = planned("-p", "speed=2", "-p", "n_points=5")
+    assert (first.parameters.get("speed"), second.parameters["speed"]) == (None, 2.0)
+    assert first.parameters["n_points"] == second.parameters["n_points"] == 5
+
+
+def test_help_and_refusals_need_nothing_heavy():
+    code = (
+        "import sys\nfrom somlib import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print({'torch', 'papermill', 'nbconvert', 'matplotlib'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.endswith("set()\n")
+
+
+# ------------------------------------------------------------------ stopped from outside
+
+
+def test_ctrl_c_stops_the_kernel_and_says_how_to_go_on(tmp_path):
+    mark = tmp_path / "mark"
+    wait = f"import pathlib, time\npathlib.Path({str(mark)!r}).touch()\ntime.sleep(60)"
+    project = make_project(tmp_path / "project", _01_toy=TOY, _02_wait=(wait,))
+    process = command(project, "reproduce", "--device", "cpu")
+    while not mark.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    result = finished(process)
+    assert (result.code, result.err) == (130, "")
+    assert "Finished: 01_toy. Run the same command again" in result.out
+    assert kernels
+    assert not psutil.wait_procs(kernels, timeout=5)[1]
+    assert not list(Path(project).rglob(".partial-*"))
+
+
+def test_killed_twenty_times_the_results_are_those_of_an_undisturbed_run(tmp_path):
+    heavy = "cache.call(walk, 200_000, 0).shape"  # so that some kills come while it is written
+    project = make_project(tmp_path / "project", _01_toy=(*TOY[:2], heavy, *TOY[2:]))
+    outcome = kill_and_compare(project, tmp_path / "runs", times=20, options=["--device", "cpu"])
+    assert outcome.kills == 20
+    assert outcome.differences == []
+    assert outcome.orphans == []

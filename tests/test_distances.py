@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from somlib import distances
+from somlib.distances import Blocks, best_units, squared_distances
+
+CPU = torch.device("cpu")
+
+
+@st.composite
+def problems(draw):
+    """Samples and prototypes with many exact and near ties, in either precision."""
+    n, K, d = (draw(st.integers(1, top)) for top in (12, 9, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    X, W = rng.normal(size=(n, d)), rng.normal(size=(K, d))
+    kind = draw(st.sampled_from(["plain", "contracted", "repeated", "integers", "on units"]))
+    if kind == "contracted":
+        W = 1e-5 * W
+    if kind == "repeated":
+        W = W[rng.integers(0, K, K)]
+    if kind == "integers":
+        X, W = np.round(X), np.round(W)
+    if kind == "on units":
+        X = W[rng.integers(0, K, n)]
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    known = (rng.random((n, d)) < 0.7) | (np.arange(d) == 0) if draw(st.booleans()) else None
+    return X.astype(dtype), W.astype(dtype), known
+
+
+def literal(X, W, known):
+    """Return squared distances term by term, in float64."""
+    difference = X[:, None].astype(np.float64) - W[None]
+    if known is not None:
+        difference = difference * known[:, None]
+    return (difference**2).sum(-1)
+
+
+def tensors(X, W, known):
+    if known is None:
+        return torch.from_numpy(X), torch.from_numpy(W), None
+    X = np.where(known, X, 0).astype(X.dtype)
+    return (
+        torch.from_numpy(X),
+        torch.from_numpy(W),
+        torch.from_numpy(known).to(torch.tensor(X).dtype),
+    )
+
+
+@given(problems())
+def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(problem):
+    units, squared = best_units(*tensors(*problem))
+    expected = literal(*problem)
+    order = np.argsort(expected, axis=1, kind="stable")
+    order = order[:, :2] if expected.shape[1] > 1 else order.repeat(2, 1)
+    np.testing.assert_array_equal(units.numpy(), order)
+    scale = 1 + np.abs(problem[0]).max() ** 2 * problem[0].shape[1]
+    tolerance = 1e-5 * scale if problem[0].dtype == np.float32 else 1e-12 * scale
+    np.testing.assert_allclose(
+        squared.numpy(), np.take_along_axis(expected, order, 1), atol=tolerance
+    )
+    assert (squared >= 0).all()
+
+
+@given(problems())
+def test_all_distances_agree_and_zero_is_zero(problem):
+    squared = squared_distances(*tensors(*problem)).numpy()
+    expected = literal(*problem)
+    np.testing.assert_allclose(squared, expected, rtol=2e-3, atol=1e-12)
+    assert (squared[expected == 0] == 0).all()
+
+
+def test_one_unit_is_its_own_second_best():
+    units, squared = best_units(torch.ones(3, 2), torch.zeros(1, 2))
+    assert units.tolist() == [[0, 0]] * 3
+    torch.testing.assert_close(squared, torch.full((3, 2), 2.0))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_blocks_cover_every_row_once_and_streamed_data_equal_resident_data(
+    tmp_path, monkeypatch, missing
+):
+    X = np.random.default_rng(0).normal(size=(37, 5)).astype(np.float32)
+    if missing:
+        X[3, 1] = np.nan
+    streamed = np.memmap(tmp_path / "x", X.dtype, "w+", shape=X.shape)
+    streamed[:] = X
+    monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 40)
+    center = np.full(5, 0.25, np.float32)
+    for data in (X, streamed):
+        blocks = Blocks(data, center, CPU, missing)
+        parts = list(blocks.rows(n_units=4))
+        assert len(parts) == 5  # 40 // 5 rows a block
+        together = torch.cat([x for _, x, _ in parts]).numpy()
+        np.testing.assert_array_equal(together, np.nan_to_num(X - center))
+        if missing:
+            assert [k.sum().item() for _, _, k in parts][:2] == [39, 40]
+        else:
+            assert all(known is None for _, _, known in parts)
+
+
+def test_a_streamed_file_is_never_held_as_a_whole(tmp_path):
+    X = np.memmap(tmp_path / "x", np.float32, "w+", shape=(10, 3))
+    assert Blocks(X, np.zeros(3, np.float32), CPU)._resident is None
