@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,10 +60,16 @@ def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
     Raises
     ------
     ValueError
-        When a random state is None: nobody can ask for that training again.
+        When a random state is None: nobody can ask for that training again. When there are
+        `callbacks`: what they see would be missing the next time.
     TypeError
         When something, such as a live random generator, has no content to be recognised by.
     """
+    if options.get("callbacks"):
+        raise ValueError(
+            f"callbacks={options['callbacks']!r} would see nothing when the result is read from "
+            "the cache; fit without the cache, or use `call` with a function that returns it all"
+        )
     params = estimator.get_params()
     for name, value in params.items():
         if name.split("__")[-1] == "random_state":
@@ -186,10 +192,10 @@ def _content(value: Any) -> Any:
         return {"array": _sha256(raw), "shape": list(array.shape), "dtype": str(array.dtype)}
     if isinstance(value, ModuleType):
         return value.__name__
-    if isinstance(value, MethodType):
-        return [_content(value.__self__), value.__name__]
-    if hasattr(value, "__qualname__"):  # classes and functions of every make
-        return _code(value)
+    if hasattr(value, "__qualname__"):  # classes, functions and methods of every make
+        owner = getattr(value, "__self__", None)
+        bound = owner is not None and not isinstance(owner, ModuleType)
+        return [_content(owner), value.__name__] if bound else _code(value)
     if hasattr(value, "get_params"):
         learned = {n: v for n, v in vars(value).items() if n.endswith("_") and n[0] != "_"}
         return [_code(type(value)), _content(value.get_params()), _content(learned)]

@@ -312,14 +312,11 @@ def _own_kernel() -> type[Any]:
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
 
     class OwnKernel(AsyncKernelManager):
-        @default("kernel_spec_manager")
         def _kernel_spec_manager_default(self) -> KernelSpecManager:
             return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
 
-        @default("transport_encryption")
         def _transport_encryption_default(self) -> str:  # without it the kernel warns each time
             return "auto" if zmq.has("curve") else "disabled"
 

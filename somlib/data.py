@@ -54,8 +54,8 @@ class Dataset:
         The samples, in [0, 1].
     y : ndarray of shape (n,), int64
         The class of each sample, an index into `class_names`.
-    image_shape : tuple of two int or None
-        Rows and columns that a row of `X` folds into; None when samples are not images.
+    image_shape : tuple of two int
+        Rows and columns that a row of `X` folds into; empty when samples are not images.
     class_names : tuple of str
         What the classes are called.
     """
@@ -64,7 +64,7 @@ class Dataset:
     split: str
     X: NDArray[np.float32]
     y: NDArray[np.int64]
-    image_shape: tuple[int, int] | None
+    image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -376,7 +376,7 @@ class Source:
     """How a data set is read (`split` in, `X` and `y` out) and what it looks like."""
 
     read: Callable[[str], tuple[NDArray[np.float32], NDArray[np.int64]]]
-    image_shape: tuple[int, int] | None
+    image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
 
 

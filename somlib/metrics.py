@@ -255,11 +255,10 @@ def topographic_product(weights: ArrayLike, grid: Grid) -> float:
         v, by_v, a, by_a = (ordered[:, :-1] for ordered in (*V.sort(1), *A.sort(1)))
         twins = (v <= data.slack(rows, v)).nonzero()
         if len(twins):
-            j, l = twins[0]
+            j, place = twins[0]
             raise ValueError(
-                f"the prototypes of units {rows.start + int(j)} and {int(by_v[j, l])} are equal, "
-                "which leaves the topographic product undefined (log 0): train on, or from "
-                "another start"
+                f"units {rows.start + int(j)} and {int(by_v[j, place])} have equal weights, which "
+                "leaves the topographic product undefined (log 0); train on, or from another start"
             )
         log_q1 = _mean_of_ties(a, lattice.slack(rows, a), V.gather(1, by_a).log()) - v.log()
         log_q2 = a.log() - _mean_of_ties(v, data.slack(rows, v), A.gather(1, by_v).log())
@@ -327,10 +326,10 @@ def trustworthiness(
     --------
     >>> X = np.random.default_rng(0).random((100, 3))
     >>> trustworthiness(X, X[:, :2], n_neighbors=[5, 10]).round(3)
-    array([0.895, 0.882])
+    array([0.799, 0.817])
     """
-    X, Z = _checked("X", X, 2), _checked("Z", Z, 2)
-    return _rank_score(_Points(Z, distance), _Points(X), n_neighbors)
+    data, image = _spaces(X, Z, distance)
+    return _rank_score(image, data, n_neighbors)
 
 
 def continuity(
@@ -351,15 +350,24 @@ def continuity(
     >>> continuity(X, X[:, :2], n_neighbors=5) > trustworthiness(X, X[:, :2], n_neighbors=5)
     True
     """
+    data, image = _spaces(X, Z, distance)
+    return _rank_score(data, image, n_neighbors)
+
+
+def _spaces(
+    X: ArrayLike, Z: ArrayLike, distance: HasDistance | None
+) -> tuple["_Points", "_Points"]:
     X, Z = _checked("X", X, 2), _checked("Z", Z, 2)
-    return _rank_score(_Points(X), _Points(Z, distance), n_neighbors)
+    if len(X) != len(Z):
+        raise ValueError(
+            f"X has {len(X)} rows, but Z {len(Z)}; give every sample its place in the embedding"
+        )
+    return _Points(X), _Points(Z, distance)
 
 
 def _rank_score(near: "_Points", far: "_Points", n_neighbors: int | Sequence[int]) -> Any:
     """Return 1 minus the scaled sum of how far down in `far` the neighbours in `near` come."""
     n = len(near)
-    if len(far) != n:
-        raise ValueError(f"X and Z must be as long as each other, but have {len(far)} and {n} rows")
     ks = np.atleast_1d(n_neighbors)
     if ks.ndim > 1 or not ks.size or ks.dtype.kind not in "iu" or ks.min() < 1 or 2 * ks.max() >= n:
         raise ValueError(
@@ -391,7 +399,7 @@ def _places(
     ordered: torch.Tensor, value: torch.Tensor, slack: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how many of a row's `ordered` entries lie below each value, and how many tie it."""
-    below = torch.searchsorted(ordered, value - slack)
+    below = torch.searchsorted(ordered, value - slack).double()
     return below, torch.searchsorted(ordered, value + slack, right=True) - below
 
 
@@ -406,8 +414,11 @@ class _Points:
 
     def __init__(self, points: Array, space: HasDistance | None = None) -> None:
         self.space = space
-        points = points.astype(np.float64)
-        self.at = torch.from_numpy(points if space else points - points.mean(0))
+        if space:
+            # samples on a map share a few positions: measure between those
+            sites, site = np.unique(points, axis=0, return_inverse=True)
+            self.sites, self.site = torch.from_numpy(sites).double(), torch.from_numpy(site)
+        self.at = torch.from_numpy(points - points.mean(0, dtype=np.float64))
         self.norm = self.at.square().sum(1, keepdim=True)
 
     def __len__(self) -> int:
@@ -416,8 +427,8 @@ class _Points:
     def squared(self, rows: slice) -> torch.Tensor:
         """Return squared distances, shape (rows, n): infinite from a point to itself."""
         if self.space:
-            apart = self.space.distance(self.at[rows, None], self.at[None])
-            squared = torch.as_tensor(apart, dtype=torch.float64) ** 2
+            apart = self.space.distance(self.sites[self.site[rows], None], self.sites[None])
+            squared = (torch.as_tensor(apart).double() ** 2).index_select(1, self.site)
         else:
             squared = torch.addmm(self.norm.T, self.at[rows], self.at.T, alpha=-2)
             squared.add_(self.norm[rows]).clamp_(min=0)
@@ -557,11 +568,10 @@ def class_scatter(
     >>> class_scatter(["a", "a", "b"], [0, 2, 1], Grid(1, 3))  # a lies on either side of b
     1.5
     """
-    y, units = _labels(y, labels)
-    units = _units(labels, grid.n_units)
-    n_classes, K = y.max() + 1, grid.n_units
+    classes, _ = _labels(y, labels)
+    n_classes, K = classes.max() + 1, grid.n_units
     home = np.zeros((n_classes, K), dtype=bool)
-    home[y, units] = True
+    home[classes, _units(labels, K)] = True
     # one graph of C copies of the map: an edge within a copy where both its ends are home
     i, j = grid.edges(connectivity).T
     c, edge = np.nonzero(home[:, i] & home[:, j])
@@ -670,9 +680,10 @@ def _units(labels: ArrayLike, n_units: int) -> NDArray[np.integer]:
     """Return labels that are units of a map of `n_units`."""
     units = _checked("labels", labels, 1)
     if units.dtype.kind not in "iu" or units.min() < 0 or units.max() >= n_units:
-        bad = units[(units < 0) | (units >= n_units)][:1] if units.dtype.kind in "iu" else units[:1]
+        whole = units.dtype.kind in "iu"
+        bad = units[(units < 0) | (units >= n_units)] if whole else units
         raise ValueError(
-            f"labels contain {bad[0]!r}, but the {n_units} units are 0 to {n_units - 1}; "
+            f"labels contain {bad.tolist()[0]!r}, but the {n_units} units are 0 to {n_units - 1}; "
             "pass what predict returns"
         )
     return units

@@ -23,6 +23,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from somlib import __version__
@@ -236,9 +237,7 @@ def save_figure(fig: Figure, name: str, *, caption: str, alt: str) -> Path:
     """
     run, record = _record("figure", name, caption=caption, alt=alt)
     path = run.figures / f"{name}.png"
-    # below the lower right corner, where no axis can be: the tight box grows to hold it
-    mark = fig.text(1, 0, "quick", ha="right", va="top", color="0.6", fontsize=7)
-    mark.set_visible(run.quick)
+    mark = _mark(fig) if run.quick else None
     try:
         _write_png(fig, path)
         with (
@@ -247,9 +246,19 @@ def save_figure(fig: Figure, name: str, *, caption: str, alt: str) -> Path:
         ):
             fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
     finally:
-        mark.remove()
+        if mark is not None:
+            mark.remove()
     _write_record(run, record)
     return path
+
+
+def _mark(fig: Figure) -> Text:
+    """Write "quick" below the lower right corner of what is drawn, where nothing else is."""
+    fig.draw_without_rendering()  # lays it out
+    width, height = fig.get_size_inches()
+    box = fig.get_tightbbox()
+    corner = (box.x1 / width, box.y0 / height)
+    return fig.text(*corner, "quick", ha="right", va="top", color="0.6", fontsize=7)
 
 
 def _write_png(fig: Figure, path: Path) -> None:

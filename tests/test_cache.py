@@ -119,6 +119,11 @@ def test_what_cannot_be_asked_for_again_is_refused(state):
     assert Mean.paid == 0
 
 
+def test_callbacks_are_refused():
+    with pytest.raises(ValueError, match=r"callbacks=.*would see nothing"):
+        cache.fit(Mean(), X, callbacks=[print])
+
+
 def test_what_has_no_content_is_refused():
     with pytest.raises(TypeError, match=r"object.*cannot be cached.*Expected numbers"):
         cache.fit(Mean(start=object()), X)
@@ -242,6 +247,10 @@ def test_fitted_estimators_are_told_apart_by_what_they_learned():
     one, other = Mean().fit(X), Mean().fit(X + 1)
     assert not np.array_equal(cache.call(center, one), cache.call(center, other))
     np.testing.assert_array_equal(cache.call(center, one), one.mean_)
+
+
+def test_methods_belong_to_their_object():
+    assert [cache.call([1, 2].count, 1), cache.call([1, 1].count, 1)] == [1, 2]
 
 
 def test_unkeyable_calls_are_refused():

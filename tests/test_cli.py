@@ -299,7 +299,7 @@ def test_ctrl_c_stops_the_kernel_and_says_how_to_go_on(tmp_path):
     process = command(project, "reproduce", "--device", "cpu")
     while not mark.exists():
         assert process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     kernels = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     result = finished(process)
@@ -311,8 +311,14 @@ def test_ctrl_c_stops_the_kernel_and_says_how_to_go_on(tmp_path):
 
 
 def test_killed_twenty_times_the_results_are_those_of_an_undisturbed_run(tmp_path):
-    heavy = "cache.call(walk, 200_000, 0).shape"  # so that some kills come while it is written
-    project = make_project(tmp_path / "project", _01_toy=(*TOY[:2], heavy, *TOY[2:]))
+    # many results, so that most kills come while some are still to be made
+    slow = """\
+def slow_walk(n, seed):
+    time.sleep(0.02)
+    return walk(n, seed)
+long = [cache.call(slow_walk, 20_000, seed) for seed in range(16)]"""
+    cells = (f"import time\n{TOY[0]}", TOY[1], slow, *TOY[2:])
+    project = make_project(tmp_path / "project", _01_toy=cells)
     outcome = kill_and_compare(project, tmp_path / "runs", times=20, options=["--device", "cpu"])
     assert outcome.kills == 20
     assert outcome.differences == []

@@ -1,0 +1,62 @@
+"""What the documentation shows is run: docstring examples and the README's Python."""
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+import somlib
+
+ROOT = Path(__file__).parents[1]
+MODULES = [f"somlib.{module.name}" for module in pkgutil.iter_modules(somlib.__path__)]
+
+
+@pytest.mark.parametrize("name", ["somlib", *MODULES])
+def test_docstring_examples_give_what_they_say(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    module = importlib.import_module(name)
+    results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    plt.close("all")
+    assert results.failed == 0
+
+
+def public(module):
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            yield thing
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_is_documented(name):
+    for thing in public(importlib.import_module(name)):
+        assert inspect.getdoc(thing), thing
+        if inspect.isclass(thing):
+            methods = [m for n, m in vars(thing).items() if inspect.isfunction(m) and n[0] != "_"]
+            assert all(inspect.getdoc(method) for method in methods), thing
+
+
+def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOMLIB_OUTPUT", os.fspath(tmp_path))
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    assert snippets
+    scope = {}
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), scope)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+def test_links_to_files_of_the_project_lead_somewhere(name):
+    text = (ROOT / name).read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
+    missing = [link for link in links if not (ROOT / name).parent.joinpath(link).exists()]
+    assert not missing

@@ -1,0 +1,541 @@
+"""Each metric against its formula written as loops, its peers, and what must hold of any input."""
+
+import itertools
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from minisom import MiniSom
+from sklearn import manifold
+from sklearn.datasets import load_digits
+from sklearn.metrics import normalized_mutual_info_score
+
+from somlib import metrics
+from somlib.spaces import Grid
+
+GRIDS = [
+    Grid(3, 5),
+    Grid(4, 3, topology="hex"),
+    Grid(4, 5, wrap=True),
+    Grid(4, 5, topology="hex", wrap=(True, False)),
+    Grid(1, 7),
+    Grid(1, 1),
+]
+grids = pytest.mark.parametrize("grid", GRIDS, ids=str)
+
+
+def some_map(grid, n=60, d=3, seed=0):
+    """Samples, and prototypes that are samples moved a little: neither ordered nor far away."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d))
+    return X, X[: grid.n_units] + 0.1 * rng.normal(size=(grid.n_units, d))
+
+
+def two_best(x, weights):
+    """(Distance, unit) of the two nearest prototypes; the lower index of equals first."""
+    near = sorted((math.dist(x, m), k) for k, m in enumerate(weights))
+    return near[0], near[min(1, len(near) - 1)]
+
+
+# ---------------------------------------------------------------- map and data
+
+
+@grids
+def test_map_metrics_equal_their_formulas(grid):
+    X, weights = some_map(grid)
+    adjacent, apart = grid.adjacency(), grid.distances
+    steps = np.where(adjacent, np.linalg.norm(weights[:, None] - weights, axis=2), np.inf)
+    np.fill_diagonal(steps, 0)
+    for k in range(len(steps)):  # Floyd and Warshall
+        steps = np.minimum(steps, steps[:, k, None] + steps[k])
+    qe = te = loss = both = 0.0
+    for x in X:
+        (distance, c), (_, second) = two_best(x, weights)
+        qe += distance
+        te += c != second and not adjacent[c, second]
+        both += distance + steps[c, second]
+        for k, m in enumerate(weights):
+            loss += math.exp(-(apart[c, k] ** 2) / (2 * 0.8**2)) * math.dist(x, m) ** 2
+    n = len(X)
+    assert metrics.quantization_error(X, weights) == pytest.approx(qe / n, rel=1e-12)
+    assert metrics.topographic_error(X, weights, grid) == te / n
+    assert metrics.distortion(X, weights, grid, 0.8) == pytest.approx(loss / n, rel=1e-12)
+    assert metrics.combined_error(X, weights, grid) == pytest.approx(both / n, rel=1e-12)
+
+
+def test_lists_tensors_integers_and_single_precision_are_welcome():
+    grid = Grid(2, 3)
+    X = np.random.default_rng(0).integers(0, 9, (40, 4))
+    weights = X[:6]
+    for metric in (
+        metrics.quantization_error,
+        lambda X, w: metrics.topographic_error(X, w, grid),
+        lambda X, w: metrics.distortion(X, w, grid, 1.0),
+        lambda X, w: metrics.combined_error(X, w, grid),
+    ):
+        expected = metric(X, weights)
+        assert isinstance(expected, float)
+        for kind in (list, torch.tensor, np.float32, np.float64):
+            assert metric(kind(X), kind(weights)) == pytest.approx(expected, rel=1e-5)
+        assert metric(X.astype(np.float32), weights.astype(float)) == pytest.approx(
+            expected, rel=1e-5
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_a_sample_on_its_prototype_has_no_error(dtype, offset):
+    weights = (np.random.default_rng(0).normal(size=(20, 50)) + offset).astype(dtype)
+    assert metrics.quantization_error(weights[::-1], weights) == 0
+    # the neighbourhood has all but gone
+    assert metrics.distortion(weights, weights, Grid(4, 5), sigma=0.01) == 0
+
+
+def test_distortion_is_sound_far_from_the_origin():
+    X, weights = some_map(Grid(4, 5))
+    near = metrics.distortion(X, weights, Grid(4, 5), 1.0)
+    assert metrics.distortion(X + 1e6, weights + 1e6, Grid(4, 5), 1.0) == pytest.approx(near, 1e-8)
+
+
+def test_distortion_goes_to_the_squared_error_as_sigma_goes_to_0():
+    X, weights = some_map(Grid(4, 5))
+    squared = np.mean([two_best(x, weights)[0][0] ** 2 for x in X])
+    assert metrics.distortion(X, weights, Grid(4, 5), 1e-3) == pytest.approx(squared)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_more_neighbours_mean_no_more_topographic_error(rows, cols, seed):
+    grid = Grid(rows, cols)
+    X, weights = some_map(grid, n=30, seed=seed)
+    eight = metrics.topographic_error(X, weights, grid, connectivity=8)
+    four = metrics.topographic_error(X, weights, grid, connectivity=4)
+    assert 0 <= eight <= four <= 1
+    assert four == metrics.topographic_error(X, weights, grid)
+    ways = [metrics.combined_error(X, weights, grid, connectivity=c) for c in (8, 4)]
+    assert metrics.quantization_error(X, weights) <= ways[0] <= ways[1] * (1 + 1e-12)
+
+
+def test_combined_error_walks_over_equal_prototypes_for_nothing():
+    weights = [[0.0], [5.0], [5.0], [1.0]]
+    # 0 and 3 are the best two of 0.4; the way leads 0, 1, 2, 3
+    assert metrics.combined_error([[0.4]], weights, Grid(1, 4)) == pytest.approx(0.4 + 5 + 0 + 4)
+
+
+def test_blocks_do_not_show(monkeypatch):
+    grid = Grid(4, 5)
+    X, weights = some_map(grid)
+    Z = X[:, :2].round()
+
+    def everything():
+        return [
+            metrics.quantization_error(X, weights),
+            metrics.topographic_error(X, weights, grid),
+            metrics.distortion(X, weights, grid, 1.0),
+            metrics.combined_error(X, weights, grid),
+            metrics.topographic_product(weights, grid),
+            metrics.trustworthiness(X, Z),
+            metrics.continuity(X, Z),
+        ]
+
+    whole = everything()
+    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("somlib.distances.BLOCK_ELEMENTS", 100)
+    np.testing.assert_allclose(everything(), whole, rtol=1e-12)
+
+
+def minisom(grid, weights, on_map):
+    """MiniSom with these weights: `on_map` turns (rows, cols, d) into its own arrangement."""
+    arranged = on_map(weights.reshape(grid.rows, grid.cols, -1))
+    name = {"rect": "rectangular", "hex": "hexagonal"}[grid.topology]
+    som = MiniSom(*arranged.shape, topology=name, random_seed=0)
+    som._weights = arranged.copy()
+    return som
+
+
+@pytest.mark.parametrize(
+    ("grid", "connectivity", "on_map"),
+    [
+        (Grid(4, 6), 8, lambda w: w),  # MiniSom counts corners as neighbours
+        # its hexagonal rows run along the second axis, and it is the last, third last, ... that
+        # are shifted to the left: ours, upside down and transposed
+        (Grid(4, 5, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
+        (Grid(5, 3, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
+    ],
+    ids=str,
+)
+def test_agrees_with_minisom(grid, connectivity, on_map):
+    rng = np.random.default_rng(1)
+    X = rng.random((400, 2))
+    # a map in rough order, so that the errors are neither 0 nor 1
+    weights = grid.coords / grid.coords.max(0) + rng.normal(0, 0.15, (grid.n_units, 2))
+    peer = minisom(grid, weights, on_map)
+    te = metrics.topographic_error(X, weights, grid, connectivity)
+    assert 0.05 < te < 0.95
+    assert te == pytest.approx(peer.topographic_error(X), abs=1e-12)
+    assert metrics.quantization_error(X, weights) == pytest.approx(peer.quantization_error(X))
+
+
+# ---------------------------------------------------------------- topographic product
+
+
+def expected_log(j, where, log_distance):
+    """For l = 1, 2, ...: E log_distance(j, l-th nearest by `where`), any order of ties alike."""
+    others = [k for k in range(len(where)) if k != j]
+    by_distance = itertools.groupby(
+        sorted(others, key=lambda k: where[j, k]), key=lambda k: round(where[j, k], 9)
+    )
+    for _, group in by_distance:
+        tied = list(group)
+        for _ in tied:
+            yield sum(log_distance[j, k] for k in tied) / len(tied)
+
+
+def literal_topographic_product(weights, grid):
+    with np.errstate(divide="ignore"):
+        V = np.linalg.norm(weights[:, None] - weights, axis=2)
+        A = grid.distances
+        log_v, log_a = np.log(V), np.log(A)
+    K, total = len(weights), 0.0
+    for j in range(K):
+        log_q = [
+            va - vv + aa - av
+            for va, vv, aa, av in zip(
+                expected_log(j, A, log_v),
+                expected_log(j, V, log_v),
+                expected_log(j, A, log_a),
+                expected_log(j, V, log_a),
+                strict=True,
+            )
+        ]
+        total += sum(sum(log_q[:k]) / (2 * k) for k in range(1, K))
+    return total / (K * (K - 1))
+
+
+@pytest.mark.parametrize("grid", GRIDS[:-1], ids=str)
+def test_topographic_product_equals_its_formula(grid):
+    weights = some_map(grid)[1]
+    expected = literal_topographic_product(weights, grid)
+    assert metrics.topographic_product(weights, grid) == pytest.approx(expected, rel=1e-9)
+    # a lattice in data space too has ties
+    weights = grid.coords[::-1] * [1.0, 2.0]
+    expected = literal_topographic_product(weights, grid)
+    assert metrics.topographic_product(weights, grid) == pytest.approx(expected, abs=1e-9)
+
+
+def test_topographic_product_is_the_mean_over_all_ways_of_breaking_ties():
+    """On a triangle of data whose map is a chain, by Bauer and Pawelzik's own formula."""
+    grid, weights = Grid(1, 3), np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 3.0]])
+    V, A = np.linalg.norm(weights[:, None] - weights, axis=2), grid.distances
+    orders = {0: [[1, 2]], 1: [[0, 2], [2, 0]], 2: [[1, 0]]}  # the middle unit has a tie
+    total = 0.0
+    for j, ways in orders.items():
+        v = sorted((k for k in range(3) if k != j), key=lambda k: V[j, k])
+        for a in ways:
+            q = [V[j, a[i]] / V[j, v[i]] * A[j, a[i]] / A[j, v[i]] for i in range(2)]
+            total += (math.log(q[0]) / 2 + math.log(q[0] * q[1]) / 4) / len(ways)
+    assert metrics.topographic_product(weights, grid) == pytest.approx(total / (3 * 2))
+
+
+def test_the_sign_of_the_topographic_product_tells_the_dimension():
+    square, chain = Grid(5, 5), Grid(1, 25)
+    snake = square.mesh().copy()
+    snake[1::2] = snake[1::2, ::-1]
+    assert metrics.topographic_product(snake.reshape(25, 2), chain) < -0.02  # a line in a plane
+    line = np.linspace(0, 1, 25)[:, None]
+    rolled = line.reshape(5, 5).copy()
+    rolled[1::2] = rolled[1::2, ::-1]
+    assert metrics.topographic_product(rolled.reshape(25, 1), square) > 0.02  # a sheet on a line
+    for grid in (square, chain):
+        assert metrics.topographic_product(grid.coords, grid) == pytest.approx(0, abs=1e-12)
+
+
+def test_topographic_product_of_very_small_maps_is_0():
+    assert metrics.topographic_product([[1.0]], Grid(1, 1)) == 0
+    assert metrics.topographic_product([[1.0], [3.0]], Grid(1, 2)) == 0
+
+
+# ---------------------------------------------------------------- trustworthiness, continuity
+
+
+@pytest.mark.parametrize(("n", "ks"), [(40, [1, 5, 19]), (150, [3, 10, 60])])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_agrees_with_scikit_learn_where_nothing_is_tied(n, ks, dtype):
+    rng = np.random.default_rng(n)
+    X = rng.normal(size=(n, 6)).astype(dtype)
+    Z = (X[:, :2] + 0.5 * rng.normal(size=(n, 2))).astype(dtype)
+    for ours, (a, b) in ((metrics.trustworthiness, (X, Z)), (metrics.continuity, (Z, X))):
+        peer = [manifold.trustworthiness(a, b, n_neighbors=k) for k in ks]
+        np.testing.assert_allclose(ours(X, Z, n_neighbors=ks), peer, rtol=0, atol=1e-10)
+        one = ours(X, Z, n_neighbors=ks[1])
+        assert isinstance(one, float)
+        assert one == pytest.approx(peer[1], abs=1e-10)
+
+
+def literal_expectation(near, far, k):
+    """Mean trustworthiness over all orders of the samples, ties broken by place in the order.
+
+    One order serves both spaces in the definition of a stable sort; here each space has its own,
+    which is what breaking ties at random "in each space for itself" means.
+    """
+    n = len(near)
+    orders = list(itertools.permutations(range(n)))
+    total = 0.0
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        chosen, excess = np.zeros(n), np.zeros(n)
+        for order in orders:
+            by_near = sorted(others, key=lambda j: (near[i, j], order[j]))
+            by_far = sorted(others, key=lambda j: (far[i, j], order[j]))
+            chosen[by_near[:k]] += 1 / len(orders)
+            for rank, j in enumerate(by_far, start=1):
+                excess[j] += max(0, rank - k) / len(orders)
+        total += (chosen * excess).sum()
+    return 1 - 2 / (n * k * (2 * n - 3 * k - 1)) * total
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_ties_are_worth_their_expected_value(k):
+    X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [2.0]])
+    units = np.array([0, 0, 1, 1, 1, 2])
+    grid = Grid(2, 2, topology="hex")  # rows are √3/2 apart: equal distances, unequal digits
+    Z = grid.coords[units]
+    in_x, in_z = abs(X - X.T), grid.distances[units[:, None], units].round(9)
+    trust, cont = literal_expectation(in_z, in_x, k), literal_expectation(in_x, in_z, k)
+    assert 0 < trust < 1
+    for space in (None, grid):
+        assert metrics.trustworthiness(X, Z, k, distance=space) == pytest.approx(trust, abs=1e-12)
+        assert metrics.continuity(X, Z, k, distance=space) == pytest.approx(cont, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_order_of_the_samples_does_not_matter(dtype):
+    X = load_digits().data[:300].astype(dtype) / 15  # many equal distances, and not exact ones
+    rng = np.random.default_rng(0)
+    grid = Grid(4, 5, topology="hex")
+    Z = grid.coords[rng.integers(0, 20, 300)]
+    order = rng.permutation(300)
+    for metric in (metrics.trustworthiness, metrics.continuity):
+        curve = metric(X, Z, n_neighbors=[1, 5, 20])
+        np.testing.assert_allclose(metric(X[order], Z[order], [1, 5, 20]), curve, atol=1e-12)
+
+
+@given(st.integers(5, 30), st.integers(1, 3), st.booleans(), st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_what_holds_of_any_embedding(n, levels, ties, seed):
+    rng = np.random.default_rng(seed)
+    X, Z = rng.normal(size=(n, 3)), rng.normal(size=(n, 2))
+    if ties:
+        X, Z = rng.integers(0, levels + 1, (n, 3)), rng.integers(0, levels + 1, (n, 2))
+    ks = np.arange(1, (n + 1) // 2)
+    trust, cont = metrics.trustworthiness(X, Z, ks), metrics.continuity(X, Z, ks)
+    for curve in (trust, cont):
+        assert ((curve > -1e-12) & (curve < 1 + 1e-12)).all()
+    np.testing.assert_allclose(metrics.trustworthiness(Z, X, ks), cont, atol=1e-12)
+    # neither moving, scaling nor turning changes who is near
+    turned = 3 * Z[:, ::-1] + 100
+    np.testing.assert_allclose(metrics.trustworthiness(X, turned, ks), trust, atol=1e-9)
+
+
+def test_a_copy_is_perfect_and_a_shuffled_one_is_worth_a_half():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 4))
+    assert metrics.trustworthiness(X, 2 * X + 1, [1, 10, 100]).tolist() == [1, 1, 1]
+    assert metrics.continuity(X, X, 10) == 1
+    assert metrics.trustworthiness(X, rng.permutation(X), 10) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_distance_of_a_space_counts():
+    ring = Grid(1, 40, wrap=(False, True))
+    angle = 2 * np.pi * np.arange(40) / 40 + 0.01 * np.random.default_rng(0).normal(size=40)
+    X = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    around, cut = (metrics.trustworthiness(X, ring.coords, 4, distance=s) for s in (ring, None))
+    assert cut < around
+    assert around > 0.99
+
+    class Doubled:  # any object that measures will do, and only the order of distances matters
+        def distance(self, a, b):
+            return 2 * ring.distance(a, b).numpy()
+
+    assert metrics.trustworthiness(X, ring.coords, 4, distance=Doubled()) == around
+    flat = metrics.continuity(X, ring.coords, 4, distance=Grid(1, 40))
+    assert flat == pytest.approx(metrics.continuity(X, ring.coords, 4), abs=1e-12)
+
+
+def test_memory_is_bounded():
+    """One n × n matrix of float64 would take 392 MB; a fresh process shows its true peak."""
+    pytest.importorskip("resource")
+    code = """if True:
+        import resource, sys
+        import numpy as np
+        from somlib import metrics
+        X = np.random.default_rng(0).random((7000, 20))
+        metrics.trustworthiness(X[:100], X[:100, :2])
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
+        metrics.trustworthiness(X, X[:, :2].round(1), n_neighbors=[5, 50])
+        print((peak() - before) / (2**20 if sys.platform == "darwin" else 2**10))
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < float(run.stdout) < 200, run.stdout
+
+
+# ---------------------------------------------------------------- clusters and classes
+
+labelings = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(*[st.lists(st.integers(0, 4), min_size=n, max_size=n)] * 2)
+)
+
+
+def literal_nmi(y, labels, average):
+    n = len(y)
+
+    def share(*pairs):
+        return sum(all(a[i] == v for a, v in pairs) for i in range(n)) / n
+
+    def entropy(a):
+        return -sum(share((a, v)) * math.log(share((a, v))) for v in set(a))
+
+    mutual = 0.0
+    for c, k in itertools.product(set(y), set(labels)):
+        if p := share((y, c), (labels, k)):
+            mutual += p * math.log(p / (share((y, c)) * share((labels, k))))
+    h = entropy(y), entropy(labels)
+    if max(h) == 0:
+        return 1.0
+    mean = math.sqrt(h[0] * h[1]) if average == "geometric" else sum(h) / 2
+    return mutual / mean if mean else 0.0
+
+
+@given(labelings, st.permutations(range(5)))
+@settings(max_examples=60, deadline=None)
+def test_cluster_metrics_equal_their_formulas(pair, names):
+    y, labels = pair
+    n = len(y)
+    renamed = [names[k] for k in labels]
+    right = [
+        max(sum(y[i] == c for i in range(n) if labels[i] == k) for c in range(5))
+        for k in set(labels)
+    ]
+    best = max(
+        sum(y[i] == naming[labels[i]] for i in range(n))
+        for naming in itertools.permutations(range(5))
+    )
+    purity, accuracy = metrics.purity(y, labels), metrics.clustering_accuracy(y, labels)
+    assert purity == pytest.approx(sum(right) / n)
+    assert accuracy == pytest.approx(best / n)
+    assert 0 < accuracy <= purity <= 1
+    assert metrics.purity(y, renamed) == purity
+    assert metrics.clustering_accuracy(y, renamed) == accuracy
+    for average in ("geometric", "arithmetic"):
+        nmi = metrics.nmi(y, labels, average)
+        assert nmi == pytest.approx(literal_nmi(y, labels, average), abs=1e-9)
+        assert nmi == pytest.approx(metrics.nmi(labels, y, average), abs=1e-12)
+        assert nmi == pytest.approx(metrics.nmi(y, renamed, average), abs=1e-12)
+        assert nmi == pytest.approx(
+            normalized_mutual_info_score(y, labels, average_method=average), abs=1e-12
+        )
+    assert metrics.nmi(y, labels, "geometric") >= metrics.nmi(y, labels, "arithmetic") - 1e-12
+
+
+def test_clusters_that_are_the_classes_are_perfect_under_any_names():
+    y, labels = ["cat", "dog", "cat", "owl"], torch.tensor([7, 3, 7, 1])
+    assert metrics.purity(y, labels) == metrics.clustering_accuracy(y, labels) == 1
+    assert metrics.nmi(y, labels, "geometric") == pytest.approx(1)
+
+
+def literal_class_scatter(y, labels, grid, connectivity):
+    adjacent, groups = grid.adjacency(connectivity), 0
+    for c in set(y):
+        left = {k for k, v in zip(labels, y, strict=True) if v == c}
+        while left:
+            groups, reached = groups + 1, [left.pop()]
+            while reached:
+                k = reached.pop()
+                touching = {j for j in left if adjacent[k, j]}
+                left -= touching
+                reached += touching
+    return groups / len(set(y))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("eight", [False, True])
+def test_class_scatter_counts_connected_groups(grid, eight):
+    rng = np.random.default_rng(0)
+    y = rng.choice(["ant", "bee", "cow"], 12).tolist()
+    labels = rng.integers(0, grid.n_units, 12).tolist()
+    connectivity = 8 if eight and grid.topology == "rect" else None
+    expected = literal_class_scatter(y, labels, grid, connectivity)
+    assert metrics.class_scatter(y, labels, grid, connectivity) == pytest.approx(expected)
+    assert expected >= 1
+
+
+def test_dead_units_are_those_that_win_nothing():
+    assert metrics.dead_units(np.array([3, 3, 0]), 5) == 3
+    assert metrics.dead_units(torch.arange(5), 5) == 0
+
+
+# ---------------------------------------------------------------- bad input
+
+X, W, GRID = np.ones((6, 2)), np.arange(1.0, 9.0).reshape(4, 2), Grid(2, 2)
+NAN = np.array([[0.0, np.nan], [1.0, 1.0]])
+
+
+TWINS = W[[0, 1, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "arguments", "message"),
+    [
+        ("quantization_error", (X, W[:, :1]), "X has 2 features, but weights have 1"),
+        ("quantization_error", (X[0], W), "X has shape (2,), but (rows, features)"),
+        ("quantization_error", (X[:0], W), "X has shape (0, 2)"),
+        ("quantization_error", (X, W[:0]), "weights has shape (0, 2)"),
+        ("quantization_error", (NAN, W), "X contains NaN or infinity; drop those rows"),
+        ("quantization_error", ([[np.inf, -np.inf]], W), "X contains NaN or infinity"),
+        ("quantization_error", (X, W * np.inf), "weights contains NaN or infinity"),
+        ("quantization_error", ([["a", "b"]], W), "X holds <U1 values; convert them"),
+        ("topographic_error", (X, W, Grid(2, 3)), "weights have 4 rows, but a grid of 2 × 3 has 6"),
+        ("topographic_error", (X, W, GRID, 6), "connectivity=6 does not exist on a 'rect'"),
+        ("distortion", (X, W, Grid(1, 3), 1.0), "weights have 4 rows, but a grid of 1 × 3 has 3"),
+        ("distortion", (X, W, GRID, 0), "sigma=0 must be a positive number"),
+        ("distortion", (X, W, GRID, np.nan), "sigma=nan must be a positive number"),
+        ("combined_error", (X, W, Grid(1, 3)), "weights have 4 rows"),
+        ("combined_error", (X, W, GRID, 5), "connectivity=5 does not exist"),
+        ("topographic_product", (W, Grid(1, 3)), "weights have 4 rows"),
+        ("topographic_product", (TWINS, GRID), "units 1 and 3 have equal weights"),
+        ("trustworthiness", (X, W), "X has 6 rows, but Z 4; give every sample"),
+        ("continuity", (X, W), "X has 6 rows, but Z 4; give every sample"),
+        ("trustworthiness", (NAN, NAN), "X contains NaN"),
+        ("continuity", (X, X * np.nan), "Z contains NaN"),
+        ("trustworthiness", (X, X, 3), "n_neighbors=3 must be whole numbers of at least 1 and bel"),
+        ("continuity", (X, X, [1, 0]), "n_neighbors=[1, 0] must be"),
+        ("trustworthiness", (X, X, 1.5), "n_neighbors=1.5 must be"),
+        ("trustworthiness", (X, X, []), "n_neighbors=[] must be"),
+        ("purity", ([0, 1], [0]), "y has 2 entries, but labels 1"),
+        ("purity", ([], []), "y has shape (0,), but (n,) is needed, not empty"),
+        ("purity", ([[0]], [0]), "y has shape (1, 1), but (n,) is needed"),
+        ("purity", ([0.0, np.nan], [0, 1]), "y contains NaN"),
+        ("clustering_accuracy", (["a", None], [0, 1]), "y contains NaN"),
+        ("nmi", ([0, 1], [0, 1], "max"), "average='max' is unknown; choose one of ['geometric', "),
+        ("nmi", ([0, 1], [0], "geometric"), "y has 2 entries, but labels 1"),
+        ("class_scatter", ([0, 1], [0, 4], GRID), "labels contain 4, but the 4 units are 0 to 3"),
+        ("class_scatter", ([0, 1], [0], GRID), "y has 2 entries, but labels 1"),
+        ("dead_units", ([-1, 0], 4), "labels contain -1, but the 4 units are 0 to 3"),
+        ("dead_units", (["a"], 4), "labels contain 'a'"),
+    ],
+)
+def test_bad_input_is_named(metric, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(metrics, metric)(*arguments)
+
+
+def test_nmi_has_no_default_average():
+    with pytest.raises(TypeError, match="average"):
+        metrics.nmi([0, 1], [0, 1])

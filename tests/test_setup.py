@@ -1,0 +1,102 @@
+"""The three lists of requirements say the same, and the checkout holds what it promises."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+import somlib
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+"""What conda-forge calls the packages that it does not call as the package index does."""
+
+
+def requirements(*lines):
+    return {r.name.lower(): r.specifier for r in map(Requirement, lines)}
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return requirements(*(line for line in lines if line and not line.startswith("#")))
+
+
+def conda():
+    """Return the ranges in environment.yml, without a YAML reader: one `- name>=x` a line."""
+    text = (ROOT / "environment.yml").read_text().split("dependencies:")[1]
+    found = re.findall(r"^  - ([\w-]+)([<>=][^\s#]*)", text, flags=re.M)
+    return {name: SpecifierSet(spec) for name, spec in found}
+
+
+DIRECT = requirements(*PYPROJECT["project"]["dependencies"])
+EXTRAS = [
+    Requirement(line)
+    for lines in PYPROJECT["project"]["optional-dependencies"].values()
+    for line in lines
+]
+
+
+def test_conda_users_get_the_same_ranges():
+    wanted = {CONDA_NAMES.get(name, name): spec for name, spec in DIRECT.items()}
+    wanted["python"] = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert conda() == wanted
+
+
+@pytest.mark.parametrize("name", sorted(DIRECT))
+def test_every_range_contains_the_pinned_version(name):
+    pinned = [str(s.version) for s in constraints()[name]]
+    assert len(pinned) == 1
+    assert DIRECT[name].contains(pinned[0])
+
+
+def test_what_the_tests_need_is_pinned_too():
+    pinned = constraints()
+    for line in PYPROJECT["project"]["optional-dependencies"]["test"]:
+        required = Requirement(line)
+        (version,) = pinned[required.name.lower()]
+        assert required.specifier.contains(version.version), line
+
+
+def test_pins_are_exact_and_name_each_package_once():
+    text = (ROOT / "constraints.txt").read_text()
+    names = [line.split("==")[0].lower() for line in text.splitlines() if "==" in line]
+    assert sorted(names) == sorted(set(names))
+    assert all(str(s).startswith("==") for s in constraints().values())
+
+
+def test_this_python_is_one_that_is_promised():
+    version = Version(".".join(map(str, sys.version_info[:3])))
+    assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(version)
+
+
+def test_one_version_everywhere():
+    version = PYPROJECT["project"]["version"]
+    assert somlib.__version__ == version
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("target", ["figures", "test", "lab", "bench", "help"])
+def test_make_knows_its_targets(target):
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_is_instant_because_nothing_heavy_is_imported():
+    code = "import sys, somlib.cli; sys.exit('torch' in sys.modules or 'papermill' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_asking_for_what_is_not_there_says_so():
+    with pytest.raises(AttributeError, match="has no attribute 'kohonen'"):
+        _ = somlib.kohonen
+    assert somlib.SOM.__name__ == "SOM"
