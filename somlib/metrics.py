@@ -8,7 +8,7 @@ neighbours together (`quantization_error`, `topographic_error`, `distortion`, `c
 
 Arrays may be NumPy or torch; X is (n, d), weights (K, d) in the order of the grid's units. Bad
 input (wrong shapes, lengths that differ, NaN, a grid of another size) is a ValueError that says
-what to do. Nothing here makes an array of size n × n or n × K × d.
+what to do. Nothing here makes an array of size n × n, n × K or n × K × d.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,6 +93,11 @@ def topographic_error(
     float
         In [0, 1]; lower is better. 0 on a map of one unit.
 
+    Raises
+    ------
+    ValueError
+        Also when the lattice does not have that connectivity.
+
     Examples
     --------
     >>> weights = [[0.0], [2.0], [1.0]]  # a chain out of order
@@ -124,6 +129,11 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     float
         In squared units of the data; lower is better, and comparable under equal sigma only.
 
+    Raises
+    ------
+    ValueError
+        Also when sigma is not a positive number.
+
     Notes
     -----
     With μ_c the mean of the n_c samples that unit c wins and D_c the sum of their squared
@@ -138,7 +148,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     if not 0 < sigma < np.inf:
         raise ValueError(f"sigma={sigma!r} must be a positive number, in lattice spacings")
     X, weights = _checked("X", X, 2), _prototypes(weights, grid)
-    M = torch.from_numpy(weights - weights.mean(0)).double()
+    M = torch.from_numpy(weights - weights.mean(0, dtype=np.float64))
     counts, D, shift = M.new_zeros(len(M)), M.new_zeros(len(M)), torch.zeros_like(M)
     for units, difference in _search(X, weights):
         c = units[:, 0]
@@ -185,7 +195,7 @@ def combined_error(
     3.1
     """
     X, weights = _checked("X", X, 2), _prototypes(weights, grid)
-    W, K = torch.from_numpy(weights - weights.mean(0)).double(), len(weights)
+    W, K = torch.from_numpy(weights - weights.mean(0, dtype=np.float64)), len(weights)
     total, far = 0.0, []
     for units, difference in _search(X, weights):
         torn = _torn(units, grid, connectivity)
@@ -307,7 +317,12 @@ def trustworthiness(
     Returns
     -------
     float, or ndarray with one value per k
-        In [0, 1]; higher is better.
+        In [0, 1]; higher is better. Places that have nothing to do with the data give about 1/2.
+
+    Raises
+    ------
+    ValueError
+        Also when a k is below 1 or not below n/2, beyond which the formula leaves [0, 1].
 
     Notes
     -----
@@ -495,6 +510,11 @@ def nmi(y: ArrayLike, labels: ArrayLike, average: Average) -> float:
     float
         In [0, 1]; higher is better. 1 when both are constant, 0 when one is.
 
+    Raises
+    ------
+    ValueError
+        Also when the average is unknown.
+
     Examples
     --------
     >>> round(nmi([0, 0, 1, 1], [0, 1, 2, 3], average="geometric"), 4)  # √½
@@ -562,6 +582,11 @@ def class_scatter(
     -------
     float
         At least 1; lower is better.
+
+    Raises
+    ------
+    ValueError
+        Also when a label is no unit of the grid.
 
     Examples
     --------

@@ -140,10 +140,13 @@ def test_quick_figures_say_so_and_the_figure_itself_is_left_alone(project):
     quick = imread(save(fig=fig))
     begin(profile="full")
     full = imread(save(fig=fig))
-    added = quick.shape[0] - full.shape[0]  # the mark stands below, uncut
-    assert 15 <= added <= 40
-    assert (quick[-10:] == 1).all()
-    assert not (quick[-added:] == 1).all()
+    mark = quick.shape[0] - full.shape[0]  # what was added stands below everything else
+    assert 10 <= mark <= 40
+    assert quick.shape[1] == full.shape[1]
+    below = quick[-mark - 10 :, -100:]  # ten of the fifteen pixels of padding
+    assert (below[-10:] == 1).all()  # uncut
+    assert not (below == 1).all()
+    assert (full[-10:] == 1).all()
     assert fig.get_children() == before
 
 

@@ -15,7 +15,11 @@ import somlib
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "jupyter-client": "jupyter_client",
+}
 """What conda-forge calls the packages that it does not call as the package index does."""
 
 
