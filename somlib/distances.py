@@ -7,8 +7,10 @@ on the block size, the processor and the library. Here those pairs, and only tho
 again term by term, so that the winner is the true one, and the lowest index among equals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,58 @@ one running sum, half of that with the four or more that processors keep side by
 of two products that exceeds this many times √d ε ‖x‖ ‖w‖ is beyond doubt: λ = 6 for each of them
 fails with probability below 1e-7 (Higham & Mary, *A new approach to probabilistic rounding error
 analysis*, SIAM J. Sci. Comput. 41, 2019, theorem 3.1)."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """Let PyTorch compute in one thread while the function runs.
+
+    On the CPU the large matrix products go through NumPy, whose library keeps its own threads.
+    PyTorch's threads go on spinning for some milliseconds after each operation, and the two would
+    fight for the cores; what is left to PyTorch is too small to need more than one.
+    """
+
+    @wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone
+
+
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return a @ b; on the CPU by NumPy, whose product is faster on some processors, never slower.
+
+    A seventh faster than PyTorch's on the AMD processor where it was measured; see `make bench`.
+    """
+    if a.device.type == "cpu":
+        return torch.from_numpy(np.matmul(a.numpy(), b.numpy()))
+    return a @ b
+
+
+class Block(NamedTuple):
+    """Some consecutive samples, centred.
+
+    `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
+    0), or None when nothing is missing; `norm` is ‖x‖ of each sample.
+    """
+
+    where: slice
+    x: torch.Tensor
+    known: torch.Tensor | None
+    norm: torch.Tensor
+
+    @classmethod
+    def of(cls, x: torch.Tensor, known: torch.Tensor | None = None) -> "Block":
+        """Return samples as one block; what `known` marks as missing must be 0 in `x`."""
+        return cls(slice(0, len(x)), x, known, torch.linalg.vector_norm(x, dim=1))
 
 
 @dataclass
@@ -51,24 +105,16 @@ class Blocks:
     device: torch.device
     missing: bool = False
     _resident: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _norm: torch.Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.X, np.memmap):
             self._resident = self._load(slice(None))
+            if not self.missing:
+                self._norm = torch.linalg.vector_norm(self._resident, dim=1)
 
     def __len__(self) -> int:
         return len(self.X)
-
-    def rows(self, n_units: int) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor | None]]:
-        """Yield (where, samples, known) with blocks sized for `n_units` distances a sample.
-
-        `known` is 1 where a value is present and 0 where it is missing (and the sample's value is
-        then 0), or None when nothing is missing.
-        """
-        size = max(1, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
-        for first in range(0, len(self.X), size):
-            where = slice(first, min(first + size, len(self.X)))
-            yield (where, *self._split(self[where]))
 
     def __getitem__(self, where: slice | torch.Tensor) -> torch.Tensor:
         """Return centred samples, NaN where missing."""
@@ -76,34 +122,33 @@ class Blocks:
             return self._resident[where]
         return self._load(where)
 
-    def batch(self, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return (samples, known) of the rows with the given indices, on the device."""
-        return self._split(self[where])
+    def split(self, n_units: int) -> Iterator[Block]:
+        """Yield all samples in blocks sized for `n_units` distances a sample."""
+        size = max(1, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
+        for first in range(0, len(self.X), size):
+            where = slice(first, min(first + size, len(self.X)))
+            x, known = self[where], None
+            if self.missing:
+                known = (~x.isnan()).to(x.dtype)
+                x = x.nan_to_num(nan=0.0)
+            norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
+            yield Block(where, x, known, norm)
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
         return torch.from_numpy(np.subtract(rows, self.center)).to(self.device)
 
-    def _split(self, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if not self.missing:
-            return samples, None
-        known = (~samples.isnan()).to(samples.dtype)
-        return samples.nan_to_num(nan=0.0), known
 
-
-def best_units(
-    X: torch.Tensor, W: torch.Tensor, known: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+@one_torch_thread
+def best_units(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the best- and second-best-matching unit of each sample.
 
     Parameters
     ----------
-    X : tensor of shape (n, d)
-        One block of centred samples (see `Blocks`).
+    block : Block
+        n centred samples of d features.
     W : tensor of shape (K, d)
         Prototypes, centred alike.
-    known : tensor of shape (n, d), optional
-        1 where the sample's value is known, 0 where it is missing and does not count.
 
     Returns
     -------
@@ -123,96 +168,99 @@ def best_units(
     --------
     >>> X = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
     >>> W = torch.tensor([[4.0, 4.0], [1.0, 0.0], [1.0, 0.0]])
-    >>> best_units(X, W)[0].tolist()
+    >>> best_units(Block.of(X), W)[0].tolist()
     [[1, 2], [0, 1]]
     """
-    n_units = len(W)
-    relative, x_squared, slack = _relative(X, W, known)
+    relative, slack = _relative(block, W)
     # the three nearest tell whether the first two places are beyond doubt
-    near, units = torch.topk(relative, min(3, n_units), largest=False)
+    near, units = _three_nearest(relative)
     doubtful = (near.diff(dim=1) <= slack[:, None]).any(1)
     near, units = near[:, :2], units[:, :2]
-    squared = near + x_squared[:, None]
+    squared = near + block.norm.square()[:, None]
     doubtful |= squared[:, 0] <= slack
     rows = doubtful.nonzero().squeeze(1)
     if len(rows):
         limit = near[rows, -1] + slack[rows]
-        squared[rows], units[rows] = _measured(X, W, known, relative, rows, limit)
-    if n_units == 1:
+        squared[rows], units[rows] = _measured(block, W, relative, rows, limit)
+    if len(W) == 1:
         squared, units = squared.expand(-1, 2), units.expand(-1, 2)
     return units, squared.clamp(min=0)
 
 
-def squared_distances(
-    X: torch.Tensor, W: torch.Tensor, known: torch.Tensor | None = None
-) -> torch.Tensor:
+@one_torch_thread
+def squared_distances(block: Block, W: torch.Tensor) -> torch.Tensor:
     """Return ‖x − w‖² for all pairs of a block, shape (n, K); see `best_units` for the arguments.
 
     Distances too short for the matrix product to resolve are measured directly, so that a sample
     that equals a prototype is at distance 0.
     """
-    relative, x_squared, slack = _relative(X, W, known)
-    squared = relative + x_squared[:, None]
+    relative, slack = _relative(block, W)
+    squared = relative + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
-    squared[rows, units] = _direct(X, W, known, rows, units).to(squared.dtype)
+    squared[rows, units] = _direct(block, W, rows, units).to(squared.dtype)
     return squared.clamp(min=0)
 
 
-def _relative(
-    X: torch.Tensor, W: torch.Tensor, known: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product, ‖x‖², and how far two may be off.
+def _relative(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product, and how far two may be off.
 
     ‖x‖² is the same for all units and stays out of their comparison: a map that training has
     contracted around the centre has small w, hence small errors, however far its samples lie.
     """
-    if known is None:
-        relative = torch.addmm(W.square().sum(1), X, W.T, alpha=-2)
+    relative = product(block.x, -2 * W.T)
+    if block.known is None:
+        relative += W.square().sum(1)
     else:
-        # a missing value is 0 in X; its column of the prototypes must not count either
-        relative = torch.addmm(known @ W.square().T, X, W.T, alpha=-2)
-    norm = torch.linalg.vector_norm(X, dim=1)
+        # a missing value is 0 in x; its column of the prototypes must not count either
+        relative += product(block.known, W.T.square())
     longest = torch.linalg.vector_norm(W, dim=1).max()
-    slack = (CONFIDENCE * X.shape[1] ** 0.5 * torch.finfo(X.dtype).eps * longest) * norm
-    return relative, norm.square(), slack
+    error = CONFIDENCE * W.shape[1] ** 0.5 * torch.finfo(W.dtype).eps * longest
+    return relative, error * block.norm
+
+
+def _three_nearest(relative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the three smallest entries of each row in order, and where they stand."""
+    places = min(3, relative.shape[1])
+    if relative.device.type != "cpu":
+        near, units = torch.topk(relative, places, largest=False)
+        return near, units
+    # NumPy's argmin by vector instructions, three times, is faster than selecting three at once
+    table, row = relative.numpy(), np.arange(len(relative))
+    units_ = np.empty((len(table), places), np.int64)
+    near_ = np.empty((len(table), places), table.dtype)
+    for place in range(places):
+        units_[:, place] = table.argmin(1)
+        near_[:, place] = table[row, units_[:, place]]
+        table[row, units_[:, place]] = np.inf
+    table[row[:, None], units_] = near_
+    return torch.from_numpy(near_), torch.from_numpy(units_)
 
 
 def _measured(
-    X: torch.Tensor,
-    W: torch.Tensor,
-    known: torch.Tensor | None,
-    relative: torch.Tensor,
-    rows: torch.Tensor,
-    limit: torch.Tensor,
+    block: Block, W: torch.Tensor, relative: torch.Tensor, rows: torch.Tensor, limit: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the two nearest of the units of `rows` that lie within `limit`, measured directly."""
     candidate, unit = (relative[rows] <= limit[:, None]).nonzero(as_tuple=True)
-    exact = torch.full((len(rows), len(W)), torch.inf, dtype=_precise(X.device), device=X.device)
-    exact[candidate, unit] = _direct(X, W, known, rows[candidate], unit)
+    exact = torch.full((len(rows), len(W)), torch.inf, dtype=_precise(W.device), device=W.device)
+    exact[candidate, unit] = _direct(block, W, rows[candidate], unit)
     # argmin names the first of equals, on every device
     places = []
     for _ in range(min(2, len(W))):
         best = exact.argmin(1, keepdim=True)
         places.append((exact.gather(1, best), best))
-        exact = exact.scatter(1, best, torch.inf)
+        exact.scatter_(1, best, torch.inf)
     near, units = (torch.cat(columns, 1) for columns in zip(*places, strict=True))
-    return near.to(X.dtype), units
+    return near.to(W.dtype), units
 
 
-def _direct(
-    X: torch.Tensor,
-    W: torch.Tensor,
-    known: torch.Tensor | None,
-    rows: torch.Tensor,
-    units: torch.Tensor,
-) -> torch.Tensor:
+def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
     """Return Σ (x − w)² of the given pairs, term by term, in slices of bounded memory."""
-    size = max(1, BLOCK_ELEMENTS // X.shape[1])
+    size = max(1, BLOCK_ELEMENTS // W.shape[1])
     parts: list[torch.Tensor] = []
     for r, u in zip(torch.split(rows, size), torch.split(units, size), strict=True):
-        difference: torch.Tensor = X[r].to(_precise(X.device)) - W[u]
-        if known is not None:
-            difference *= known[r]
+        difference: torch.Tensor = block.x[r].to(_precise(W.device)) - W[u]
+        if block.known is not None:
+            difference *= block.known[r]
         parts.append(difference.square().sum(1))
     return torch.cat(parts)
 

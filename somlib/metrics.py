@@ -23,7 +23,14 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from somlib.distances import BLOCK_ELEMENTS, Blocks, best_units, squared_distances
+from somlib.distances import (
+    BLOCK_ELEMENTS,
+    Block,
+    Blocks,
+    best_units,
+    one_torch_thread,
+    squared_distances,
+)
 from somlib.som import gaussian
 from somlib.spaces import Grid
 
@@ -45,6 +52,7 @@ class HasDistance(Protocol):
 # ---------------------------------------------------------------- map and data
 
 
+@one_torch_thread
 def quantization_error(X: ArrayLike, weights: ArrayLike) -> float:
     """Return the mean distance of the samples to their best-matching unit.
 
@@ -71,6 +79,7 @@ def quantization_error(X: ArrayLike, weights: ArrayLike) -> float:
     return _mean(difference.norm(dim=1) for _, difference in _search(X, weights))
 
 
+@one_torch_thread
 def topographic_error(
     X: ArrayLike, weights: ArrayLike, grid: Grid, connectivity: int | None = None
 ) -> float:
@@ -108,6 +117,7 @@ def topographic_error(
     return _mean(_torn(units, grid, connectivity) for units, _ in _search(X, weights))
 
 
+@one_torch_thread
 def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> float:
     """Return the loss of the map under a Gaussian neighbourhood of width sigma.
 
@@ -160,12 +170,13 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     for c in torch.split(counts.nonzero()[:, 0], max(1, BLOCK_ELEMENTS // len(M))):
         h = gaussian(grid.distance(at[c, None], at[None]) ** 2, sigma)
         # ‖μ − m_k‖² − ‖μ − m_c‖² = ‖m_c − m_k‖² + 2 (μ − m_c)·(m_c − m_k)
-        apart = squared_distances(M[c], M)
+        apart = squared_distances(Block.of(M[c]), M)
         lean = (shift[c] * M[c]).sum(1, keepdim=True) - shift[c] @ M.T
         total += float((h * (D[c, None] + counts[c, None] * (apart + 2 * lean))).sum())
     return total / len(X)
 
 
+@one_torch_thread
 def combined_error(
     X: ArrayLike, weights: ArrayLike, grid: Grid, connectivity: int | None = None
 ) -> float:
@@ -640,15 +651,14 @@ def _search(X: Array, weights: Array) -> Iterator[tuple[torch.Tensor, torch.Tens
         )
     center = weights.mean(0, dtype=np.float64).astype(np.result_type(X, weights))
     W = torch.from_numpy(weights - center)
-    for _, x, _ in Blocks(X, center, W.device).rows(len(W)):
-        units, _ = best_units(x, W)
+    for block in Blocks(X, center, W.device).split(len(W)):
+        x, (units, _) = block.x, best_units(block, W)
         yield units, x.double() - W[units[:, 0]]
 
 
 def _torn(units: torch.Tensor, grid: Grid, connectivity: int | None) -> torch.Tensor:
-    """Return which samples have best units that are not neighbours (a unit is its own)."""
-    c, second = units.numpy().T
-    return torch.from_numpy(~grid.adjacent(c, second, connectivity) & (c != second))
+    """Return which samples have best units that are not neighbours."""
+    return torch.from_numpy(grid.separate(*units.numpy().T, connectivity=connectivity))
 
 
 def _mean(parts: Iterator[torch.Tensor]) -> float:

@@ -27,7 +27,15 @@ from sklearn.utils import Tags
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from somlib.distances import BLOCK_ELEMENTS, Blocks, best_units, squared_distances
+from somlib.distances import (
+    BLOCK_ELEMENTS,
+    Block,
+    Blocks,
+    best_units,
+    one_torch_thread,
+    product,
+    squared_distances,
+)
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
 from somlib.training import (
@@ -415,7 +423,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map from what a pass over the data saw."""
-        torn = ~self.grid_.adjacent(seen.units[:, 0], seen.units[:, 1])
+        torn = self.grid_.separate(*seen.units.T)
         return {
             "quantization_error": float(np.average(seen.distance, weights=weight)),
             "topographic_error": float(np.average(torn, weights=weight)),
@@ -432,8 +440,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         blocks = self._new_blocks(X)
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
         out = np.empty((len(blocks), len(W)), dtype=self.weights_.dtype)
-        for where, x, known in blocks.rows(len(W)):
-            out[where] = squared_distances(x, W, known).sqrt().numpy(force=True)
+        for block in blocks.split(len(W)):
+            out[block.where] = squared_distances(block, W).sqrt().numpy(force=True)
         return out
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
@@ -468,8 +476,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         np.add.at(counts, (units, code), 1)
         winners = counts.any(1)
         W = torch.from_numpy(self.weights_ - self.weights_.mean(0))
-        nearest = best_units(W, W[torch.from_numpy(winners)])[0][:, 0].numpy()
-        self.unit_labels_: NDArray[Any] = classes[counts[winners].argmax(1)][nearest]
+        nearest = best_units(Block.of(W), W[torch.from_numpy(winners)])[0][:, 0].numpy()
+        self.unit_labels_ = np.asarray(classes[counts[winners].argmax(1)][nearest])
         return self.unit_labels_
 
     def predict_labels(self, X: ArrayLike) -> NDArray[Any]:
@@ -493,8 +501,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """Return the two best units of each sample and the distance to the first."""
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
         seen = Seen.of(len(blocks), W)
-        for where, x, known in blocks.rows(len(W)):
-            seen.note(where, *best_units(x, W, known))
+        for block in blocks.split(len(W)):
+            seen.note(block.where, *best_units(block, W))
         return seen
 
     # ------------------------------------------------------------ parameters and data
@@ -612,6 +620,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 # Each is a function of centred prototypes W and samples that returns the new W and what it saw.
 
 
+@one_torch_thread
 def batch_pass(
     W: torch.Tensor,
     blocks: Blocks,
@@ -645,12 +654,14 @@ def batch_pass(
     seen = Seen.of(len(blocks), W)
     sums = torch.zeros_like(W)
     counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
-    for where, x, known in blocks.rows(len(W)):
-        units, squared = best_units(x, W, known)
-        seen.note(where, units, squared)
-        present = x.new_ones(len(x), 1) if known is None else known
+    for block in blocks.split(len(W)):
+        units, squared = best_units(block, W)
+        seen.note(block.where, units, squared)
+        x, present = block.x, block.known
+        if present is None:
+            present = x.new_ones(len(x), 1)
         if weight is not None:
-            times = torch.from_numpy(weight[where]).to(x)[:, None]
+            times = torch.from_numpy(weight[block.where]).to(x)[:, None]
             x, present = x * times, present * times
         sums.index_add_(0, units[:, 0], x)
         counts.index_add_(0, units[:, 0], present)
@@ -668,12 +679,13 @@ def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> 
     rows_per_block = max(1, BLOCK_ELEMENTS // len(at))
     return torch.cat(
         [
-            h(grid.distance(rows[:, None], at[None]) ** 2, sigma).to(values) @ values
+            product(h(grid.distance(rows[:, None], at[None]) ** 2, sigma).to(values), values)
             for rows in torch.split(at, rows_per_block)
         ]
     )
 
 
+@one_torch_thread
 def online_pass(
     W: torch.Tensor,
     x: torch.Tensor,
@@ -719,8 +731,9 @@ def online_pass(
         return _online_with_gaps(W, x, pull, seen)
     for first in range(0, len(x), ONLINE_BLOCK):
         block = x[first : first + ONLINE_BLOCK]
-        to_units = squared_distances(block, W).numpy()
-        among = squared_distances(block, block).numpy()
+        samples = Block.of(block)
+        to_units = squared_distances(samples, W).numpy()
+        among = squared_distances(samples, block).numpy()
         rates = np.empty_like(to_units)
         for t in range(len(block)):
             c = to_units[t].argmin()  # equation 1
@@ -740,7 +753,7 @@ def online_pass(
         left = np.cumprod((1 - rates)[::-1], axis=0)[::-1]
         share = rates
         share[:-1] *= left[1:]
-        W = torch.from_numpy(left[0])[:, None] * W + torch.from_numpy(share).T @ block
+        W = torch.from_numpy(left[0])[:, None] * W + product(torch.from_numpy(share).T, block)
     return W, seen
 
 
@@ -788,6 +801,7 @@ class _Pull:
         return self.grid.distance(self.coords, self.coords[c]) ** 2
 
 
+@one_torch_thread
 def sgd_pass(
     W: torch.Tensor,
     adam: torch.optim.Adam,
@@ -810,14 +824,14 @@ def sgd_pass(
     for i, first in enumerate(range(0, len(visited), batch_size)):
         where = slice(first, first + batch_size)
         x = blocks[torch.from_numpy(visited[where])]
-        units, squared = best_units(x, W)
+        units, squared = best_units(Block.of(x), W)
         seen.note(where, units, squared)
         hc = h(squared_grid[units[:, 0]], sigma(i)).to(x)
         if weight is not None:
             hc *= torch.from_numpy(weight[where]).to(x)[:, None]
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
         # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
-        W.grad = 2 / times * (hc.sum(0)[:, None] * W - hc.T @ x)
+        W.grad = 2 / times * (hc.sum(0)[:, None] * W - product(hc.T, x))
         adam.param_groups[0]["lr"] = rate(i)
         adam.step()
     return seen

@@ -196,6 +196,13 @@ class Grid:
         apart = self.distance(self.coords[np.asarray(a)], self.coords[np.asarray(b)])
         return np.asarray((apart > _TOUCHING) & (apart < self._reach(connectivity)))
 
+    def separate(
+        self, a: ArrayLike, b: ArrayLike, connectivity: int | None = None
+    ) -> NDArray[np.bool_]:
+        """Return whether units `a` and `b` are neither equal nor neighbours, elementwise."""
+        apart = self.distance(self.coords[np.asarray(a)], self.coords[np.asarray(b)])
+        return np.asarray(apart >= self._reach(connectivity))
+
     def edges(self, connectivity: int | None = None) -> NDArray[np.intp]:
         """Return all pairs of neighbouring units, shape (E, 2), each once, lower index first.
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from somlib import distances
-from somlib.distances import Blocks, best_units, squared_distances
+from somlib.distances import Block, Blocks, best_units, one_torch_thread, squared_distances
 
 CPU = torch.device("cpu")
 
@@ -38,20 +38,17 @@ def literal(X, W, known):
     return (difference**2).sum(-1)
 
 
-def tensors(X, W, known):
+def as_block(X, W, known):
+    """Return a problem as `best_units` takes it."""
     if known is None:
-        return torch.from_numpy(X), torch.from_numpy(W), None
-    X = np.where(known, X, 0).astype(X.dtype)
-    return (
-        torch.from_numpy(X),
-        torch.from_numpy(W),
-        torch.from_numpy(known).to(torch.tensor(X).dtype),
-    )
+        return Block.of(torch.from_numpy(X)), torch.from_numpy(W)
+    X = torch.from_numpy(np.where(known, X, 0).astype(X.dtype))
+    return Block.of(X, torch.from_numpy(known).to(X.dtype)), torch.from_numpy(W)
 
 
 @given(problems())
 def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(problem):
-    units, squared = best_units(*tensors(*problem))
+    units, squared = best_units(*as_block(*problem))
     expected = literal(*problem)
     order = np.argsort(expected, axis=1, kind="stable")
     order = order[:, :2] if expected.shape[1] > 1 else order.repeat(2, 1)
@@ -66,14 +63,14 @@ def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(p
 
 @given(problems())
 def test_all_distances_agree_and_zero_is_zero(problem):
-    squared = squared_distances(*tensors(*problem)).numpy()
+    squared = squared_distances(*as_block(*problem)).numpy()
     expected = literal(*problem)
     np.testing.assert_allclose(squared, expected, rtol=2e-3, atol=1e-12)
     assert (squared[expected == 0] == 0).all()
 
 
 def test_one_unit_is_its_own_second_best():
-    units, squared = best_units(torch.ones(3, 2), torch.zeros(1, 2))
+    units, squared = best_units(Block.of(torch.ones(3, 2)), torch.zeros(1, 2))
     assert units.tolist() == [[0, 0]] * 3
     torch.testing.assert_close(squared, torch.full((3, 2), 2.0))
 
@@ -91,16 +88,43 @@ def test_blocks_cover_every_row_once_and_streamed_data_equal_resident_data(
     center = np.full(5, 0.25, np.float32)
     for data in (X, streamed):
         blocks = Blocks(data, center, CPU, missing)
-        parts = list(blocks.rows(n_units=4))
+        parts = list(blocks.split(n_units=4))
         assert len(parts) == 5  # 40 // 5 rows a block
-        together = torch.cat([x for _, x, _ in parts]).numpy()
+        together = torch.cat([block.x for block in parts]).numpy()
         np.testing.assert_array_equal(together, np.nan_to_num(X - center))
+        norms = torch.cat([block.norm for block in parts]).numpy()
+        np.testing.assert_allclose(norms, np.linalg.norm(together, axis=1), rtol=1e-6)
         if missing:
-            assert [k.sum().item() for _, _, k in parts][:2] == [39, 40]
+            assert [block.known.sum().item() for block in parts][:2] == [39, 40]
         else:
-            assert all(known is None for _, _, known in parts)
+            assert all(block.known is None for block in parts)
 
 
 def test_a_streamed_file_is_never_held_as_a_whole(tmp_path):
     X = np.memmap(tmp_path / "x", np.float32, "w+", shape=(10, 3))
     assert Blocks(X, np.zeros(3, np.float32), CPU)._resident is None
+
+
+def test_the_number_of_threads_is_given_back_even_after_an_error():
+    before = torch.get_num_threads()
+    seen = []
+
+    @one_torch_thread
+    def work():
+        seen.append(torch.get_num_threads())
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert seen == [1]
+    assert torch.get_num_threads() == before
+
+
+def test_the_search_leaves_its_input_as_it_was():
+    x, W = torch.rand(50, 6), torch.rand(9, 6)
+    block = Block.of(x.clone())
+    kept = W.clone()
+    best_units(block, W)
+    squared_distances(block, W)
+    assert torch.equal(block.x, x)
+    assert torch.equal(W, kept)

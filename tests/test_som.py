@@ -518,3 +518,12 @@ def test_the_default_widths_suit_the_map():
     for grid, start_width in (((4, 10), 5.0), ((1, 1), 1.0)):
         som = SOM(grid, n_epochs=3).fit(X)
         assert som.history_["sigma"] == [Schedule(start_width, 0.5)(i, 3) for i in range(3)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_map_of_one_unit_is_the_mean_and_cannot_be_torn(mode):
+    rate = {"batch": None, "online": (0.5, 0.001), "sgd": (0.1, 0.1)}[mode]
+    som = SOM((1, 1), mode, 30, learning_rate=rate).fit(X)
+    np.testing.assert_allclose(som.weights_[0], X.mean(0), atol=0.02)
+    assert som.topographic_error_ == 0
+    assert set(som.labels_) == {0}

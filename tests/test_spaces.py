@@ -56,6 +56,7 @@ def test_edges_adjacency_and_adjacent_are_one_relation(grid, connectivity):
     matrix = grid.adjacency(connectivity)
     i, j = np.indices(matrix.shape)
     np.testing.assert_array_equal(matrix, grid.adjacent(i, j, connectivity))
+    np.testing.assert_array_equal(~matrix & (i != j), grid.separate(i, j, connectivity))
     edges = grid.edges(connectivity)
     assert (edges[:, 0] < edges[:, 1]).all()
     assert len(np.unique(edges, axis=0)) == len(edges) == matrix.sum() / 2
