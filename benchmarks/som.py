@@ -23,11 +23,12 @@ import json
 import multiprocessing
 import os
 import platform
+import re
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -52,13 +53,18 @@ from somlib.spaces import Grid
 
 Array = NDArray[np.floating]
 Mode = Literal["batch", "online"]
-Train = Callable[[], Array | None]
 
 LIMIT = 120.0
 """Seconds: what is estimated to take longer is not run."""
 
+PROBE = 1.0
+"""Seconds that the last of the trainings takes from which the time is estimated."""
+
 BUDGET = 20.0
 """Seconds that the repeats of one library in one case may take; one is always measured."""
+
+TURN = 0.2
+"""Seconds that a turn lasts at least (or 50 trainings): one of a millisecond says little."""
 
 CONNECTIVITY = 8
 """Who counts as a neighbour in all topographic errors here; MiniSom and TorchSOM count so too."""
@@ -106,9 +112,14 @@ class Case:
         passes = f"{self.n_passes} pass{'es' * (self.n_passes > 1)}"
         return f"{self.n} × {self.d}, map {self.rows} × {self.cols}, {passes}"
 
+    @property
+    def contents(self) -> str:
+        """What the data are: MNIST is replaced where it is not at hand."""
+        return _samples(self.source, self.n, self.d)[1]
+
     def samples(self, dtype: str) -> Array:
         """Return the data, shape (n, d)."""
-        return _samples(self.source, self.n, self.d)[0].astype(dtype)
+        return _samples(self.source, self.n, self.d)[0].astype(dtype, copy=False)
 
     def start(self, X: Array) -> Array:
         """Return the first prototypes, some of the samples."""
@@ -143,7 +154,12 @@ CASES = (
     Case("online-70k", "online", "mnist", 70_000, 784, 20, 20, 1),
 )
 HEADLINE, WIDEST = "batch-10k", "batch-70k-wide"
-AGREEMENT = tuple(Case("agreement", mode, "mixture", 300, 6, 7, 4, 3) for mode in ("batch", "online"))
+MAPPED = "somlib, data in a file"
+DIFFERS = "differs, see the end"
+AGREEMENT = (
+    Case("agreement", "batch", "mixture", 300, 6, 7, 4, 5),
+    Case("agreement", "online", "mixture", 300, 6, 7, 4, 2),
+)
 
 
 def toy(case: Case) -> Case:
@@ -154,7 +170,11 @@ def toy(case: Case) -> Case:
 
 # ---------------------------------------------------------------- who trains
 #
-# Each function makes a library's object for a case and returns what is to be timed.
+# Each function makes a library's object for a case and returns what is to be timed: a function
+# that trains and returns the weights, shape (K, d).
+
+Train = Callable[[], Any]
+Prepare = Callable[[Case, Array, Array], Train]
 
 
 def somlib(case: Case, X: Array, start: Array) -> Train:
@@ -176,7 +196,9 @@ def minisom(case: Case, X: Array, start: Array) -> Train:
     from minisom import MiniSom
 
     som = MiniSom(
-        *(case.rows, case.cols, case.d),
+        case.rows,
+        case.cols,
+        case.d,
         sigma=case.sigma.start,
         decay_function=lambda _, t, n: case.alpha(t, n),
     )
@@ -190,11 +212,13 @@ def minisom(case: Case, X: Array, start: Array) -> Train:
     return train
 
 
-def xpysom(case: Case, X: Array, start: Array) -> Train:
+def xpysom(case: Case, X: Array, start: Array, keep_float32: bool = False) -> Train:
     with contextlib.redirect_stdout(None):  # it prints that there is no CuPy
         from xpysom import XPySom
     som = XPySom(
-        *(case.rows, case.cols, case.d),
+        case.rows,
+        case.cols,
+        case.d,
         sigma=case.sigma.start,
         sigmaN=case.sigma.end,
         learning_rate=case.alpha.start,
@@ -202,23 +226,31 @@ def xpysom(case: Case, X: Array, start: Array) -> Train:
         std_coeff=1.0,  # its own Gaussian, at 0.5, is half as wide as its σ
         xp=np,
     )
-    # Its exponential decay ends a step late, and returns a NumPy scalar that makes NumPy ≥ 2 carry
-    # the neighbourhood in float64; a plain number keeps the float32 that it was written for.
-    som._decay_function = lambda first, last, t, n: Schedule(first, last)(t, n)
+    if keep_float32:
+        # its σ is a NumPy scalar, which makes NumPy ≥ 2 carry the neighbourhood in float64
+        decay = som._decay_function
+        som._decay_function = lambda *arguments: float(decay(*arguments))
     som.get_weights()[:] = _sheet(case, start)
 
     def train() -> Array:
-        som.train(X, case.n_passes)
+        # its σ reaches the end one pass after the last: count a pass less, but do it
+        som.train(X, max(case.n_passes - 1, 1), iter_end=case.n_passes)
         return _rows(case, som.get_weights())
 
     return train
+
+
+def xpysom_float32(case: Case, X: Array, start: Array) -> Train:
+    return xpysom(case, X, start, keep_float32=True)
 
 
 def torchsom(case: Case, X: Array, start: Array, batch_size: int = 1) -> Train:
     from torchsom import SOM as TorchSOM  # noqa: N811
 
     som = TorchSOM(
-        *(case.rows, case.cols, case.d),
+        case.rows,
+        case.cols,
+        case.d,
         epochs=case.n_passes,
         batch_size=min(batch_size, len(X)),
         device="cpu",
@@ -247,7 +279,9 @@ def python_som(case: Case, X: Array, start: Array) -> Train:
     from python_som import SOM as PythonSOM  # noqa: N811
 
     som = PythonSOM(
-        *(case.rows, case.cols, case.d),
+        case.rows,
+        case.cols,
+        case.d,
         learning_rate=case.alpha.start,
         learning_rate_decay=lambda _, t, n: case.alpha(t, n),
         neighborhood_radius=case.sigma.start,
@@ -256,7 +290,7 @@ def python_som(case: Case, X: Array, start: Array) -> Train:
         random_seed=0,
     )
     som.get_weights()[:] = _sheet(case, start)
-    mode = "batch" if case.mode == "batch" else "sequential"
+    mode: Any = "batch" if case.mode == "batch" else "sequential"
 
     def train() -> Array:
         som.train(X, n_iteration=case.n_steps, mode=mode)
@@ -266,7 +300,7 @@ def python_som(case: Case, X: Array, start: Array) -> Train:
 
 
 def products_torch(case: Case, X: Array, start: Array) -> Train:
-    return _products(case, *map(torch.from_numpy, (X, start)), torch.mm)
+    return _products(case, torch.from_numpy(X), torch.from_numpy(start), torch.mm)
 
 
 def products_numpy(case: Case, X: Array, start: Array) -> Train:
@@ -306,9 +340,10 @@ class Library:
     name: str
     package: str
     dtype: Literal["float32", "float64"]
-    prepare: dict[Mode, Callable[[Case, Array, Array], Train]]
-    only: tuple[str, ...] = ()
+    batch: Prepare | None = None
+    online: Prepare | None = None
     differs: str = ""
+    only: tuple[str, ...] = ()
     is_map: bool = True
 
     @property
@@ -321,42 +356,60 @@ class Library:
             with contextlib.redirect_stdout(None):
                 importlib.import_module(module)
         except Exception as error:  # whatever it is, it is the reason
-            return f"does not run: {error}"
+            return f"does not run: {error!r}"
         return ""
 
     def takes(self, case: Case) -> bool:
-        """Whether it has this way of training, and its turn is worth the time."""
-        return case.mode in self.prepare and (not self.only or case.name in self.only)
+        """Whether it has this way of training, and the case is one of its own."""
+        has = self.batch if case.mode == "batch" else self.online
+        return has is not None and (not self.only or case.name in self.only)
+
+    def prepare(self, case: Case, X: Array, start: Array) -> Train:
+        """Return what is to be timed."""
+        has = self.batch if case.mode == "batch" else self.online
+        assert has is not None, f"{self.name} has no {case.mode} training"
+        return has(case, X, start)
 
 
-OURS = Library("somlib", "somlib", "float32", {"batch": somlib, "online": somlib})
+OURS = Library("somlib", "somlib", "float32", somlib, somlib)
 LIBRARIES = (
     OURS,
-    Library("somlib, float64", "somlib", "float64", {"batch": somlib, "online": somlib}),
-    Library("MiniSom", "MiniSom", "float64", {"batch": minisom, "online": minisom}),
-    Library("XPySom", "XPySom", "float32", {"batch": xpysom}),
     Library(
-        *("TorchSOM", "torchsom", "float32", {"batch": torchsom_coarse, "online": torchsom}),
-        differs="one step α/b Σ h (x − m) per batch of b samples (here up to 10 000, α = 1) instead "
-        "of the mean; in online training (b = 1) σ and α change between passes only, and the "
-        "order is its own",
+        "somlib, float64",
+        "somlib",
+        "float64",
+        somlib,
+        somlib,
+        only=("agreement", "batch-small", HEADLINE, "online-small", "online-10k"),
+    ),
+    Library("XPySom", "XPySom", "float32", xpysom),
+    Library("XPySom, helped", "XPySom", "float32", xpysom_float32),
+    Library("python-som", "python-som", "float64", python_som, python_som),
+    Library("MiniSom", "MiniSom", "float64", minisom, minisom),
+    Library(
+        "TorchSOM",
+        "torchsom",
+        "float32",
+        torchsom_coarse,
+        torchsom,
+        "its batch training is one gradient step m += α/b Σ h (x − m) for each b samples (here "
+        "10 000, α = 1) in place of their mean; in its online training (b = 1) σ and α change "
+        "between passes only, and the order is its own",
     ),
     Library(
-        *("TorchSOM, b = 32", "torchsom", "float32", {"batch": torchsom_fine}),
+        "TorchSOM, b = 32",
+        "torchsom",
+        "float32",
+        torchsom_fine,
+        differs="the same gradient steps for each 32 samples, in random order: n/32 steps in a "
+        "pass where batch training takes one",
         only=("agreement", "batch-digits", HEADLINE),
-        differs="the same with batches of 32: n/32 steps per pass in random order, where batch "
-        "training takes one",
-    ),
-    Library("python-som", "python-som", "float64", {"batch": python_som, "online": python_som}),
-    Library(
-        *("bare products, torch", "torch", "float32", {"batch": products_torch}),
-        only=(HEADLINE,),
-        is_map=False,
     ),
     Library(
-        *("bare products, NumPy", "numpy", "float32", {"batch": products_numpy}),
-        only=(HEADLINE,),
-        is_map=False,
+        "bare products, torch", "torch", "float32", products_torch, only=(HEADLINE,), is_map=False
+    ),
+    Library(
+        "bare products, NumPy", "numpy", "float32", products_numpy, only=(HEADLINE,), is_map=False
     ),
 )
 
@@ -364,45 +417,403 @@ LIBRARIES = (
 # ---------------------------------------------------------------- equal work, time, memory
 
 
-def agreement(libraries: Iterable[Library] = LIBRARIES) -> pd.DataFrame:
-    """Return how far the weights of a small case are from ours, library by library."""
+def agreement(libraries: Sequence[Library]) -> pd.DataFrame:
+    """Return how far the weights after a small case are from ours, library by library."""
     table = []
     for case in AGREEMENT:
         for library in libraries:
-            if library.is_map and library is not OURS and library.takes(case):
-                difference = np.nan
-                verdict = library.absent
-                if not verdict:
-                    X = case.samples(library.dtype)
-                    start = case.start(X)
-                    theirs = library.prepare[case.mode](case, X, start)()
-                    ours = somlib(case, *(a.astype("float64") for a in (X, start)))()
-                    difference = float(np.abs(theirs - ours).max())
-                    # two roundings per product, a few hundred products per weight
-                    equal = difference < 1000 * np.finfo(library.dtype).eps
-                    verdict = "equal to rounding" if equal else f"differs: {library.differs or '?'}"
-                line = {"training": case.mode, "library": library.name, "in": library.dtype}
-                table.append(line | {"largest difference": difference, "verdict": verdict})
-                print(f"{case.mode}, {library.name}: {difference:.1e}, {verdict}", flush=True)
+            if not library.is_map or not library.takes(case):
+                continue
+            difference, verdict = np.nan, library.absent
+            if not verdict:
+                X = case.samples(library.dtype)
+                theirs = library.prepare(case, X, case.start(X))()
+                reference = somlib(case, X.astype("float64"), case.start(X).astype("float64"))()
+                difference = float(np.abs(theirs - reference).max())
+                equal = difference < 1000 * np.finfo(library.dtype).eps
+                verdict = "equal to rounding" if equal else DIFFERS
+            _say(f"{case.mode}, {library.name}: {difference:.1e} from ours in float64, {verdict}")
+            table.append(
+                {"training": case.mode, "library": library.name, "computes in": library.dtype}
+                | {"largest difference": difference, "verdict": verdict}
+            )
     return pd.DataFrame(table)
 
 
-def measure(case: Case, libraries: Iterable[Library] = LIBRARIES, repeats: int = 5) -> pd.DataFrame:
-    """Return seconds, their ratio to ours and both errors of every library in one case."""
-    table: dict[str, dict[str, Any]] = {}
-    turns: dict[Library, int] = {}
-    for library in (library for library in libraries if library.takes(case)):
-        note, expected = library.absent, 0.0
-        if not note:
-            try:
-                expected = _estimate(case, library)
-            except Exception as error:
-                note = f"does not run: {error}"
-        if expected > LIMIT:
-            note = f"not run: estimated {expected:.0f} s, limit {LIMIT:.0f} s"
-        if not note:
-            turns[_hashable(library)] = int(np.clip(BUDGET / max(expected, 1e-9), 1, repeats))
-        table[library.name] = {"library": library.name, "in": library.dtype, "note": note}
-        if note:
-            print(f"{case.name}, {library.name}: {note}", flush=True)
-    return pd.DataFrame(table.values())
+@dataclass
+class Entrant:
+    """A library in one case: how often it is timed, or why it is not, and what came out."""
+
+    case: Case
+    library: Library
+    repeats: int
+    note: str = ""
+    weights: Any = None
+
+    def __post_init__(self) -> None:
+        self.seconds: list[float] = []
+        expected = 0.0
+        self.note = self.library.absent
+        if not self.note:
+            expected = self._guarded(self._expected)
+        if not self.note and expected > LIMIT:
+            self.note = f"not run: estimated {expected:.0f} s, limit {LIMIT:.0f} s"
+        if self.note:
+            _say(f"{self.case.name}, {self.library.name}: {self.note}")
+        self.turns = int(np.clip(BUDGET / max(expected, 1e-9), 1, self.repeats))
+        self.trainings = int(np.clip(TURN / max(expected, 1e-9), 1, 50))
+
+    def take_turn(self, turn: int) -> None:
+        """Train and note the seconds, unless it is not run or has had all its turns."""
+        if not self.note and turn < self.turns:
+            taken = self._guarded(self._median)
+            self.seconds += [] if self.note else [taken]
+            _say(f"{self.case.name}, {self.library.name}: {self.note or f'{taken:.4g} s'}")
+
+    def row(self) -> dict[str, Any]:
+        """Return the line of the table, without what compares it with others."""
+        X, W, times = self.case.samples("float32"), self.weights, self.seconds or [np.nan]
+        return {
+            "case": self.case.name,
+            "library": self.library.name,
+            "computes in": self.library.dtype,
+            "seconds": np.median(times),
+            "fastest": min(times),
+            "slowest": max(times),
+            "runs": len(self.seconds),
+            "QE": np.nan if W is None else quantization_error(X, W),
+            "TE": np.nan if W is None else topographic_error(X, W, self.case.grid, CONNECTIVITY),
+            "note": self.note,
+        }
+
+    def _expected(self) -> float:
+        """Return the seconds of one training to come, from a growing share of the samples.
+
+        A part of the time goes with the number of samples, another one does not: two sizes tell
+        them apart. It also warms up what is slow at first.
+        """
+        m, n = max(10, self.case.n // 400), self.case.n
+        few = replace(self.case, n=m, n_passes=1)
+        _timed(few, self.library)
+        before, seconds = 0.0, _timed(few, self.library)[0]
+        while (seconds < PROBE and 4 * m <= n) or not before:
+            m, before = 2 * m, seconds
+            seconds = _timed(replace(few, n=m), self.library)[0]
+        per_sample = float(np.clip((seconds - before) / (m / 2), 0, seconds / m))
+        return self.case.n_passes * (seconds + per_sample * (n - m))
+
+    def _median(self) -> float:
+        seconds, weights = zip(
+            *(_timed(self.case, self.library) for _ in range(self.trainings)), strict=True
+        )
+        self.weights = weights[-1]
+        return float(np.median(seconds))
+
+    def _guarded(self, step: Callable[[], float]) -> float:
+        """Run a step; a library that fails must not cost the measurements of the others."""
+        try:
+            return step()
+        except Exception as error:
+            self.note = f"does not run: {error!r}"
+            return 0.0
+
+
+def measure(case: Case, libraries: Sequence[Library], repeats: int) -> pd.DataFrame:
+    """Return time, ratio to ours and both errors of every library in one case, a row for each."""
+    entrants = [Entrant(case, library, repeats) for library in libraries]
+    for turn in range(repeats):
+        for entrant in entrants:
+            entrant.take_turn(turn)
+    table = pd.DataFrame([entrant.row() for entrant in entrants])
+    ours = table.seconds[table.library == OURS.name].min()
+    table.insert(4, "× ours", table.seconds / ours)
+    return table
+
+
+def _timed(case: Case, library: Library) -> tuple[float, Array | None]:
+    """Return the seconds of one training, and the weights it ends with."""
+    X = case.samples(library.dtype)
+    train = library.prepare(case, X, case.start(X))
+    begin = time.perf_counter()
+    weights = train()
+    return time.perf_counter() - begin, weights
+
+
+def memory(case: Case, libraries: Sequence[Library]) -> pd.DataFrame:
+    """Return by how many MB one pass raises the peak of a fresh process that holds the data.
+
+    A last row has ours with the data in a file, as a `numpy.memmap`; the pages of the file that
+    the system happens to keep in memory count too, so it is an upper bound.
+    """
+    case, rows = replace(case, n_passes=1), []
+    entrants = [(library, library.name, False) for library in libraries]
+    if OURS in libraries:
+        entrants.append((OURS, MAPPED, True))
+    with tempfile.TemporaryDirectory() as folder:
+        for library, name, mapped in entrants:
+            file = Path(folder) / f"{library.dtype}.npy"
+            if not file.exists():
+                np.save(file, case.samples(library.dtype))
+            # spawned, not forked: a fork starts with all the memory that this process has had
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                try:
+                    used = process.submit(_peak, case, library.name, file, mapped).result()
+                except Exception as error:
+                    _say(f"{case.name}, {name}: memory not measured: {error!r}")
+                    used = np.nan
+            _say(f"{case.name}, {name}: {used:.0f} MB above the data")
+            rows.append({"case": case.name, "library": name, "MB above data": used})
+    return pd.DataFrame(rows)
+
+
+def _peak(case: Case, name: str, file: Path, mapped: bool) -> float:
+    """Train in this process, and return the MB that it took beyond those it had with the data."""
+    library = next(library for library in LIBRARIES if library.name == name)
+    with all_cores():
+        _timed(toy(case), library)  # code and threads are there before
+        X = np.load(file, mmap_mode="r" if mapped else None)
+        before = _resident("VmRSS")
+        library.prepare(case, X, case.start(X))()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    """Return the MB of main memory that this process has (VmRSS) or has had at most (VmHWM)."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(rf"{field}:\s*(\d+) kB", status.read_text())
+        return int(found[1]) * 1024 / 1e6 if found else np.nan
+    import resource  # without /proc the peak so far stands for both; Windows has neither
+
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        / 1e6
+        * (1 if sys.platform == "darwin" else 1024)
+    )
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Let every library use as many threads as there are cores."""
+    cores = os.cpu_count() or 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    try:
+        with threadpool_limits(cores):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+# ---------------------------------------------------------------- table and figure
+
+
+def machine(libraries: Sequence[Library]) -> dict[str, Any]:
+    """Return what the numbers depend on: processor, versions, commit, date; no names, no paths."""
+    # a run that saves nothing: its record says what every figure of the notebooks says
+    made_by = report.start("00_benchmarks", profile="full", device="cpu", seeds=1).made_by
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    packages = {x.package for x in libraries if not x.absent} | {"scipy", "threadpoolctl"}
+    return made_by | {
+        "processor": model[1] if model else platform.processor() or "unknown",
+        "threads": os.cpu_count(),
+        "linear algebra": sorted(
+            {f"{x['internal_api']} {x['version'] or ''}".strip() for x in threadpool_info()}
+        ),
+        "versions": made_by["versions"] | {x: metadata.version(x) for x in sorted(packages)},
+    }
+
+
+def page(
+    cases: Sequence[Case],
+    libraries: Sequence[Library],
+    equal: pd.DataFrame,
+    times: pd.DataFrame,
+    made_by: dict[str, Any],
+) -> str:
+    """Return the tables as one page of Markdown."""
+    used = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
+    numba = "with" if find_spec("numba") else "without"
+    parts = [
+        "# Training a self-organizing map: our library beside others",
+        f"{made_by['processor']}, {made_by['platform']}; {made_by['threads']} threads for every "
+        f"library ({', '.join(made_by['linear algebra'])}). {used}. Commit "
+        f"{made_by['commit'] or 'unknown'}, {made_by['date']}.",
+        "The same samples, first prototypes, Gaussian neighbourhood, σ (from half the longer side "
+        "of the map to 0.5, exponentially) and passes for all. Seconds are the median of `runs`, "
+        f"taken in turn after a warm-up; `× ours` is their ratio to somlib's in float32; QE and TE "
+        f"({CONNECTIVITY} neighbours) are measured for all alike. What would take more than "
+        f"{LIMIT:.0f} s, estimated from small fractions, is not run. `MB above data` is what one "
+        "pass adds to the peak memory of a fresh process that holds the data, prototypes included.",
+        "Ours and python-som measure the finished map within the time (ours QE, TE and labels), "
+        "TorchSOM both errors of every batch; MiniSom and XPySom train only, XPySom in batches "
+        "only. XPySom hands σ on as a NumPy scalar, by which NumPy 2 makes it compute half of its "
+        "work in float64; `XPySom, helped` is given a plain number and stays in float32. MiniSom's "
+        f"batch training is `train_batch_offline`. python-som ran {numba} the optional numba. "
+        "somoclu is left out: it has to be built from source.",
+        "## Equal work",
+        "Largest difference between the weights after a small case and ours in float64.",
+        report.markdown(equal),
+    ]
+    for case in cases:
+        rows = times[times.case == case.name]
+        shown = rows[["library", "computes in", "runs", "QE", "TE"]].copy()
+        for position, column in enumerate(("seconds", "× ours")):
+            digits = rows[column].map("{:.3g}".format, na_action="ignore")
+            shown.insert(2 + position, column, digits)
+        for column in ("MB above data", "note"):
+            if column in rows and rows[column].replace("", None).notna().any():
+                shown[column] = rows[column]
+        parts += [f"## {case.name}", f"{case.size}: {case.contents}.", report.markdown(shown)]
+        if limit := _share_of_limit(rows):
+            parts.append(limit)
+    notes = [f"- {x.name}: {x.differs}." for x in libraries if x.differs and not x.absent]
+    return "\n\n".join([*parts, "## What remains different", "\n".join(notes)]) + "\n"
+
+
+def _share_of_limit(rows: pd.DataFrame) -> str:
+    """Return our time against that of the bare matrix products, where those were measured."""
+    bare = rows[rows.library.str.startswith("bare")].seconds.min()
+    if pd.isna(bare):
+        return ""
+    ours = rows.seconds[rows.library == OURS.name].min()
+    return (
+        f"The matrix products alone, by the faster library: {bare:.3g} s; ours {ours / bare:.2f}×."
+    )
+
+
+def figure(cases: Sequence[Case], times: pd.DataFrame) -> Figure:
+    """Return seconds by case and library, on a logarithmic axis."""
+    names = times.library[times.seconds.notna()].unique()
+    with plots.style():
+        fig, ax = plt.subplots(figsize=(8, 1.5 + 0.8 * len(cases)))
+        lanes = np.linspace(-0.36, 0.36, len(names))  # equal times would hide one another
+        for name, lane, colour, marker in zip(
+            names, lanes, *plots.palette(len(names)), strict=True
+        ):
+            rows = times[times.library == name].set_index("case").seconds
+            height = [i for i, case in enumerate(cases) if case.name in rows.index]
+            ours = name == OURS.name
+            ax.plot(
+                rows.reindex(cases[i].name for i in height),
+                np.array(height) + lane,
+                marker=marker,
+                markersize=10 if ours else 7,
+                color=colour,
+                markeredgecolor="0.2",
+                linestyle="none",
+                label=name,
+                zorder=3 if ours else 2,
+            )
+        ax.set_xscale("log")
+        ax.set_yticks(range(len(cases)), [f"{case.mode}\n{case.size}" for case in cases])
+        ax.set_ylim(len(cases) - 0.5, -0.5)
+        ax.hlines(
+            np.arange(1, len(cases)) - 0.5, 0, 1, "0.6", lw=0.8, transform=ax.get_yaxis_transform()
+        )
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x", color="0.85")
+        ax.set_axisbelow(True)
+        ax.set_xlabel("seconds (left is faster)")
+        fig.legend(loc="outside lower center", ncols=4)
+    return fig
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    with replacing(folder / name) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run(
+    cases: Sequence[Case],
+    libraries: Sequence[Library],
+    repeats: int,
+    remembered: Sequence[str],
+    folder: Path,
+) -> pd.DataFrame:
+    """Measure everything, write som.csv, .md, .png and .json to a folder, and return the table.
+
+    Parameters
+    ----------
+    cases, libraries : sequences of Case and Library
+    repeats : int
+        How often a training is timed, if `BUDGET` allows.
+    remembered : sequence of str
+        Cases in which memory is measured too.
+    folder : pathlib.Path
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each case and library.
+    """
+    begin = time.perf_counter()
+    with all_cores():
+        made_by = machine(libraries)
+        equal = agreement(libraries)
+        tables = []
+        for case in cases:
+            entrants = [library for library in libraries if library.takes(case)]
+            table = measure(case, entrants, repeats)
+            if case.name in remembered:
+                ran = set(table.library[table.seconds.notna()])
+                maps = [x for x in entrants if x.is_map and x.name in ran]
+                table = _joined(table, memory(case, maps))
+            tables.append(table)
+    times = pd.concat(tables, ignore_index=True)
+    times["note"] = times.note.fillna("")
+    with replacing(folder / "som.csv") as partial:
+        times.to_csv(partial, index=False, lineterminator="\n")
+    write(folder, "som.md", page(cases, libraries, equal, times, made_by))
+    with replacing(folder / "som.png") as partial:
+        fig = figure(cases, times)
+        fig.savefig(partial, dpi=130, metadata={"Software": None})
+        plt.close(fig)
+    settings = {
+        "cases": {case.name: f"{case.mode}, {case.size}: {case.contents}" for case in cases},
+        "repeats": repeats,
+        "limit": LIMIT,
+        "budget": BUDGET,
+        "duration": round(time.perf_counter() - begin, 1),
+    }
+    record = made_by | settings | {"agreement": equal.to_dict("records")}
+    write(folder, "som.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _say(f"Written: som.md, .csv, .png and .json in {folder}, after {settings['duration']} s")
+    return times
+
+
+def _joined(table: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+    """Return the times with the memory beside them, and below them what has memory only."""
+    only_memory = used[~used.library.isin(table.library)]
+    return pd.concat([table.merge(used, how="left"), only_memory], ignore_index=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.som", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    names = [case.name for case in CASES]
+    parser.add_argument("--quick", action="store_true", help="toy sizes, in seconds")
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE",
+                        help=f"any of {', '.join(names)}")  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=5, help="how often to time (default 5)")
+    options = parser.parse_args(arguments)
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats}: at least one is needed")
+    cases = [case for case in CASES if case.name in options.cases]
+    complete = cases == list(CASES) and not options.quick
+    folder = report.output_folder("figures" if complete else "runs", "benchmarks")
+    if options.quick:
+        cases = [toy(case) for case in cases]
+    run(cases, LIBRARIES, options.repeats, (HEADLINE, WIDEST), folder)
+
+
+if __name__ == "__main__":
+    main()

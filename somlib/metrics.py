@@ -658,7 +658,8 @@ def _search(X: Array, weights: Array) -> Iterator[tuple[torch.Tensor, torch.Tens
 
 def _torn(units: torch.Tensor, grid: Grid, connectivity: int | None) -> torch.Tensor:
     """Return which samples have best units that are not neighbours."""
-    return torch.from_numpy(grid.separate(*units.numpy().T, connectivity=connectivity))
+    c, second = units.numpy().T
+    return torch.from_numpy(grid.separate(c, second, connectivity))
 
 
 def _mean(parts: Iterator[torch.Tensor]) -> float:
