@@ -16,9 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-BLOCK_ELEMENTS = 2**21
-"""Numbers in a block's distance matrix (8 MiB in float32): enough for the matrix product to run
-at full speed, little enough for its result to stay in the processor's cache."""
+BLOCK_ELEMENTS = 2**22
+"""Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
+product to run at full speed, little enough to stay near the processor."""
+
+BLOCK_ROWS = 512
+"""... but not fewer samples than this, below which the product slows down."""
+
+FEW = 2**15
+"""Differences that are sooner taken all at once than prepared for a product."""
 
 CONFIDENCE = 6.0
 """Rounding errors of a product of length d add up like a random walk, to about √d ε ‖x‖ ‖w‖ with
@@ -52,14 +58,15 @@ def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
     return alone
 
 
-def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return a @ b; on the CPU by NumPy, whose product is faster on some processors, never slower.
+def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return a @ b, in `out` where given; on the CPU by NumPy, whose product may be faster.
 
     A seventh faster than PyTorch's on the AMD processor where it was measured; see `make bench`.
     """
     if a.device.type == "cpu":
-        return torch.from_numpy(np.matmul(a.numpy(), b.numpy()))
-    return a @ b
+        to = None if out is None else out.numpy()
+        return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
+    return torch.matmul(a, b, out=out)
 
 
 class Block(NamedTuple):
@@ -116,6 +123,11 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def resident(self) -> torch.Tensor | None:
+        """All samples at once, centred, NaN where missing; None when they are streamed."""
+        return self._resident
+
     def __getitem__(self, where: slice | torch.Tensor) -> torch.Tensor:
         """Return centred samples, NaN where missing."""
         if self._resident is not None:
@@ -124,7 +136,7 @@ class Blocks:
 
     def split(self, n_units: int) -> Iterator[Block]:
         """Yield all samples in blocks sized for `n_units` distances a sample."""
-        size = max(1, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
+        size = max(BLOCK_ROWS, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
         for first in range(0, len(self.X), size):
             where = slice(first, min(first + size, len(self.X)))
             x, known = self[where], None
@@ -139,16 +151,44 @@ class Blocks:
         return torch.from_numpy(np.subtract(rows, self.center)).to(self.device)
 
 
+class Codebook:
+    """Prototypes ready for a search: what depends on them alone is computed once, not per block.
+
+    Parameters
+    ----------
+    W : tensor of shape (K, d)
+        Prototypes, centred as the samples are.
+    """
+
+    def __init__(self, W: torch.Tensor) -> None:
+        self.W = W
+        self.minus_two_W = -2 * W.T
+        self.squared = W.square().sum(1)
+        # how far two entries of ‖w‖² − 2 x·w may be off, per unit of ‖x‖
+        precision = CONFIDENCE * W.shape[1] ** 0.5 * torch.finfo(W.dtype).eps
+        self.error = precision * float(self.squared.max()) ** 0.5
+        self._scratch = W.new_empty(0, len(W))
+
+    def __len__(self) -> int:
+        return len(self.W)
+
+    def scratch(self, n: int) -> torch.Tensor:
+        """Return room for n × K numbers, the same on every call: fresh memory costs time."""
+        if len(self._scratch) < n:
+            self._scratch = self.W.new_empty(n, len(self.W))
+        return self._scratch[:n]
+
+
 @one_torch_thread
-def best_units(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the best- and second-best-matching unit of each sample.
 
     Parameters
     ----------
     block : Block
         n centred samples of d features.
-    W : tensor of shape (K, d)
-        Prototypes, centred alike.
+    codebook : Codebook
+        K prototypes, centred alike.
 
     Returns
     -------
@@ -168,10 +208,10 @@ def best_units(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     --------
     >>> X = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
     >>> W = torch.tensor([[4.0, 4.0], [1.0, 0.0], [1.0, 0.0]])
-    >>> best_units(Block.of(X), W)[0].tolist()
+    >>> best_units(Block.of(X), Codebook(W))[0].tolist()
     [[1, 2], [0, 1]]
     """
-    relative, slack = _relative(block, W)
+    relative, slack = _relative(block, codebook, codebook.scratch(len(block.x)))
     # the three nearest tell whether the first two places are beyond doubt
     near, units = _three_nearest(relative)
     doubtful = (near.diff(dim=1) <= slack[:, None]).any(1)
@@ -181,41 +221,43 @@ def best_units(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     rows = doubtful.nonzero().squeeze(1)
     if len(rows):
         limit = near[rows, -1] + slack[rows]
-        squared[rows], units[rows] = _measured(block, W, relative, rows, limit)
-    if len(W) == 1:
+        squared[rows], units[rows] = _measured(block, codebook.W, relative, rows, limit)
+    if len(codebook) == 1:
         squared, units = squared.expand(-1, 2), units.expand(-1, 2)
     return units, squared.clamp(min=0)
 
 
 @one_torch_thread
-def squared_distances(block: Block, W: torch.Tensor) -> torch.Tensor:
+def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     """Return ‖x − w‖² for all pairs of a block, shape (n, K); see `best_units` for the arguments.
 
     Distances too short for the matrix product to resolve are measured directly, so that a sample
     that equals a prototype is at distance 0.
     """
-    relative, slack = _relative(block, W)
+    if block.known is None and len(block.x) * codebook.W.numel() <= FEW:
+        return (block.x[:, None] - codebook.W).square().sum(2)
+    relative, slack = _relative(block, codebook)
     squared = relative + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
-    squared[rows, units] = _direct(block, W, rows, units).to(squared.dtype)
+    squared[rows, units] = _direct(block, codebook.W, rows, units).to(squared.dtype)
     return squared.clamp(min=0)
 
 
-def _relative(block: Block, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _relative(
+    block: Block, codebook: Codebook, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product, and how far two may be off.
 
     ‖x‖² is the same for all units and stays out of their comparison: a map that training has
     contracted around the centre has small w, hence small errors, however far its samples lie.
     """
-    relative = product(block.x, -2 * W.T)
+    relative = product(block.x, codebook.minus_two_W, out)
     if block.known is None:
-        relative += W.square().sum(1)
+        relative += codebook.squared
     else:
         # a missing value is 0 in x; its column of the prototypes must not count either
-        relative += product(block.known, W.T.square())
-    longest = torch.linalg.vector_norm(W, dim=1).max()
-    error = CONFIDENCE * W.shape[1] ** 0.5 * torch.finfo(W.dtype).eps * longest
-    return relative, error * block.norm
+        relative += product(block.known, codebook.W.T.square())
+    return relative, codebook.error * block.norm
 
 
 def _three_nearest(relative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,6 +27,7 @@ from somlib.distances import (
     BLOCK_ELEMENTS,
     Block,
     Blocks,
+    Codebook,
     best_units,
     one_torch_thread,
     squared_distances,
@@ -166,11 +167,11 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
         D.index_add_(0, c, difference.square().sum(1))
         shift.index_add_(0, c, difference)
     shift /= counts.clamp(min=1)[:, None]  # μ − m
-    at, total = torch.from_numpy(grid.coords), 0.0
+    at, codebook, total = torch.from_numpy(grid.coords), Codebook(M), 0.0
     for c in torch.split(counts.nonzero()[:, 0], max(1, BLOCK_ELEMENTS // len(M))):
         h = gaussian(grid.distance(at[c, None], at[None]) ** 2, sigma)
         # ‖μ − m_k‖² − ‖μ − m_c‖² = ‖m_c − m_k‖² + 2 (μ − m_c)·(m_c − m_k)
-        apart = squared_distances(Block.of(M[c]), M)
+        apart = squared_distances(Block.of(M[c]), codebook)
         lean = (shift[c] * M[c]).sum(1, keepdim=True) - shift[c] @ M.T
         total += float((h * (D[c, None] + counts[c, None] * (apart + 2 * lean))).sum())
     return total / len(X)
@@ -651,8 +652,9 @@ def _search(X: Array, weights: Array) -> Iterator[tuple[torch.Tensor, torch.Tens
         )
     center = weights.mean(0, dtype=np.float64).astype(np.result_type(X, weights))
     W = torch.from_numpy(weights - center)
+    codebook = Codebook(W)
     for block in Blocks(X, center, W.device).split(len(W)):
-        x, (units, _) = block.x, best_units(block, W)
+        x, (units, _) = block.x, best_units(block, codebook)
         yield units, x.double() - W[units[:, 0]]
 
 

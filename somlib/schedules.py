@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 Decay = Literal["exponential", "linear", "constant"]
 DECAYS: tuple[str, ...] = get_args(Decay)
 
@@ -58,16 +60,26 @@ class Schedule:
                 "give one value twice, or choose 'exponential' or 'linear'"
             )
 
-    def __call__(self, i: float, n: float) -> float:
+    def __call__(self, i: int, n: int) -> float:
         """Return the value at step `i` of `n` (0 ≤ i ≤ n−1); past the last step it stays there.
 
         The exponential form is start · (end/start)^(i/(n−1)); a single step has only its start.
         """
-        if i <= 0 or n <= 1:
-            return self.start
-        if i >= n - 1:
-            return self.end
-        t = i / (n - 1)
+        return self.values(i, 1, n)[0]
+
+    def values(self, first: int, count: int, n: int) -> list[float]:
+        """Return the values of `count` consecutive steps from `first` on; as `__call__`, at once.
+
+        Examples
+        --------
+        >>> Schedule(8.0, 0.5).values(3, 3, 5)
+        [1.0, 0.5, 0.5]
+        """
+        t = np.arange(first, first + count) / max(n - 1, 1)
         if self.decay == "exponential":
-            return float(self.start * (self.end / self.start) ** t)
-        return self.start + (self.end - self.start) * t
+            values = self.start * (self.end / self.start) ** t
+        else:
+            values = self.start + (self.end - self.start) * t
+        values[t >= 1] = self.end  # exactly, and from then on
+        values[t <= 0] = self.start
+        return [float(value) for value in values]

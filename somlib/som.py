@@ -9,7 +9,7 @@ the prototypes m_i around its best-matching unit c (equation 4 of the SOAE paper
 with the winners held fixed, and `sgd` follows the gradient on mini-batches with Adam.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, Self, get_args
@@ -31,6 +31,7 @@ from somlib.distances import (
     BLOCK_ELEMENTS,
     Block,
     Blocks,
+    Codebook,
     best_units,
     one_torch_thread,
     product,
@@ -82,11 +83,9 @@ Neighborhood = Callable[[Any, float], Any]
 ONLINE_BLOCK = 32
 """Samples whose distances are carried along together in online training (see `online_pass`)."""
 
-PCA_SAMPLES = 10_000
-"""The initial plane is fitted to at most this many samples: it only has to lie right roughly."""
-
-CENTER_SAMPLES = 2048
-"""The centre that is subtracted before distances are expanded only has to lie near the data."""
+ROUGHLY = 1000
+"""Samples that tell where the data lie: the centre that is subtracted before distances are
+expanded and the plane of the first prototypes only have to be about right."""
 
 
 @dataclass
@@ -104,7 +103,7 @@ class Seen:
     def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
         """Enter a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
         self.units[where] = units.numpy(force=True)
-        self.distance[where] = squared[:, 0].sqrt().numpy(force=True)
+        self.distance[where] = np.sqrt(squared[:, 0].numpy(force=True))
 
 
 class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -341,12 +340,13 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         else:
             visited, first, total = self._order(epoch, n)
             x_weight = None if weight is None else weight[visited]
-            shrinking = (lambda i: sigma(first + i, total)), (lambda i: rate(first + i, total))
+            steps = len(visited) if self.mode == "online" else self._iterations(len(visited))
+            values = sigma.values(first, steps, total), rate.values(first, steps, total)
             if self.mode == "online":
                 x = blocks[torch.from_numpy(visited)]
-                W, seen = online_pass(W, x, x_weight, self.grid_, h, *shrinking)
+                W, seen = online_pass(W, x, x_weight, self.grid_, h, *values)
             else:
-                W, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *shrinking)
+                W, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
         self.weights_ = W.numpy(force=True) + blocks.center
         self.n_epochs_ = epoch + 1
         logs = self._errors(seen, None if weight is None else weight[visited])
@@ -360,11 +360,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         visited: NDArray[np.int64],
         weight: Array | None,
         h: Neighborhood,
-        sigma: Callable[[int], float],
-        rate: Callable[[int], float],
+        sigma: Sequence[float],
+        rate: Sequence[float],
     ) -> tuple[torch.Tensor, Seen]:
         """Run `sgd_pass` with the moments of Adam as the last epoch left them."""
-        adam = torch.optim.Adam([W], lr=rate(0), eps=1e-7)  # Keras' ε, which the papers ran with
+        adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, which the papers ran with
         if self._adam:
             adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self._adam.items()}
             adam.state[W]["step"] = torch.tensor(float(self._adam["step"]))
@@ -438,10 +438,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def transform(self, X: ArrayLike) -> Array:
         """Return the distance of each sample to each prototype, shape (n, K)."""
         blocks = self._new_blocks(X)
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
-        out = np.empty((len(blocks), len(W)), dtype=self.weights_.dtype)
-        for block in blocks.split(len(W)):
-            out[block.where] = squared_distances(block, W).sqrt().numpy(force=True)
+        codebook = self._codebook(blocks)
+        out = np.empty((len(blocks), len(codebook)), dtype=self.weights_.dtype)
+        for block in blocks.split(len(codebook)):
+            out[block.where] = squared_distances(block, codebook).sqrt().numpy(force=True)
         return out
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
@@ -476,7 +476,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         np.add.at(counts, (units, code), 1)
         winners = counts.any(1)
         W = torch.from_numpy(self.weights_ - self.weights_.mean(0))
-        nearest = best_units(Block.of(W), W[torch.from_numpy(winners)])[0][:, 0].numpy()
+        named = Codebook(W[torch.from_numpy(winners)])
+        nearest = best_units(Block.of(W), named)[0][:, 0].numpy()
         self.unit_labels_ = np.asarray(classes[counts[winners].argmax(1)][nearest])
         return self.unit_labels_
 
@@ -499,11 +500,14 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _search(self, blocks: Blocks) -> Seen:
         """Return the two best units of each sample and the distance to the first."""
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
-        seen = Seen.of(len(blocks), W)
-        for block in blocks.split(len(W)):
-            seen.note(block.where, *best_units(block, W))
+        codebook = self._codebook(blocks)
+        seen = Seen.of(len(blocks), codebook.W)
+        for block in blocks.split(len(codebook)):
+            seen.note(block.where, *best_units(block, codebook))
         return seen
+
+    def _codebook(self, blocks: Blocks) -> Codebook:
+        return Codebook(torch.from_numpy(self.weights_ - blocks.center).to(blocks.device))
 
     # ------------------------------------------------------------ parameters and data
 
@@ -651,24 +655,49 @@ def batch_pass(
     -------
     tensor of shape (K, d), and the winners as `Seen` under the old W
     """
-    seen = Seen.of(len(blocks), W)
+    seen, codebook = Seen.of(len(blocks), W), Codebook(W)
+    at_once = None if blocks.missing else blocks.resident
     sums = torch.zeros_like(W)
     counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
     for block in blocks.split(len(W)):
-        units, squared = best_units(block, W)
+        units, squared = best_units(block, codebook)
         seen.note(block.where, units, squared)
-        x, present = block.x, block.known
-        if present is None:
-            present = x.new_ones(len(x), 1)
-        if weight is not None:
-            times = torch.from_numpy(weight[block.where]).to(x)[:, None]
-            x, present = x * times, present * times
-        sums.index_add_(0, units[:, 0], x)
-        counts.index_add_(0, units[:, 0], present)
+        if at_once is None:
+            x, present = block.x, block.known
+            if present is None:
+                present = x.new_ones(len(x), 1)
+            if weight is not None:
+                times = torch.from_numpy(weight[block.where]).to(x)[:, None]
+                x, present = x * times, present * times
+            sums.index_add_(0, units[:, 0], x)
+            counts.index_add_(0, units[:, 0], present)
+    if at_once is not None:
+        sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
     spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
     above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
     reached = below > torch.finfo(W.dtype).tiny
     return torch.where(reached, above / torch.where(reached, below, 1.0), W), seen
+
+
+def voronoi_sums(
+    x: torch.Tensor, units: NDArray[np.int64], n_units: int, weight: Array | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of the samples that each unit wins, (K, d), and their number, (K, 1).
+
+    The samples are added in their order, on every device, so the result is always the same.
+    """
+    order = np.argsort(units, kind="stable")
+    number = np.bincount(units, minlength=n_units)
+    begin = np.concatenate([[0], np.cumsum(number[:-1])])
+    counts = number if weight is None else np.bincount(units, weight, n_units)
+    sums = torch.nn.functional.embedding_bag(
+        torch.from_numpy(order).to(x.device),
+        x,
+        torch.from_numpy(begin).to(x.device),
+        mode="sum",
+        per_sample_weights=None if weight is None else torch.from_numpy(weight[order]).to(x),
+    )
+    return sums, torch.from_numpy(counts).to(x)[:, None]
 
 
 def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> torch.Tensor:
@@ -692,8 +721,8 @@ def online_pass(
     weight: Array | None,
     grid: Grid,
     h: Neighborhood,
-    sigma: Callable[[int], float],
-    alpha: Callable[[int], float],
+    sigma: Sequence[float],
+    alpha: Sequence[float],
 ) -> tuple[torch.Tensor, Seen]:
     """Present the samples one by one: find the winner, pull its neighbourhood (Algorithm 1).
 
@@ -718,28 +747,30 @@ def online_pass(
     grid : Grid
     h : callable
         Neighbourhood h(δ², σ).
-    sigma, alpha : callable
-        Width and learning rate at step i.
+    sigma, alpha : sequences of n float
+        Width and learning rate at each step.
 
     Returns
     -------
     tensor of shape (K, d), and the winners as `Seen` when each sample was presented
     """
     seen = Seen.of(len(x), W)
-    pull = _Pull(grid, h, sigma, alpha, weight, W.numpy().dtype)
+    pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
     if bool(x.isnan().any()):
         return _online_with_gaps(W, x, pull, seen)
     for first in range(0, len(x), ONLINE_BLOCK):
         block = x[first : first + ONLINE_BLOCK]
         samples = Block.of(block)
-        to_units = squared_distances(samples, W).numpy()
-        among = squared_distances(samples, block).numpy()
+        to_units = squared_distances(samples, Codebook(W)).numpy()
+        among = squared_distances(samples, Codebook(block)).numpy()
         rates = np.empty_like(to_units)
         for t in range(len(block)):
             c = to_units[t].argmin()  # equation 1
             ah = rates[t] = pull(first + t, c)
             later = to_units[t + 1 :]
-            later += ah * (among[t + 1 :, t, None] - later - (1 - ah) * to_units[t])
+            later -= ah * to_units[t]
+            later *= 1 - ah
+            later += np.multiply.outer(among[t + 1 :, t], ah)
         # row t of to_units is what sample t met, for later steps left it alone
         near = torch.from_numpy(to_units)
         units = near.argmin(1, keepdim=True)
@@ -758,7 +789,7 @@ def online_pass(
 
 
 def _online_with_gaps(
-    W: torch.Tensor, x: torch.Tensor, pull: "_Pull", seen: Seen
+    W: torch.Tensor, x: torch.Tensor, pull: Callable[[int, np.intp], Array], seen: Seen
 ) -> tuple[torch.Tensor, Seen]:
     """Algorithm 1 word by word, over the known values of each sample."""
     m = W.numpy().copy()
@@ -772,33 +803,27 @@ def _online_with_gaps(
     return torch.from_numpy(m), seen
 
 
-class _Pull:
-    """αh(c, ·) at step i: how far each prototype moves towards the sample."""
+def _pull(
+    grid: Grid,
+    h: Neighborhood,
+    sigma: Sequence[float],
+    alpha: Sequence[float],
+    weight: Array | None,
+    dtype: np.dtype[Any],
+) -> Callable[[int, np.intp], Array]:
+    """Return a function of step i and winner c: αh(c, ·), the share of the way each unit moves."""
+    coords = grid.coords.astype(dtype)
+    # all squared distances at once while they are few, row by row when they are many
+    few = grid.n_units**2 <= 4 * BLOCK_ELEMENTS
+    squared = (grid.distances**2).astype(dtype) if few else None
 
-    def __init__(
-        self,
-        grid: Grid,
-        h: Neighborhood,
-        sigma: Callable[[int], float],
-        alpha: Callable[[int], float],
-        weight: Array | None,
-        dtype: np.dtype[Any],
-    ) -> None:
-        self.grid, self.h, self.sigma, self.alpha, self.weight = grid, h, sigma, alpha, weight
-        self.coords = grid.coords.astype(dtype)
-        # all squared distances at once while they are few, row by row when they are many
-        few = grid.n_units**2 <= 8 * BLOCK_ELEMENTS
-        self.squared = (grid.distances**2).astype(dtype) if few else None
+    def pull(i: int, c: np.intp) -> Array:
+        row = grid.distance(coords, coords[c]) ** 2 if squared is None else squared[c]
+        ah: Array = alpha[i] * h(row, sigma[i])
+        # as many presentations in a row as the sample's weight says
+        return ah if weight is None else 1 - (1 - ah) ** weight[i]
 
-    def __call__(self, i: int, c: np.intp) -> Array:
-        squared = self.squared[c] if self.squared is not None else self._row(c)
-        ah: Array = self.alpha(i) * self.h(squared, self.sigma(i))
-        if self.weight is not None:
-            ah = 1 - (1 - ah) ** self.weight[i]  # as many presentations in a row
-        return ah
-
-    def _row(self, c: np.intp) -> Any:
-        return self.grid.distance(self.coords, self.coords[c]) ** 2
+    return pull
 
 
 @one_torch_thread
@@ -811,8 +836,8 @@ def sgd_pass(
     batch_size: int,
     grid: Grid,
     h: Neighborhood,
-    sigma: Callable[[int], float],
-    rate: Callable[[int], float],
+    sigma: Sequence[float],
+    rate: Sequence[float],
 ) -> Seen:
     """Lower the mean over each batch of Σ_i h(c, i) ‖x − m_i‖² by one step of Adam.
 
@@ -824,15 +849,15 @@ def sgd_pass(
     for i, first in enumerate(range(0, len(visited), batch_size)):
         where = slice(first, first + batch_size)
         x = blocks[torch.from_numpy(visited[where])]
-        units, squared = best_units(Block.of(x), W)
+        units, squared = best_units(Block.of(x), Codebook(W))
         seen.note(where, units, squared)
-        hc = h(squared_grid[units[:, 0]], sigma(i)).to(x)
+        hc = h(squared_grid[units[:, 0]], sigma[i]).to(x)
         if weight is not None:
             hc *= torch.from_numpy(weight[where]).to(x)[:, None]
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
         # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
         W.grad = 2 / times * (hc.sum(0)[:, None] * W - product(hc.T, x))
-        adam.param_groups[0]["lr"] = rate(i)
+        adam.param_groups[0]["lr"] = rate[i]
         adam.step()
     return seen
 
@@ -858,7 +883,7 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     -------
     ndarray of shape (K, d)
     """
-    step = -(-len(X) // PCA_SAMPLES)
+    step = -(-len(X) // ROUGHLY)
     some = np.array(X[::step], dtype=np.float64)
     times = np.ones(len(some)) if weight is None else weight[::step].astype(np.float64)
     if not times.any():
@@ -879,7 +904,7 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
 
 def _center(X: Array) -> Array:
     """Return a point amid the samples, from an even selection of them."""
-    some = X[:: -(-len(X) // CENTER_SAMPLES)].astype(np.float64)
+    some = X[:: -(-len(X) // ROUGHLY)].astype(np.float64)
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
     return center.astype(X.dtype)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from somlib import distances
-from somlib.distances import Block, Blocks, best_units, one_torch_thread, squared_distances
+from somlib.distances import (
+    Block,
+    Blocks,
+    Codebook,
+    best_units,
+    one_torch_thread,
+    squared_distances,
+)
 
 CPU = torch.device("cpu")
 
@@ -41,9 +48,9 @@ def literal(X, W, known):
 def as_block(X, W, known):
     """Return a problem as `best_units` takes it."""
     if known is None:
-        return Block.of(torch.from_numpy(X)), torch.from_numpy(W)
+        return Block.of(torch.from_numpy(X)), Codebook(torch.from_numpy(W))
     X = torch.from_numpy(np.where(known, X, 0).astype(X.dtype))
-    return Block.of(X, torch.from_numpy(known).to(X.dtype)), torch.from_numpy(W)
+    return Block.of(X, torch.from_numpy(known).to(X.dtype)), Codebook(torch.from_numpy(W))
 
 
 @given(problems())
@@ -70,7 +77,7 @@ def test_all_distances_agree_and_zero_is_zero(problem):
 
 
 def test_one_unit_is_its_own_second_best():
-    units, squared = best_units(Block.of(torch.ones(3, 2)), torch.zeros(1, 2))
+    units, squared = best_units(Block.of(torch.ones(3, 2)), Codebook(torch.zeros(1, 2)))
     assert units.tolist() == [[0, 0]] * 3
     torch.testing.assert_close(squared, torch.full((3, 2), 2.0))
 
@@ -85,6 +92,7 @@ def test_blocks_cover_every_row_once_and_streamed_data_equal_resident_data(
     streamed = np.memmap(tmp_path / "x", X.dtype, "w+", shape=X.shape)
     streamed[:] = X
     monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 40)
+    monkeypatch.setattr(distances, "BLOCK_ROWS", 1)
     center = np.full(5, 0.25, np.float32)
     for data in (X, streamed):
         blocks = Blocks(data, center, CPU, missing)
@@ -124,7 +132,7 @@ def test_the_search_leaves_its_input_as_it_was():
     x, W = torch.rand(50, 6), torch.rand(9, 6)
     block = Block.of(x.clone())
     kept = W.clone()
-    best_units(block, W)
-    squared_distances(block, W)
+    best_units(block, Codebook(W))
+    squared_distances(block, Codebook(W))
     assert torch.equal(block.x, x)
     assert torch.equal(W, kept)
