@@ -615,7 +615,7 @@ def _say(line: str) -> None:
 def machine(libraries: Sequence[Library]) -> dict[str, Any]:
     """Return what the numbers depend on: processor, versions, commit, date; no names, no paths."""
     # a run that saves nothing: its record says what every figure of the notebooks says
-    made_by = report.start("00_benchmarks", profile="full", device="cpu", seeds=1).made_by
+    made_by = report.provenance("cpu")
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     packages = {x.package for x in libraries if not x.absent} | {"scipy", "threadpoolctl"}

@@ -16,13 +16,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
-from .spaces import Grid
+from somlib.spaces import Grid
 
 Array = NDArray[Any]
 
@@ -60,7 +60,8 @@ def style() -> AbstractContextManager[None]:
     ...     plt.rcParams["axes.spines.top"]
     False
     """
-    return plt.rc_context(STYLE)
+    context: AbstractContextManager[None] = plt.rc_context(STYLE)
+    return context
 
 
 def palette(n: int) -> tuple[list[str], list[str]]:
@@ -181,12 +182,13 @@ def component_planes(
     names = [f"feature {i}" for i in range(d)] if names is None else names
     if len(names) != d:
         raise ValueError(f"names has {len(names)} entries for {d} features; give one for each")
-    axes = _panels(d, axes, 4, 2.3, 2.3 * _height(grid) / _breadth(grid))
+    panels: Array = _panels(d, axes, 4, 2.3, 2.3 * _height(grid) / _breadth(grid))
     limits = (W.min(), W.max()) if shared else (None, None)
-    for ax, name, plane in zip(axes, names, W.T, strict=True):
-        unit_values(plane, grid, ax, label="", limits=limits)
+    for ax, name, plane in zip(panels, names, W.T, strict=True):
+        bar = None if shared and ax is not panels[-1] else ""  # one scale needs one bar
+        unit_values(plane, grid, ax, label=bar, limits=limits)
         ax.set_title(name)
-    return axes
+    return panels
 
 
 def unit_values(
@@ -408,8 +410,8 @@ def class_pies(
     unit, code = np.nonzero(counts)
     begin = turn[unit, code] - 360 * counts[unit, code] / total[unit]
     wedges = [
-        _slice(*where, r, a, b)
-        for where, r, a, b in zip(
+        _slice(down, right, r, a, b)
+        for (down, right), r, a, b in zip(
             grid.coords[unit], radius[unit], begin, turn[unit, code], strict=True
         )
     ]
@@ -552,15 +554,15 @@ def frames(
     titles = [""] * len(snapshots) if titles is None else titles
     if len(titles) != len(snapshots):
         raise ValueError(f"titles has {len(titles)} entries for {len(snapshots)} snapshots")
-    axes = _panels(len(snapshots), axes, 6, 1.8, 2.0)
-    for ax, weights, title in zip(axes, snapshots, titles, strict=True):
+    panels: Array = _panels(len(snapshots), axes, 6, 1.8, 2.0)
+    for ax, weights, title in zip(panels, snapshots, titles, strict=True):
         map_in_data_space(weights, grid, X, ax).set(title=title, xticks=[], yticks=[])
     seen = np.concatenate([*map(np.asarray, snapshots), *([] if X is None else [np.asarray(X)])])
     low, high = seen.min(0), seen.max(0)
     margin = 0.05 * (high - low).max()
-    for ax in axes:
+    for ax in panels:
         ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
-    return axes
+    return panels
 
 
 def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:

@@ -141,13 +141,7 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
         from somlib.training import resolve_device
 
         device = str(resolve_device(device))
-    made_by = {
-        "platform": _platform(device),
-        "versions": versions(),
-        "commit": _commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    _run = Run(notebook, profile, device, range(seeds), parameters, made_by)
+    _run = Run(notebook, profile, device, range(seeds), parameters, provenance(device))
     return _run
 
 
@@ -167,6 +161,16 @@ def _spells_a_value(value: object) -> bool:
         return not isinstance(ast.literal_eval(value), str)
     except (ValueError, SyntaxError):
         return value.lower() in ("true", "false", "null")
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Return what a result was made by: platform, versions, commit and the time."""
+    return {
+        "platform": _platform(device),
+        "versions": versions(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def versions() -> dict[str, str | None]:

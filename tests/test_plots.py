@@ -1,0 +1,267 @@
+"""Drawings: right way up, in agreement with the lattice, legible in grey, no side effects."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import to_rgb
+
+from somlib import plots
+from somlib.spaces import Grid
+
+GRIDS = [
+    Grid(3, 5),
+    Grid(5, 3, "hex"),
+    Grid(4, 6, "hex", wrap=True),
+    Grid(3, 4, wrap=(False, True)),
+]
+each_grid = pytest.mark.parametrize("grid", GRIDS, ids=str)
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def weights(grid, d=12):
+    return rng.random((grid.n_units, d))
+
+
+def labels(grid, n=60):
+    return rng.integers(0, grid.n_units, n)
+
+
+def y(n=60):
+    return rng.integers(0, 3, n)
+
+
+# what every function that draws a lattice needs
+ON_THE_LATTICE = {
+    "prototypes": lambda grid, ax: plots.prototypes(weights(grid), grid, (3, 4), ax),
+    "colour prototypes": lambda grid, ax: plots.prototypes(weights(grid), grid, (2, 2, 3), ax),
+    "unit_values": lambda grid, ax: plots.unit_values(np.arange(grid.n_units), grid, ax, "unit"),
+    "component_planes": lambda grid, ax: plots.component_planes(weights(grid, 1), grid, axes=ax)[0],
+    "u_matrix": lambda grid, ax: plots.u_matrix(weights(grid), grid, ax),
+    "hit_map": lambda grid, ax: plots.hit_map(labels(grid), grid, ax),
+    "class_pies": lambda grid, ax: plots.class_pies(y(), labels(grid), grid, ax=ax),
+    "projection": lambda grid, ax: plots.projection(labels(grid), grid, y(), ax),
+}
+each_drawing = pytest.mark.parametrize("draw", ON_THE_LATTICE.values(), ids=ON_THE_LATTICE)
+
+
+@each_grid
+@each_drawing
+def test_it_draws_on_the_axes_given_and_changes_nothing_else(draw, grid):
+    fig, ax = plt.subplots()
+    before, figures = dict(mpl.rcParams), plt.get_fignums()
+    assert draw(grid, ax) is ax
+    assert plt.get_fignums() == figures
+    assert dict(mpl.rcParams) == before
+    fig.canvas.draw()
+
+
+@each_grid
+@each_drawing
+def test_it_makes_one_figure_of_its_own_when_given_none(draw, grid):
+    ax = draw(grid, None)
+    assert plt.get_fignums() == [ax.figure.number]
+
+
+@each_grid
+@each_drawing
+def test_unit_0_is_top_left_and_cells_keep_their_shape(draw, grid):
+    ax = draw(grid, None)
+    ax.figure.canvas.draw()
+    corner, right, below = grid.coords[[0, 1, grid.cols]][:, ::-1]
+    at = ax.transData.transform([corner, right, below])
+    assert at[1, 0] > at[0, 0]  # columns go right
+    assert at[2, 1] < at[0, 1]  # rows go down
+    inside = ax.viewLim
+    assert all(inside.contains(*place[::-1]) for place in grid.coords)
+
+
+@each_grid
+def test_the_prototype_sheet_shows_each_prototype_at_its_unit(grid):
+    W = weights(grid, 9)
+    ax = plots.prototypes(W, grid, (3, 3))
+    for unit, (down, right) in enumerate(grid.coords):
+        found = None
+        for image in ax.images:
+            left, far, bottom, top = image.get_extent()
+            if left < right < far and top < down < bottom:
+                pixels = image.get_array()
+                column = int((right - left) / (far - left) * pixels.shape[1])
+                row = int((down - top) / (bottom - top) * pixels.shape[0])
+                found = pixels[row, column]
+        assert found == pytest.approx(W[unit, 4])  # the middle of a 3 × 3 image
+
+
+@each_grid
+def test_u_matrix_numbers_are_those_of_a_literal_loop(grid):
+    W = weights(grid)
+    units, edges = plots.u_matrix_values(W, grid)
+    for i in range(grid.n_units):
+        near = [j for j in range(grid.n_units) if grid.adjacent(i, j)]
+        assert units[i] == pytest.approx(np.mean([np.linalg.norm(W[i] - W[j]) for j in near]))
+    for (i, j), value in zip(grid.edges(), edges, strict=True):
+        assert value == pytest.approx(np.linalg.norm(W[i] - W[j]))
+
+
+@pytest.mark.parametrize(("grid", "cells"), [
+    (Grid(3, 5), (2 * 3 - 1) * (2 * 5 - 1)),
+    (Grid(4, 3, "hex"), 12 + len(Grid(4, 3, "hex").edges())),
+])  # fmt: skip
+def test_the_u_matrix_has_a_cell_for_each_unit_and_between_all_neighbours(grid, cells):
+    ax = plots.u_matrix(weights(grid), grid)
+    (collection,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    outlines = [path.vertices for path in collection.get_paths()]
+    assert len(outlines) == cells
+    assert len({tuple(np.round(o.mean(0), 4)) for o in outlines}) == cells
+
+
+@pytest.mark.parametrize("topology", ["rect", "hex"])
+def test_a_regular_sheet_has_a_flat_u_matrix(topology):
+    grid = Grid(5, 6, topology)
+    ax = plots.u_matrix(grid.coords, grid)
+    (collection,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    np.testing.assert_allclose(collection.get_array(), 1)
+
+
+@each_grid
+def test_hits_have_the_area_of_their_number(grid):
+    won = np.array([0] * 9 + [2] * 4 + [3])
+    ax = plots.hit_map(won, grid)
+    drawn = [c for c in ax.collections if isinstance(c, PolyCollection)][-1].get_paths()
+    area = []
+    for path in drawn:
+        x, yy = path.vertices[:-1].T
+        area.append(0.5 * abs(x @ np.roll(yy, 1) - yy @ np.roll(x, 1)))
+    np.testing.assert_allclose(np.array(area) / area[0], [1, 4 / 9, 1 / 9])
+    assert "9 samples" in ax.get_xlabel()
+
+
+def test_pies_have_the_area_of_their_number_and_slices_of_the_shares():
+    grid = Grid(1, 3)
+    ax = plots.class_pies(["a", "b", "b", "b", "a"], [0, 0, 0, 0, 1], grid)
+    pies = next(c for c in ax.collections if isinstance(c, PathCollection))
+    assert len(pies.get_paths()) == 3  # two slices on unit 0, a whole pie on unit 1
+    widths = [np.ptp(p.vertices[:, 0]) for p in pies.get_paths()]
+    assert widths[2] / 2 == pytest.approx(0.47 * np.sqrt(1 / 4), rel=1e-6)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_long_class_names_become_letters_that_the_legend_explains():
+    ax = plots.class_pies([0, 1, 1], [0, 1, 2], Grid(1, 3), class_names=["Trouser", "Bag"])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["A  Trouser", "B  Bag"]
+
+
+@each_grid
+def test_jittered_samples_stay_inside_their_cell_and_repeat_with_the_seed(grid):
+    where = labels(grid, 500)
+    one, again, other = (
+        plots.projection(where, grid, random_state=seed).collections[-1].get_offsets()
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(np.asarray(one) - other).max() > 0.01
+    # the nearest unit of a place inside a cell is that cell's
+    apart = np.linalg.norm(np.asarray(one)[:, None, ::-1] - grid.coords[None], axis=-1)
+    np.testing.assert_array_equal(apart.argmin(1), where)
+
+
+@each_grid
+def test_the_net_has_a_line_for_each_edge(grid):
+    W = weights(grid, 2)
+    ax = plots.map_in_data_space(W, grid, rng.random((20, 2)))
+    (net,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    np.testing.assert_allclose(net.get_segments(), W[grid.edges()])
+
+
+def test_frames_share_one_scale():
+    grid = Grid(3, 4)
+    axes = plots.frames([grid.coords, 3 * grid.coords], grid, titles=["small", "large"])
+    assert axes[0].get_xlim() == axes[1].get_xlim()
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    assert [ax.get_title() for ax in axes] == ["small", "large"]
+
+
+def test_unit_values_leave_unknown_cells_empty_and_write_legibly():
+    grid = Grid(2, 3)
+    ax = plots.unit_values([0, 1, 2, 3, 4, np.nan], grid, text=list("abcdef"))
+    filled = [c for c in ax.collections if c.get_array() is not None]
+    assert len(filled[0].get_array()) == 5
+
+
+def test_component_planes_share_colours_when_asked():
+    grid = Grid(2, 3)
+    W = np.stack([np.arange(6), 10 * np.arange(6)], axis=1)
+    limits = {
+        shared: [
+            ax.collections[-1].get_clim() for ax in plots.component_planes(W, grid, shared=shared)
+        ]
+        for shared in (False, True)
+    }
+    assert limits[True] == [(0, 50), (0, 50)]
+    assert limits[False] == [(0, 5), (0, 50)]
+
+
+def test_error_curves_differ_in_line_and_marker_not_only_in_colour():
+    history = {"quantization_error": [3, 2, 1], "topographic_error": [0.3, 0.2, 0.2]}
+    ax = plots.error_curves(history)
+    left, right = ax.lines[0], ax.figure.axes[-1].lines[0]
+    assert left.get_linestyle() != right.get_linestyle()
+    assert left.get_marker() != right.get_marker()
+    np.testing.assert_array_equal(left.get_ydata(), history["quantization_error"])
+    with pytest.raises(ValueError, match=r"history lacks \['topographic_error'\]"):
+        plots.error_curves({"quantization_error": [1]})
+
+
+def lightness(colour):
+    """Return CIE L* of a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = np.dot(linear, (0.2126, 0.7152, 0.0722))
+    return 116 * np.cbrt(luminance) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+def test_the_first_four_colours_can_be_told_in_grey_and_no_pair_comes_twice():
+    shades = sorted(lightness(c) for c in plots.palette(4)[0])
+    assert np.diff(shades).min() > 15
+    pairs = list(zip(*plots.palette(144), strict=True))
+    assert len(set(pairs)) == 144
+
+
+def test_style_ends_with_its_block():
+    before = dict(mpl.rcParams)
+    with plots.style():
+        assert mpl.rcParams["axes.spines.top"] is False
+    assert dict(mpl.rcParams) == before
+
+
+WRONG = [
+    (
+        lambda g: plots.u_matrix(np.ones((5, 2)), g),
+        r"shape \(5, 2\).*3 × 4 grid has 12",
+    ),
+    (lambda g: plots.prototypes(np.ones((12, 5)), g, (2, 2)), "image_shape=.* does not fit"),
+    (lambda g: plots.hit_map([0, 12], g), "labels go from 0 to 12.*numbered from 0"),
+    (lambda g: plots.hit_map([-1, 2], g), "labels go from -1 to 2"),
+    (lambda g: plots.hit_map([], g), "one whole number per sample"),
+    (lambda g: plots.hit_map([0.5, 1.0], g), "one whole number per sample"),
+    (lambda g: plots.class_pies([1, 2], [0], g), r"y has shape \(2,\).*labels of 1 samples"),
+    (lambda g: plots.class_pies([1, 2], [0, 1], g, ["x"]), "has 1 entries.*2 classes"),
+    (lambda g: plots.map_in_data_space(np.ones((12, 3)), g), "only 2-D data.*two columns"),
+    (lambda g: plots.map_in_data_space(np.ones((12, 2)), g, np.ones((4, 3))), "X has shape"),
+    (lambda g: plots.component_planes(np.ones((12, 3)), g, ["a"]), "names has 1 entries for 3"),
+    (lambda g: plots.unit_values(np.ones(3), g), r"values has shape \(3,\)"),
+    (lambda g: plots.unit_values(np.ones(12), g, text="ab"), r"text has shape \(2,\)"),
+    (lambda g: plots.frames([g.coords], g, titles=["a", "b"]), "titles has 2 entries for 1"),
+]
+
+
+@pytest.mark.parametrize(("draw", "message"), WRONG)
+def test_what_does_not_fit_is_refused_with_a_remedy(draw, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        draw(Grid(3, 4))
