@@ -32,7 +32,7 @@ lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbqa mypy notebooks --follow-imports=silent
+	$(BIN)/nbqa mypy notebooks --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs
 
 format: $(VENV)/ready-test
 	$(BIN)/ruff check --fix .

@@ -98,7 +98,8 @@ class Seen:
     @classmethod
     def of(cls, n: int, W: torch.Tensor) -> Self:
         """Return an empty record of n samples in the precision of the prototypes."""
-        return cls(np.zeros((n, 2), np.int64), np.zeros(n, W.cpu().numpy().dtype))
+        dtype = torch.empty(0, dtype=W.dtype).numpy().dtype
+        return cls(np.zeros((n, 2), np.int64), np.zeros(n, dtype))
 
     def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
         """Enter a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
@@ -290,7 +291,6 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             lambda epoch: self._epoch(epoch, blocks, weight),
             self._n_epochs(len(X)),
             first=self.n_epochs_,
-            history=self.history_,
             state=self._state,
             checkpoint=kept,
             callbacks=callbacks,
@@ -312,8 +312,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if fresh:
             self._start(X, weight)
         blocks = self._blocks(X, _center(X))
-        for name, value in self._epoch(self.n_epochs_, blocks, weight).items():
-            self.history_.setdefault(name, []).append(value)
+        self._epoch(self.n_epochs_, blocks, weight)
         self._finish(blocks, weight)
         return self
 
@@ -330,7 +329,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
         """Do one pass over the data and return what it saw."""
-        n = len(blocks)
+        n, adam = len(blocks), self._adam
         h = NEIGHBORHOODS[self.neighborhood]
         sigma, rate = self._sigma(), self._learning_rate()
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
@@ -346,12 +345,19 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 x = blocks[torch.from_numpy(visited)]
                 W, seen = online_pass(W, x, x_weight, self.grid_, h, *values)
             else:
-                W, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
-        self.weights_ = W.numpy(force=True) + blocks.center
-        self.n_epochs_ = epoch + 1
+                W, adam, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
         logs = self._errors(seen, None if weight is None else weight[visited])
         logs["sigma"] = sigma(first, total)
-        return logs if self.mode == "batch" else logs | {"learning_rate": rate(first, total)}
+        if self.mode != "batch":
+            logs["learning_rate"] = rate(first, total)
+        # all at once: whenever an interrupt comes, it finds the map before this epoch or after it
+        self.__dict__.update(
+            weights_=W.numpy(force=True) + blocks.center,
+            history_={name: [*self.history_.get(name, ()), value] for name, value in logs.items()},
+            n_epochs_=epoch + 1,
+            _adam=adam,
+        )
+        return logs
 
     def _sgd_epoch(
         self,
@@ -362,7 +368,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         h: Neighborhood,
         sigma: Sequence[float],
         rate: Sequence[float],
-    ) -> tuple[torch.Tensor, Seen]:
+    ) -> tuple[torch.Tensor, dict[str, Array], Seen]:
         """Run `sgd_pass` with the moments of Adam as the last epoch left them."""
         adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, which the papers ran with
         if self._adam:
@@ -371,8 +377,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         seen = sgd_pass(
             W, adam, blocks, visited, weight, self.batch_size, self.grid_, h, sigma, rate
         )
-        self._adam = {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}
-        return W, seen
+        return W, {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}, seen
 
     def _order(self, epoch: int, n: int) -> tuple[NDArray[np.int64], int, int]:
         """Return the samples of an epoch in order, the steps before it, and the steps in all.
@@ -562,7 +567,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """Return X as finite floats of the right width and the weights, or say what is wrong."""
         if isinstance(X, torch.Tensor):
             X = X.numpy(force=True)
-        streamed = X if isinstance(X, np.memmap) and X.dtype.kind == "f" else None
+        streamed = X if isinstance(X, np.memmap) and X.dtype in ("f4", "f8") else None
         # NaN and infinity are looked for below: the message then says where and what to do
         checked: Array = validate_data(
             self,

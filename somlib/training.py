@@ -159,7 +159,6 @@ def run_loop(
     n_steps: int,
     *,
     first: int = 0,
-    history: dict[str, list[float]],
     state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
     checkpoint: Checkpoint,
     callbacks: Iterable[Callback] = (),
@@ -171,14 +170,12 @@ def run_loop(
     Parameters
     ----------
     step : callable
-        `step(i)` does step i completely and returns what it measured. An exception inside it
-        must leave the model as it was before the step.
+        `step(i)` does step i completely and returns what it measured. An exception inside it, at
+        any point, must find the model before the step or after it.
     n_steps : int
         Steps in all.
     first : int, default=0
         Steps done already.
-    history : dict of lists
-        Grows by each step's logs.
     state : callable
         Returns (arrays, facts) from which the training can go on; called for checkpoints.
     checkpoint : Checkpoint
@@ -201,8 +198,6 @@ def run_loop(
             for i in range(first, n_steps):
                 logs = step(i)
                 done = i + 1
-                for name, value in logs.items():
-                    history.setdefault(name, []).append(value)
                 bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
                 bar.update()
                 stop = [callback(i, logs) is True for callback in callbacks]
