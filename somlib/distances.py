@@ -163,10 +163,11 @@ class Codebook:
     def __init__(self, W: torch.Tensor) -> None:
         self.W = W
         self.minus_two_W = -2 * W.T
-        self.squared = W.square().sum(1)
-        # how far two entries of ‖w‖² − 2 x·w may be off, per unit of ‖x‖
-        precision = CONFIDENCE * W.shape[1] ** 0.5 * torch.finfo(W.dtype).eps
-        self.error = precision * float(self.squared.max()) ** 0.5
+        self.squared = W.to(_precise(W.device)).square().sum(1).to(W.dtype)
+        # how far two entries of ‖w‖² − 2 x·w may be off: per unit of ‖x‖, and at least
+        longest, eps = float(self.squared.max()), torch.finfo(W.dtype).eps
+        self.error = CONFIDENCE * W.shape[1] ** 0.5 * eps * longest**0.5
+        self.least_error = 4 * eps * longest
         self._scratch = W.new_empty(0, len(W))
 
     def __len__(self) -> int:
@@ -257,7 +258,7 @@ def _relative(
     else:
         # a missing value is 0 in x; its column of the prototypes must not count either
         relative += product(block.known, codebook.W.T.square())
-    return relative, codebook.error * block.norm
+    return relative, codebook.error * block.norm + codebook.least_error
 
 
 def _three_nearest(relative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

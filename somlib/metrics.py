@@ -156,7 +156,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     >>> round(distortion([[0.0]], [[0.0], [1.0]], Grid(1, 2), sigma=1.0), 4)  # exp(−1/2)
     0.6065
     """
-    if not 0 < sigma < np.inf:
+    if not (isinstance(sigma, int | float | np.number) and 0 < sigma < np.inf):
         raise ValueError(f"sigma={sigma!r} must be a positive number, in lattice spacings")
     X, weights = _checked("X", X, 2), _prototypes(weights, grid)
     M = torch.from_numpy(weights - weights.mean(0, dtype=np.float64))
@@ -504,7 +504,7 @@ def purity(y: ArrayLike, labels: ArrayLike) -> float:
 
 
 def nmi(y: ArrayLike, labels: ArrayLike, average: Average) -> float:
-    """Return the normalized mutual information of classes and clusters.
+    """Return the normalised mutual information of classes and clusters.
 
     I(y; labels) / mean(H(y), H(labels)), where the mean is √(H H') or (H + H')/2: Strehl & Ghosh,
     "Cluster ensembles", JMLR 3, 2002, for the geometric one. Computed by scikit-learn.

@@ -552,6 +552,8 @@ def frames(
     (2,)
     """
     titles = [""] * len(snapshots) if titles is None else titles
+    if not len(snapshots):
+        raise ValueError("snapshots is empty; give at least one array of prototypes")
     if len(titles) != len(snapshots):
         raise ValueError(f"titles has {len(titles)} entries for {len(snapshots)} snapshots")
     panels: Array = _panels(len(snapshots), axes, 6, 1.8, 2.0)

@@ -44,7 +44,8 @@ class Schedule:
         if self.decay not in DECAYS:
             raise ValueError(f"decay={self.decay!r} is unknown; choose one of {list(DECAYS)}")
         for name, value in (("start", self.start), ("end", self.end)):
-            if not 0 < value < float("inf"):
+            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if not (number and 0 < value < float("inf")):
                 raise ValueError(
                     f"the schedule's {name} is {value!r}, but must be a positive, finite number; "
                     "a width or rate of zero freezes the map"

@@ -1,12 +1,12 @@
 """The classic self-organizing map, trained sample by sample, in batches, or by gradient.
 
-All three modes lower the same quantity, the neighbourhood-weighted distance of each sample x to
+All three modes work on the same quantity, the neighbourhood-weighted distance of each sample x to
 the prototypes m_i around its best-matching unit c (equation 4 of the SOAE paper):
 
     Σ_x Σ_i h(c, i) ‖x − m_i‖² / 2
 
-`online` takes one step per sample (Kohonen's original rule), `batch` solves for all m_i at once
-with the winners held fixed, and `sgd` follows the gradient on mini-batches with Adam.
+With the winners held fixed, `online` takes a gradient step per sample (Kohonen's original rule),
+`batch` solves for all m_i at once, and `sgd` takes steps of Adam on mini-batches.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,20 +72,19 @@ def epanechnikov(squared: Any, sigma: float) -> Any:
     return (1 - squared / sigma**2).clip(min=0)
 
 
-NEIGHBORHOODS: dict[str, Callable[[Any, float], Any]] = {
+Neighborhood = Callable[[Any, float], Any]
+NEIGHBORHOODS: dict[str, Neighborhood] = {
     "gaussian": gaussian,
     "bubble": bubble,
     "epanechnikov": epanechnikov,
 }
 
-Neighborhood = Callable[[Any, float], Any]
-
 ONLINE_BLOCK = 32
 """Samples whose distances are carried along together in online training (see `online_pass`)."""
 
-ROUGHLY = 1000
-"""Samples that tell where the data lie: the centre that is subtracted before distances are
-expanded and the plane of the first prototypes only have to be about right."""
+START_SAMPLES = 1000
+"""Samples, drawn at random, that tell where the data lie: the centre that is subtracted before
+distances are expanded and the plane of the first prototypes only have to be about right."""
 
 
 @dataclass
@@ -115,10 +114,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     grid : (int, int) or Grid, default=(8, 8)
         The map: rows and columns of a square lattice, or a `Grid` (hexagonal, wrapped, ...).
     mode : {"batch", "online", "sgd"}, default="batch"
-        "batch" recomputes all prototypes once per epoch: fastest, no learning rate, the same
-        result for any order of the samples. "online" is Algorithm 1 of the SOAE paper, sample by
-        sample. "sgd" minimises the same loss by Adam on mini-batches, the "kerasom" of the DESOM
-        paper, whose temperature is T = √2 σ.
+        "batch" recomputes all prototypes once per epoch: fastest, no learning rate, and from the
+        same start the same result for any order of the samples. "online" is Algorithm 1 of the
+        SOAE paper, sample by sample. "sgd" minimises the same loss by Adam on mini-batches, the
+        "kerasom" of the DESOM paper, whose temperature is T = √2 σ.
     n_epochs : int, default=20
         Passes over the data.
     sigma : (float, float), optional
@@ -174,6 +173,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Class of each unit, after `label_units`.
     n_epochs_ : int
         Epochs done.
+    moments_ : dict
+        Adam's moments, with which "sgd" goes on.
     seed_ : int
         The number that stands for `random_state`.
     n_features_in_, feature_names_in_
@@ -280,8 +281,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         KeyboardInterrupt
             Passed on; the map is then usable as of the last whole epoch.
         """
+        grid, seed = self._check_parameters()
         X, weight = self._check_data(X, sample_weight, reset=True)
-        self._start(X, weight)
+        self._start(X, weight, grid, seed)
         kept = Checkpoint(checkpoint)
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
@@ -303,35 +305,46 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch on `X`, starting a map if there is none.
 
-        The schedules go on from epoch to epoch as `fit` would run them, and stay at their end
-        after `n_epochs`; `n_epochs` calls with the same data are one `fit`. See `fit` for the
+        Each call is an epoch: the schedules go on from call to call and stay at their end after
+        `n_epochs` calls; that many calls with the same data are one `fit`. To feed data in parts,
+        choose "online" or "sgd" and an `n_epochs` equal to the number of parts: a "batch" epoch
+        moves the prototypes to the means of this call's samples alone. See `fit` for the
         parameters.
         """
+        grid, seed = self._check_parameters()
         fresh = not hasattr(self, "weights_")
         X, weight = self._check_data(X, sample_weight, reset=fresh)
         if fresh:
-            self._start(X, weight)
+            self._start(X, weight, grid, seed)
+        self.__dict__.pop("unit_labels_", None)  # they named the units as they were
         blocks = self._blocks(X, _center(X))
         self._epoch(self.n_epochs_, blocks, weight)
         self._finish(blocks, weight)
         return self
 
-    def _start(self, X: Array, weight: Array | None) -> None:
-        """Check the parameters and lay out the first prototypes."""
-        self.grid_ = self.grid if isinstance(self.grid, Grid) else _grid(self.grid)
-        self._check_parameters()
-        self.seed_ = resolve_seed(self.random_state)
-        self.weights_ = self._first_weights(X, weight)
+    def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
+        """Lay out the first prototypes of a new map, and forget the last one."""
+        weights = self._first_weights(X, weight, grid, seed)
+        for name in ("labels_", "unit_labels_", "quantization_error_", "topographic_error_"):
+            self.__dict__.pop(name, None)
+        self.grid_, self.seed_, self.weights_ = grid, seed, weights
         self.history_: dict[str, list[float]] = {}
         self.n_epochs_ = 0
-        self._n_features_out = self.grid_.n_units
-        self._adam: dict[str, Array] = {}
+        self.moments_: dict[str, Array] = {}
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of columns that `transform` returns, by which scikit-learn names them."""
+        return self.grid_.n_units
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
 
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
         """Do one pass over the data and return what it saw."""
-        n, adam = len(blocks), self._adam
+        n, moments = len(blocks), self.moments_
         h = NEIGHBORHOODS[self.neighborhood]
-        sigma, rate = self._sigma(), self._learning_rate()
+        sigma, rate = self._sigma(self.grid_), self._learning_rate()
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
         if self.mode == "batch":
             visited, first, total = np.arange(n), epoch, self._n_epochs(n)
@@ -342,10 +355,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             steps = len(visited) if self.mode == "online" else self._iterations(len(visited))
             values = sigma.values(first, steps, total), rate.values(first, steps, total)
             if self.mode == "online":
-                x = blocks[torch.from_numpy(visited)]
-                W, seen = online_pass(W, x, x_weight, self.grid_, h, *values)
+                W, seen = online_pass(W, blocks, visited, x_weight, self.grid_, h, *values)
             else:
-                W, adam, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
+                W, moments, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
         logs = self._errors(seen, None if weight is None else weight[visited])
         logs["sigma"] = sigma(first, total)
         if self.mode != "batch":
@@ -355,7 +367,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             weights_=W.numpy(force=True) + blocks.center,
             history_={name: [*self.history_.get(name, ()), value] for name, value in logs.items()},
             n_epochs_=epoch + 1,
-            _adam=adam,
+            moments_=moments,
         )
         return logs
 
@@ -371,9 +383,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     ) -> tuple[torch.Tensor, dict[str, Array], Seen]:
         """Run `sgd_pass` with the moments of Adam as the last epoch left them."""
         adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, which the papers ran with
-        if self._adam:
-            adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self._adam.items()}
-            adam.state[W]["step"] = torch.tensor(float(self._adam["step"]))
+        if self.moments_:
+            adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self.moments_.items()}
+            adam.state[W]["step"] = torch.tensor(float(self.moments_["step"]))
         seen = sgd_pass(
             W, adam, blocks, visited, weight, self.batch_size, self.grid_, h, sigma, rate
         )
@@ -407,14 +419,14 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what a checkpoint must hold."""
         facts = {"n_epochs": self.n_epochs_, "history": self.history_, "seed": self.seed_}
-        return {"weights": self.weights_, **self._adam}, facts
+        return {"weights": self.weights_, **self.moments_}, facts
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Take over the state of an interrupted training, if there is one."""
         saved = checkpoint.load()
         if saved is not None:
             arrays, facts = saved
-            self.weights_, self._adam = arrays.pop("weights"), arrays
+            self.weights_, self.moments_ = arrays.pop("weights"), arrays
             self.n_epochs_, self.history_ = facts["n_epochs"], facts["history"]
             self.seed_ = facts["seed"]
 
@@ -516,7 +528,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     # ------------------------------------------------------------ parameters and data
 
-    def _check_parameters(self) -> None:
+    def _check_parameters(self) -> tuple[Grid, int]:
+        """Refuse what cannot work before anything is changed; return the grid and the seed."""
+        grid = self.grid if isinstance(self.grid, Grid) else _grid(self.grid)
         for name, choices in (("mode", get_args(Mode)), ("neighborhood", tuple(NEIGHBORHOODS))):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -533,6 +547,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 f"learning_rate={self.learning_rate!r} has no effect with mode='batch': it cancels "
                 "out of the weighted mean; leave it out, or choose mode='online' or 'sgd'"
             )
+        if self.mode == "batch" and self.learning_rate_decay is not None:
+            raise ValueError(
+                f"learning_rate_decay={self.learning_rate_decay!r} has no effect with "
+                "mode='batch', which has no learning rate; leave it out"
+            )
         if self.mode != "sgd" and self.n_iter is not None:
             raise ValueError(
                 f"n_iter={self.n_iter} counts the iterations of mode='sgd'; "
@@ -543,16 +562,18 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
                 "complete data: choose another mode or fill the gaps first"
             )
-        self._sigma()
-        if self.mode == "online" and self._learning_rate().start > 1:
+        self._sigma(grid)
+        rate = self._learning_rate()
+        if self.mode == "online" and rate.start > 1:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} must start at most 1 with mode='online': "
                 "a larger step moves a prototype past its sample"
             )
         resolve_device(self.device)
+        return grid, resolve_seed(self.random_state)
 
-    def _sigma(self) -> Schedule:
-        wide = max(self.grid_.rows, self.grid_.cols) / 2
+    def _sigma(self, grid: Grid) -> Schedule:
+        wide = max(grid.rows, grid.cols) / 2
         default = (max(wide, 1.0), 0.5)
         return _schedule("sigma", self.sigma, default, self.decay)
 
@@ -569,18 +590,26 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             X = X.numpy(force=True)
         streamed = X if isinstance(X, np.memmap) and X.dtype in ("f4", "f8") else None
         # NaN and infinity are looked for below: the message then says where and what to do
-        checked: Array = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,
-            ensure_min_samples=2 if reset else 1,
-        )
-        if not reset:
-            checked = checked.astype(self.weights_.dtype, copy=False)
-        elif streamed is not None:
+        try:
+            checked: Array = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,
+                ensure_min_samples=2 if reset else 1,
+            )
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(
+                f"X holds something that is no number ({error}); SOM measures distances between "
+                "numbers: encode text as numbers, or drop that column"
+            ) from error
+        if streamed is not None and (reset or streamed.dtype == self.weights_.dtype):
             checked = streamed
+        elif not reset:
+            checked = checked.astype(self.weights_.dtype, copy=False)
         _check_finite(checked, self.allow_missing)
         if sample_weight is None:
             return checked, None
@@ -589,8 +618,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         )
         return checked, weight
 
-    def _first_weights(self, X: Array, weight: Array | None) -> Array:
-        K = self.grid_.n_units
+    def _first_weights(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> Array:
+        K = grid.n_units
         if isinstance(self.init, str):
             if self.init not in ("pca", "sample"):
                 raise ValueError(
@@ -598,7 +627,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                     f"({K}, {X.shape[1]})"
                 )
             if self.init == "pca":
-                return pca_sheet(X, self.grid_, weight)
+                return pca_sheet(X, grid, weight)
             chance = None if weight is None else weight / weight.sum()
             available = len(X) if weight is None else int((weight > 0).sum())
             if available < K:
@@ -606,7 +635,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                     f"init='sample' needs {K} different samples for {K} units, but there are "
                     f"{available}; take a smaller grid, more data, or init='pca'"
                 )
-            generator = np.random.default_rng([self.seed_, 0])
+            generator = np.random.default_rng([seed, 0])
             chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
             return _without_gaps(X[generator.permutation(chosen)], X)
         init = np.array(self.init, dtype=X.dtype)
@@ -722,7 +751,8 @@ def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> 
 @one_torch_thread
 def online_pass(
     W: torch.Tensor,
-    x: torch.Tensor,
+    blocks: Blocks,
+    visited: NDArray[np.int64],
     weight: Array | None,
     grid: Grid,
     h: Neighborhood,
@@ -745,8 +775,10 @@ def online_pass(
     Parameters
     ----------
     W : tensor of shape (K, d), on the CPU
-    x : tensor of shape (n, d)
-        Centred samples in order of presentation; NaN where missing.
+    blocks : Blocks
+        Samples, centred as W is; on the CPU.
+    visited : array of shape (n,)
+        Their indices in order of presentation.
     weight : array of shape (n,) or None
         How many times in a row each sample is presented.
     grid : Grid
@@ -759,12 +791,12 @@ def online_pass(
     -------
     tensor of shape (K, d), and the winners as `Seen` when each sample was presented
     """
-    seen = Seen.of(len(x), W)
+    seen = Seen.of(len(visited), W)
     pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
-    if bool(x.isnan().any()):
-        return _online_with_gaps(W, x, pull, seen)
-    for first in range(0, len(x), ONLINE_BLOCK):
-        block = x[first : first + ONLINE_BLOCK]
+    if blocks.missing:
+        return _online_with_gaps(W, blocks, visited, pull, seen)
+    for first in range(0, len(visited), ONLINE_BLOCK):
+        block = blocks[torch.from_numpy(visited[first : first + ONLINE_BLOCK])]
         samples = Block.of(block)
         to_units = squared_distances(samples, Codebook(W)).numpy()
         among = squared_distances(samples, Codebook(block)).numpy()
@@ -794,15 +826,20 @@ def online_pass(
 
 
 def _online_with_gaps(
-    W: torch.Tensor, x: torch.Tensor, pull: Callable[[int, np.intp], Array], seen: Seen
+    W: torch.Tensor,
+    blocks: Blocks,
+    visited: NDArray[np.int64],
+    pull: Callable[[int, np.intp], Array],
+    seen: Seen,
 ) -> tuple[torch.Tensor, Seen]:
     """Algorithm 1 word by word, over the known values of each sample."""
     m = W.numpy().copy()
-    for i, sample in enumerate(x.numpy()):
-        known = ~np.isnan(sample)
-        to_units = ((sample[known] - m[:, known]) ** 2).sum(1)
+    for i, index in enumerate(visited):
+        x = blocks[slice(index, index + 1)].numpy()[0]
+        known = ~np.isnan(x)
+        to_units = ((x[known] - m[:, known]) ** 2).sum(1)
         c = to_units.argmin()
-        m[:, known] += pull(i, c)[:, None] * (sample[known] - m[:, known])
+        m[:, known] += pull(i, c)[:, None] * (x[known] - m[:, known])
         near = np.argsort(to_units, kind="stable")[[0, min(1, len(m) - 1)]]
         seen.units[i], seen.distance[i] = near, to_units[c] ** 0.5
     return torch.from_numpy(m), seen
@@ -817,18 +854,23 @@ def _pull(
     dtype: np.dtype[Any],
 ) -> Callable[[int, np.intp], Array]:
     """Return a function of step i and winner c: αh(c, ·), the share of the way each unit moves."""
-    coords = grid.coords.astype(dtype)
-    # all squared distances at once while they are few, row by row when they are many
-    few = grid.n_units**2 <= 4 * BLOCK_ELEMENTS
-    squared = (grid.distances**2).astype(dtype) if few else None
+    squared = _squared_rows(grid, dtype)
 
     def pull(i: int, c: np.intp) -> Array:
-        row = grid.distance(coords, coords[c]) ** 2 if squared is None else squared[c]
-        ah: Array = alpha[i] * h(row, sigma[i])
+        ah: Array = alpha[i] * h(squared(c), sigma[i])
         # as many presentations in a row as the sample's weight says
         return ah if weight is None else 1 - (1 - ah) ** weight[i]
 
     return pull
+
+
+def _squared_rows(grid: Grid, dtype: np.dtype[Any]) -> Callable[[Any], Array]:
+    """Return a function of units c: their squared grid distances to all units."""
+    if grid.n_units**2 <= BLOCK_ELEMENTS:  # few enough to keep
+        table: Array = (grid.distances**2).astype(dtype)
+        return table.__getitem__
+    coords = grid.coords.astype(dtype)
+    return lambda c: np.asarray(grid.distance(coords[c][..., None, :], coords)) ** 2
 
 
 @one_torch_thread
@@ -850,13 +892,14 @@ def sgd_pass(
     no gradient goes through h. W moves in place; for the other arguments see `online_pass`.
     """
     seen = Seen.of(len(visited), W)
-    squared_grid = torch.from_numpy(grid.distances**2).to(W)
+    squared_rows = _squared_rows(grid, seen.distance.dtype)
     for i, first in enumerate(range(0, len(visited), batch_size)):
         where = slice(first, first + batch_size)
         x = blocks[torch.from_numpy(visited[where])]
         units, squared = best_units(Block.of(x), Codebook(W))
         seen.note(where, units, squared)
-        hc = h(squared_grid[units[:, 0]], sigma[i]).to(x)
+        apart = torch.from_numpy(squared_rows(seen.units[where, 0])).to(x)
+        hc = h(apart, sigma[i]).to(x)
         if weight is not None:
             hc *= torch.from_numpy(weight[where]).to(x)[:, None]
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
@@ -888,9 +931,9 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     -------
     ndarray of shape (K, d)
     """
-    step = -(-len(X) // ROUGHLY)
-    some = np.array(X[::step], dtype=np.float64)
-    times = np.ones(len(some)) if weight is None else weight[::step].astype(np.float64)
+    rows = _some_rows(len(X))
+    some = np.array(X[rows], dtype=np.float64)
+    times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
     if not times.any():
         times = np.ones(len(some))
     known = ~np.isnan(some)
@@ -907,9 +950,19 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     return sheet.astype(X.dtype)
 
 
+def _some_rows(n: int) -> NDArray[np.int64]:
+    """Return all rows where they are few, else a fixed random selection of them.
+
+    Not every k-th row: data often come in a rhythm (interleaved classes, paired measurements).
+    """
+    if n <= START_SAMPLES:
+        return np.arange(n)
+    return np.unique(np.random.default_rng(0).integers(n, size=START_SAMPLES))
+
+
 def _center(X: Array) -> Array:
-    """Return a point amid the samples, from an even selection of them."""
-    some = X[:: -(-len(X) // ROUGHLY)].astype(np.float64)
+    """Return a point amid the samples."""
+    some = X[_some_rows(len(X))].astype(np.float64)
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
     return center.astype(X.dtype)

@@ -200,8 +200,8 @@ def run_loop(
                 done = i + 1
                 bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
                 bar.update()
-                stop = [callback(i, logs) is True for callback in callbacks]
-                if any(stop):
+                answers = [callback(i, logs) for callback in callbacks]
+                if any(isinstance(a, bool | np.bool_) and a for a in answers):
                     break
                 checkpoint.save(state, now=False)
         except KeyboardInterrupt:
@@ -221,6 +221,11 @@ def fingerprint(estimator: Any, *arrays: NDArray[Any] | None) -> str:
     False
     """
     params = {k: v for k, v in estimator.get_params().items() if k not in ("progress", "device")}
+    if isinstance(params.get("random_state"), np.random.Generator | np.random.RandomState):
+        raise ValueError(
+            f"random_state={params['random_state']!r} would not repeat the run that a checkpoint "
+            "belongs to; give a whole number"
+        )
     encoded, param_arrays = encode(params)
     made_of = [type(estimator).__qualname__, somlib.__version__, encoded]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())

@@ -305,13 +305,16 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     for other, data in ((SOM((4, 5), n_epochs=3), X), (som, X + 1)):
         with pytest.raises(ValueError, match=r"map\.checkpoint was made with other data"):
             other.fit(data, checkpoint=file)
+    with pytest.raises(ValueError, match=r"random_state=.*give a whole number"):
+        SOM((4, 5), random_state=np.random.default_rng(0)).fit(X, checkpoint=tmp_path / "new")
     file.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="is damaged or was not written by somlib"):
         som.fit(X, checkpoint=file)
 
 
-def test_a_callback_that_returns_true_ends_the_training():
-    som = SOM((4, 4), n_epochs=10).fit(X, callbacks=[lambda i, logs: i == 3])
+@pytest.mark.parametrize("true", [True, np.True_])
+def test_a_callback_that_returns_true_ends_the_training(true):
+    som = SOM((4, 4), n_epochs=10).fit(X, callbacks=[lambda i, logs: i == 3 and true])
     assert som.n_epochs_ == 4
     assert len(som.history_["sigma"]) == 4
     assert hasattr(som, "labels_")
@@ -343,6 +346,70 @@ def test_tensors_and_streamed_files_give_what_arrays_give(tmp_path):
             som = SOM((3, 4), mode, 3, random_state=0).fit(given)
             np.testing.assert_array_equal(som.weights_, expected.weights_)
             np.testing.assert_array_equal(som.predict(given), expected.labels_)
+
+
+def test_streamed_files_are_read_in_blocks_by_every_method(tmp_path, monkeypatch):
+    file = np.memmap(tmp_path / "x", np.float32, "w+", shape=(400, 4))
+    file[:] = rng.random((400, 4))
+    largest = []
+    load = distances.Blocks._load
+
+    def spy(self, where):
+        rows = load(self, where)
+        largest.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(distances.Blocks, "_load", spy)
+    monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 600)
+    monkeypatch.setattr(distances, "BLOCK_ROWS", 1)
+    for mode in MODES:
+        som = SOM((2, 3), mode, 2, batch_size=50).fit(file)
+        som.partial_fit(file)
+        for method in (som.predict, som.transform, som.score):
+            method(file)
+    assert 0 < max(largest) <= 100
+
+
+def test_the_start_does_not_depend_on_the_rhythm_of_the_data():
+    cloud = rng.random((3000, 2))
+    paired = np.repeat(cloud, 2, axis=0)
+    paired[1::2] = 0.5  # every second sample is the same
+    mixed = rng.permutation(paired)
+    in_step, shuffled = (SOM((6, 6)).fit(data).quantization_error_ for data in (paired, mixed))
+    assert in_step == pytest.approx(shuffled, rel=0.05)
+
+
+def test_a_new_fit_forgets_what_belonged_to_the_last_map():
+    som = SOM((4, 4), n_epochs=3).fit(X)
+    som.label_units(X, X[:, 0] > 0.5)
+
+    def interrupt(epoch, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        som.set_params(grid=(3, 3)).fit(X[:40], callbacks=[interrupt])
+    assert not hasattr(som, "labels_")
+    with pytest.raises(ValueError, match="call label_units"):
+        som.predict_labels(X)
+
+
+def test_a_refused_fit_leaves_the_last_map_as_it_was():
+    som = SOM((4, 4), n_epochs=3).fit(X)
+    before = som.weights_
+    wrong = ({"sigma": (0, 0)}, {"mode": "sgd", "learning_rate": (1, 2)}, {"n_epochs": 0})
+    for params in wrong:
+        with pytest.raises(ValueError, match=r"must|above"):
+            clone(som).set_params(**params).fit(X)
+        with pytest.raises(ValueError, match=r"must|above"):
+            som.set_params(grid=(2, 2), **params).fit(X)
+        som.set_params(**SOM((4, 4), n_epochs=3).get_params())
+    assert som.weights_ is before
+    assert som.grid_ == Grid(4, 4)
+    unfitted = SOM(n_epochs=0)
+    with pytest.raises(ValueError, match="n_epochs=0"):
+        unfitted.fit(X)
+    with pytest.raises(ValueError, match="not fitted"):
+        unfitted.predict(X)
 
 
 # ---------------------------------------------------------------- labels, scikit-learn, files
@@ -420,6 +487,9 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     frame = pd.DataFrame(X + 0.01, columns=list("abcd"))
     np.testing.assert_array_equal(back.transform(frame), som.transform(frame))
     np.testing.assert_array_equal(back.predict_labels(frame), som.predict_labels(frame))
+    assert list(back.get_feature_names_out()[:1]) == ["som0"]
+    assert back.set_output(transform="pandas").transform(frame).shape == (len(X), som.grid_.n_units)
+    np.testing.assert_array_equal(back.partial_fit(frame).weights_, som.partial_fit(frame).weights_)
     assert isinstance(SOM.load(tmp_path / "map.npz"), SOM)
 
 
@@ -464,7 +534,10 @@ ENDLESS[5, 1] = np.inf
         ({}, np.empty((0, 4)), "0 sample.*minimum of 2 is required"),
         ({}, np.empty((9, 0)), "0 feature.*minimum of 1 is required"),
         ({}, X[:1], "1 sample.*minimum of 2 is required"),
-        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert string"),
+        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "no number.*'a'.*encode text"),
+        ({"sigma": ("3", "1")}, X, "start is '3', but must be a positive, finite number"),
+        ({"sigma": (3, None)}, X, "end is None, but must be a positive"),
+        ({"learning_rate_decay": "linear"}, X, "learning_rate_decay='linear' has no effect"),
         ({}, X + 1j, "Complex data not supported"),
         ({"init": "sample", "grid": (13, 12)}, X, "156 different samples.*there are 150.*smaller"),
         ({"init": "random"}, X, "init='random' is unknown; choose 'pca', 'sample' or an array"),
