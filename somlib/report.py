@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from somlib import __version__
 from somlib.files import replacing
@@ -271,6 +272,10 @@ def _write_png(fig: Figure, path: Path) -> None:
         while True:
             anonymous = {"Software": None}
             fig.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
+            if partial.stat().st_size > PNG_LIMIT:  # 256 colours are as good, and a third of it
+                with Image.open(partial) as image:
+                    few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+                few.save(partial, format="png", optimize=True)
             size = partial.stat().st_size
             if size <= PNG_LIMIT:
                 return

@@ -60,3 +60,8 @@ def test_links_to_files_of_the_project_lead_somewhere(name):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
     missing = [link for link in links if not (ROOT / name).parent.joinpath(link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md"])
+def test_nothing_is_left_to_fill_in(name):
+    assert not re.search(r"@[A-Z]+@|\bTBD\b", (ROOT / name).read_text())
