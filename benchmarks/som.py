@@ -863,7 +863,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.som", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     names = [case.name for case in CASES]
-    parser.add_argument("--quick", action="store_true", help="toy sizes, in seconds")
+    parser.add_argument("--quick", action="store_true", help="toy sizes, in a minute or two")
     parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE",
                         help=f"any of {', '.join(names)}")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5, help="how often to time (default 5)")
