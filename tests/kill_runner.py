@@ -69,7 +69,10 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
         process.join(rng.uniform(0, duration))
         if not process.is_alive():  # reading the cache it may be faster than the first time
             continue
-        kernels += psutil.Process(process.pid).children(recursive=True)
+        try:
+            kernels += psutil.Process(process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:  # it ended by itself just now: no kill
+            continue
         process.kill()
         process.join()
         outcome.kills += 1

@@ -370,7 +370,9 @@ def test_the_distance_of_a_space_counts():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account")
 def test_memory_is_bounded():
-    """One n × n matrix of float64 would take 392 MB; a fresh process shows its true peak.
+    """One n × n matrix of float64 would take 1152 MB; a fresh process shows its true peak.
+
+    Far apart, because what the threads of a product take for themselves differs by machine.
 
     VmHWM and not ru_maxrss, which a process inherits from the one that started it.
     """
@@ -382,14 +384,14 @@ def test_memory_is_bounded():
         def peak():
             status = Path("/proc/self/status").read_text()
             return int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) / 1024
-        X = np.random.default_rng(0).random((7000, 20))
+        X = np.random.default_rng(0).random((12_000, 20))
         metrics.trustworthiness(X[:100], X[:100, :2])
         before = peak()
         metrics.trustworthiness(X, X[:, :2].round(1), n_neighbors=[5, 50])
         print(peak() - before)
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 0 < float(run.stdout) < 200, run.stdout
+    assert 0 < float(run.stdout) < 600, run.stdout
 
 
 # ---------------------------------------------------------------- clusters and classes
