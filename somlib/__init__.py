@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
-_HOME = {"SOM": "som", "Grid": "spaces", "load": "training"}
+_HOME = {"SOM": "som", "Grid": "spaces", "load": "storage"}
 _MODULES = ("cache", "data", "metrics", "plots", "report", "schedules", "som", "spaces", "training")
 __all__ = ["__version__", *_HOME, *_MODULES]
 

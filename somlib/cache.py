@@ -81,7 +81,7 @@ def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
         return estimator.fit(X, *args, **options, **extra)
 
     def load(path: Path) -> Any:
-        from somlib.training import load as loaded  # brings torch, which takes seconds to import
+        from somlib.storage import load as loaded  # brings torch, which takes seconds to import
 
         return loaded(path)
 

@@ -39,11 +39,11 @@ from somlib.distances import (
 )
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
+from somlib.storage import Saveable
 from somlib.training import (
     Callback,
     Checkpoint,
     Logs,
-    Saveable,
     fingerprint,
     resolve_device,
     resolve_seed,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 
-from somlib import cache, training
+from somlib import cache, storage
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def loading(monkeypatch):
             model.mean_ = stored["mean"]
         return model
 
-    monkeypatch.setattr(training, "load", load)
+    monkeypatch.setattr(storage, "load", load)
     monkeypatch.setattr(Mean, "paid", 0)
 
 

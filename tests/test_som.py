@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
-from somlib import distances, training
+from somlib import distances, storage, training
 from somlib.schedules import Schedule
 from somlib.som import SOM, pca_sheet
 from somlib.spaces import Grid
@@ -501,7 +501,7 @@ def test_saving_and_loading_say_what_is_wrong(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="damaged or was not written by somlib"):
         somlib.load(tmp_path / "other.npz")
-    training.write_arrays(tmp_path / "evil.npz", {}, {"class": "os:system"})
+    storage.write_arrays(tmp_path / "evil.npz", {}, {"class": "os:system"})
     with pytest.raises(ValueError, match="holds no model saved by somlib"):
         somlib.load(tmp_path / "evil.npz")
     good = tmp_path / "map.npz"
