@@ -10,8 +10,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
-_HOME = {"SOM": "som", "Grid": "spaces", "load": "storage"}
-_MODULES = ("cache", "data", "metrics", "plots", "report", "schedules", "som", "spaces", "training")
+_HOME = {
+    "Autoencoder": "autoencoders",
+    "DESOM": "desom",
+    "Grid": "spaces",
+    "SOM": "som",
+    "fit_seeds": "training",
+    "load": "storage",
+}
+_MODULES = (
+    *("autoencoders", "cache", "clustering", "data", "desom", "diagrams", "metrics", "networks"),
+    *("plots", "report", "schedules", "som", "spaces", "training"),
+)
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 

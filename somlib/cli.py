@@ -181,7 +181,7 @@ def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
 
 
 def _require_device(device: str) -> None:
-    from somlib.training import resolve_device
+    from somlib.loop import resolve_device
 
     try:
         resolve_device(device)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from somlib import __version__
@@ -139,7 +139,7 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
     for name, value in parameters.items():
         _expect(not _spells_a_value(value), name, value, "the value itself, not its spelling")
     if device != "cpu":  # the processor is always there; torch takes seconds to import
-        from somlib.training import resolve_device
+        from somlib.loop import resolve_device
 
         device = str(resolve_device(device))
     _run = Run(notebook, profile, device, range(seeds), parameters, provenance(device))
@@ -317,6 +317,65 @@ def save_table(table: pd.DataFrame, name: str, *, caption: str) -> Path:
     return path
 
 
+def published(
+    paper: str, table: str, dataset: str | None = None, metric: str | None = None
+) -> pd.Series:
+    """Return what a paper prints in a table, from the project's data/published.csv.
+
+    Parameters
+    ----------
+    paper, table : str
+        Which table of which paper, such as "desom-slides" and "table2".
+    dataset, metric : str, optional
+        One data set, one metric; by default all of them.
+
+    Returns
+    -------
+    pandas.Series
+        The values by method, ready for `versus_published`; where data set or metric are left
+        open, by (data set, method, metric), and `.unstack("metric")` gives a table.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the file is not there, because this is not a checkout of the project.
+    ValueError
+        When the paper, the table, or the table's data set or metric is not in the file.
+
+    Examples
+    --------
+    >>> published("desom-slides", "table3", "mnist", "acc")
+    method
+    k-means          0.5834
+    AE+kerasom+km    0.7606
+    DESOM+km         0.7611
+    Name: value, dtype: float64
+    """
+    path = project_root() / "data" / "published.csv"
+    try:
+        rows = pd.read_csv(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is missing; expected the papers' numbers, which are part of the repository. "
+            "Run this inside a checkout of the project, or restore the file with git."
+        ) from None
+    wanted = {"paper": paper, "table": table, "dataset": dataset, "metric": metric}
+    asked = []
+    for column, value in wanted.items():
+        if value is None:
+            continue
+        asked.append(f"{column} {value!r}")
+        choices = rows[column].unique()
+        if value not in choices:
+            raise ValueError(
+                f"{path.name} has no {', '.join(asked)}; "
+                f"choose the {column} among {', '.join(map(repr, choices))}"
+            )
+        rows = rows[rows[column] == value]
+    left_open = [name for name in ("dataset", "method", "metric") if wanted.get(name) is None]
+    return rows.set_index(left_open)["value"]
+
+
 def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, float]) -> pd.DataFrame:
     """Set our values beside a paper's: reproduced when |difference| ≤ max(`TOLERANCE`, 2 sd).
 
@@ -330,8 +389,8 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
     Returns
     -------
     pandas.DataFrame
-        Columns `published`, `ours`, `± sd` (of the population, as the papers print it),
-        `difference` and `verdict`; the published rows first.
+        Columns `published`, `ours`, `± sd` (of the population, as the papers print it), `runs`
+        (how many seeds that is), `difference` and `verdict`; the published rows first.
 
     Examples
     --------
@@ -353,9 +412,53 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
         else:  # a difference of 0.01 is not more than 0.01 because of its last binary digit
             within = abs(difference) <= max(TOLERANCE, 2 * sd) + 1e-9
             verdict = "reproduced" if within else "not reproduced"
-        rows[row] = (stated, mean, sd, difference, verdict)
-    columns = ["published", "ours", "± sd", "difference", "verdict"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        rows[row] = (stated, mean, sd, values.size, difference, verdict)
+    columns = ["published", "ours", "± sd", "runs", "difference", "verdict"]
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), columns=columns)
+
+
+def significance(ours: Mapping[str, ArrayLike]) -> pd.Series:
+    """Test every row against the best: the chance of so large a difference between equals.
+
+    Parameters
+    ----------
+    ours : mapping of str to array-like, or DataFrame
+        For each row one value per seed, higher is better (negate an error); a row may be empty.
+
+    Returns
+    -------
+    pandas.Series
+        The p value of each row, by a two-sided t-test against the row of the highest mean. Welch's,
+        because methods differ in their spread: where one of two is deterministic, the other's
+        alone counts; where both are, p is 1 or 0. The best row has 1, so that "the best and what
+        does not differ from it", which papers set in bold, is ``significance(ours) > 0.05``. NaN
+        where a row, or the best, has fewer than two runs: no spread, no test.
+
+    Examples
+    --------
+    >>> ours = {"a": [0.90, 0.92, 0.94], "b": [0.89, 0.92, 0.93], "c": [0.5, 0.6, 0.7], "d": [0.8]}
+    >>> significance(ours).round(2).to_dict()
+    {'a': 1.0, 'b': 0.71, 'c': 0.03, 'd': nan}
+    """
+    runs = {row: np.asarray(values, dtype=float) for row, values in ours.items()}
+    means = pd.Series({row: values.mean() for row, values in runs.items() if values.size}).dropna()
+    if means.empty:
+        return pd.Series(np.nan, index=list(runs), name="p")
+    best = means.idxmax()
+    p = {row: 1.0 if row == best else _welch(values, runs[best]) for row, values in runs.items()}
+    return pd.Series(p, name="p")
+
+
+def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    from scipy import stats
+
+    if min(a.size, b.size) < 2:
+        return np.nan
+    if np.ptp(np.concatenate([a, b])) == 0:
+        return 1.0  # where the formula says 0 / 0
+    # from the moments, because ttest_ind itself warns of rows without variance
+    moments = [(values.mean(), values.std(ddof=1), values.size) for values in (a, b)]
+    return float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
 
 
 def markdown(table: pd.DataFrame) -> str:

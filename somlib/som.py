@@ -37,10 +37,7 @@ from somlib.distances import (
     product,
     squared_distances,
 )
-from somlib.schedules import Decay, Schedule
-from somlib.spaces import Grid
-from somlib.storage import Saveable
-from somlib.training import (
+from somlib.loop import (
     Callback,
     Checkpoint,
     Logs,
@@ -49,6 +46,9 @@ from somlib.training import (
     resolve_seed,
     run_loop,
 )
+from somlib.schedules import Decay, Schedule
+from somlib.spaces import Grid
+from somlib.storage import Saveable
 
 Mode = Literal["batch", "online", "sgd"]
 Array = NDArray[np.floating]

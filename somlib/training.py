@@ -1,235 +1,662 @@
-"""What every model's training shares: device, seed, loop, checkpoint."""
+"""The training that all deep models share: S seeds in one pass, one loop in the house.
 
-import hashlib
-import json
-import time
-from collections.abc import Callable, Iterable
+A deep model is an estimator whose network is a stack (see `networks`): parameters with a leading
+axis of seeds. It says what it is by a few methods, `DeepEstimator`'s hooks, and `fit_seeds` does
+the rest. Data are shared; each seed has its own generator, its own order of samples where these
+are shuffled, its own losses; the sum of the losses sends each seed the gradient of its own.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
 
-import somlib
-from somlib.progress import progress_bar
-from somlib.storage import encode, read_arrays, write_arrays
+from somlib.loop import (
+    Callback,
+    Checkpoint,
+    Logs,
+    fingerprint,
+    resolve_device,
+    resolve_seed,
+    run_loop,
+)
+from somlib.networks import AutoencoderStack
+from somlib.storage import Saveable
 
-Logs = dict[str, float]
-Callback = Callable[[int, Logs], Any]
-"""f(step, logs): sees each epoch (or iteration) as it ends and stops the training by returning
-True."""
+Array = NDArray[np.floating]
+Precision = Literal["float32", "fast"]
+Deep = TypeVar("Deep", bound="DeepEstimator")
 
-CHECKPOINT_SECONDS = 5.0
-"""A checkpoint is written when the last one is older than this: an interrupted run loses seconds,
-an undisturbed one hardly notices."""
+ITERATIONS_PER_LOG = 50
+"""Losses are looked at, callbacks called and checkpoints considered this often: reading a number
+from a GPU makes it wait for the processor."""
+
+ROWS_AT_ONCE = 4096
+"""Samples that pass through a fitted network together."""
 
 
-# -------------------------------------------------------------------- device and randomness
+# -------------------------------------------------------------------- the estimators' base
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to compute on; one that is not there is an error, never a fallback.
+class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What an encoder and a decoder have in common, whatever is learned between them.
 
-    Parameters
+    A model is a subclass with a constructor that takes at least `n_iter` or `n_epochs`,
+    `batch_size`, `learning_rate`, `shuffle`, `precision`, `random_state`, `device` and `progress`,
+    and these hooks, all but the second optional:
+
+    - `_check(n, d)`: refuse parameters that cannot work;
+    - `_losses(stack, x, rows, values)`: the losses of a batch, each of shape (S,), as a dict
+      whose entry "loss" is minimised; `values` holds what `_schedules` gives at this iteration;
+    - `_build(d, generators)`: the stack, by default encoder and decoder;
+    - `_initialise(stack, X, generators)`: what depends on data, such as first prototypes;
+    - `_before(stack, X, i)`: what is done now and then, such as new assignments;
+    - `_schedules(n_iter)`: what changes from iteration to iteration;
+    - `_after(X)`: learned attributes beside the parameters.
+
+    Attributes
     ----------
-    device : {"auto", "cpu", "cuda", "mps"} or torch.device, default="auto"
-        "auto" takes a CUDA GPU where there is one, else the CPU. Apple's "mps" is used only when
-        asked for, because it has no float64. "cuda:1" names one of several GPUs.
-
-    Raises
-    ------
-    ValueError
-        When the name is unknown.
-    RuntimeError
-        When this machine has no such device.
-
-    Examples
-    --------
-    >>> resolve_device("cpu")
-    device(type='cpu')
+    parameters_ : dict of str to ndarray
+        The network's weights.
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        Losses and scheduled values at each iteration; losses are those of its batch before the
+        step.
+    n_iter_ : int
+        Iterations done.
+    seed_ : int
+        The number that stands for `random_state`.
     """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = torch.device("meta")
-    if found.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(
-            f"device={device!r} is unknown; choose 'auto', 'cpu', 'cuda' (or 'cuda:1', ...) "
-            "or 'mps'"
+
+    parameters_: dict[str, Array]
+    history_: dict[str, Array]
+    n_iter_: int
+    seed_: int
+    n_iter: int | None = None
+    n_epochs: int | None = None
+    batch_size: int
+    learning_rate: float
+    shuffle: bool
+    precision: Precision
+    random_state: Any
+    device: str
+    progress: bool
+    hidden: Sequence[int]
+    latent_dim: int
+    architecture: Literal["mlp", "conv"] = "mlp"
+    image_shape: tuple[int, int] | None = None
+
+    _code: ClassVar[Any] = "linear"
+    _output: ClassVar[Any] = "linear"
+
+    # ------------------------------------------------------------ hooks
+
+    def _check(self, n: int, d: int) -> None:
+        """Refuse what cannot work with n samples of d features."""
+
+    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
+        """Return the stack of networks, one per generator."""
+        return AutoencoderStack(
+            d,
+            self.hidden,
+            self.latent_dim,
+            generators,
+            self.architecture,
+            self._image_shape(d),
+            self._code,
+            self._output,
         )
-    there = (
-        found.type == "cpu"
-        or (found.type == "cuda" and (found.index or 0) < torch.cuda.device_count())
-        or (found.type == "mps" and torch.backends.mps.is_available())
-    )
-    if not there:
-        raise RuntimeError(
-            f"device={str(device)!r} was asked for, but this machine (or this build of PyTorch "
-            f"{torch.__version__}) does not have it; use device='cpu', or 'auto' to take the best "
-            "there is"
-        )
-    return found
 
+    def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
+        """Set what depends on the data."""
 
-def resolve_seed(random_state: Any) -> int:
-    """Return one whole number from which all of a fit's randomness follows.
+    def _before(self, stack: Any, X: Tensor, i: int) -> None:
+        """Do what is due before iteration i."""
 
-    Parameters
-    ----------
-    random_state : None, int, numpy Generator or RandomState
-        None draws fresh entropy; a generator is advanced by one draw.
+    def _losses(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch, each of shape (S,)."""
+        raise NotImplementedError
 
-    Raises
-    ------
-    ValueError
-        For anything else, or a negative number.
-    """
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**63))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    if isinstance(random_state, int | np.integer) and random_state >= 0:
-        return int(random_state)
-    raise ValueError(
-        f"random_state={random_state!r} must be None, a whole number of at least 0, "
-        "or a numpy Generator or RandomState"
-    )
+    def _schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return what changes from iteration to iteration: by name, its value at each."""
+        return {}
 
+    def _after(self, X: Array) -> None:
+        """Learn what is left once the parameters are there."""
 
-# -------------------------------------------------------------------- the loop
+    def _pretrain(self, X: Array, seeds: Sequence[int]) -> "list[Any] | None":
+        """Return fitted estimators, one per seed, whose encoder and decoder to begin with."""
+        return None
 
+    # ------------------------------------------------------------ fitting and using
 
-class Checkpoint:
-    """A file from which an interrupted training goes on, bit for bit.
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        start: "DeepEstimator | None" = None,
+        callbacks: Iterable[Callback] = (),
+        checkpoint: str | PathLike[str] | None = None,
+    ) -> Self:
+        """Train a new model.
 
-    Parameters
-    ----------
-    path : path-like or None
-        Where it lies; None keeps nothing.
-    fingerprint : str
-        What the training depends on (see `fingerprint`); a file with another one is refused.
-    """
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Samples. float64 is computed in float64, everything else in float32.
+        y : ignored
+        start : DeepEstimator, optional
+            A fitted model with an encoder and decoder of the same shape: training begins with
+            copies of theirs, instead of random ones and of any pre-training.
+        callbacks : iterable of callables
+            Each is called as f(i, logs) every `ITERATIONS_PER_LOG` iterations, i being the last
+            one done, with this model as of then; one that returns True ends the training.
+        checkpoint : path-like, optional
+            File that keeps the state every few seconds and when interrupted; a later `fit` with
+            the same data, parameters and file goes on from there.
 
-    def __init__(self, path: str | PathLike[str] | None, fingerprint: str = "") -> None:
-        self.path = None if path is None else Path(path)
-        self.fingerprint = fingerprint
-        self._written = time.monotonic()
-
-    def load(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """Return (arrays, facts) as last saved, or None when there is nothing to go on from.
+        Returns
+        -------
+        self
 
         Raises
         ------
         ValueError
-            When the file belongs to other data or settings, or is not a checkpoint.
+            For parameters or data that cannot work (parameters are only stored before).
+        FloatingPointError
+            When a loss is no longer a number; the last checkpoint stays.
+        MemoryError
+            When the model does not fit.
+        KeyboardInterrupt
+            Passed on; the model is then usable as of the last iteration.
         """
-        if self.path is None or not self.path.exists():
-            return None
-        arrays, facts = read_arrays(self.path)
-        if facts.pop("fingerprint", None) != self.fingerprint:
+        starts = None if start is None else [start]
+        _train([self], X, starts, callbacks, checkpoint)
+        return self
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the code of each sample, shape (n, latent_dim)."""
+        return self._through("encoder", self._valid(X, reset=False))
+
+    def inverse_transform(self, Z: ArrayLike) -> Array:
+        """Return the decoded codes, shape (n, d)."""
+        check_is_fitted(self)
+        Z = np.asarray(Z, dtype=self._dtype())
+        if Z.ndim != 2 or Z.shape[1] != self._n_features_out or not np.isfinite(Z).all():
             raise ValueError(
-                f"the checkpoint {self.path} was made with other data, parameters or another "
-                "version of somlib; delete it to start again, or name another file"
+                f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
             )
-        return arrays, facts
+        return self._through("decoder", Z)
 
-    def save(
-        self, state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]], *, now: bool
-    ) -> None:
-        """Write what `state()` returns, when `now` or when the last file is old enough."""
-        if self.path is None:
-            return
-        if now or time.monotonic() - self._written >= CHECKPOINT_SECONDS:
-            arrays, facts = state()
-            write_arrays(self.path, arrays, facts | {"fingerprint": self.fingerprint})
-            self._written = time.monotonic()
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_dim
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parameters_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # ------------------------------------------------------------ inside
+
+    def _dtype(self) -> np.dtype[Any]:
+        return next(iter(self.parameters_.values())).dtype
+
+    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
+        """Return finite samples of the right width and precision, or say what is wrong."""
+        if isinstance(X, Tensor):
+            X = X.numpy(force=True)
+        if not reset:
+            check_is_fitted(self)
+        double = getattr(X, "dtype", None) == np.float64 if reset else self._dtype() == np.float64
+        minimum = 2 if reset else 1
+        dtype = np.float64 if double else np.float32
+        checked: Array = validate_data(
+            self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
+        )
+        # PyTorch warns of arrays that cannot be written to
+        return checked if checked.flags.writeable else checked.copy()
+
+    def _image_shape(self, d: int) -> tuple[int, int]:
+        """Return rows and columns of an image of d pixels; square where nothing else is said."""
+        if self.image_shape is not None:
+            rows, cols = self.image_shape
+            return rows, cols
+        side = int(d**0.5)
+        return side, -(-d // max(side, 1))
+
+    def _restored(self, device: torch.device) -> Any:
+        """Return the network as learned, a stack of one."""
+        stack = self._build(self.n_features_in_, [torch.Generator()])
+        state = {name: torch.from_numpy(a)[None].clone() for name, a in self.parameters_.items()}
+        stack.load_state_dict(state, assign=True)
+        return stack.to(device)
+
+    def _through(self, part: str, X: Array) -> Array:
+        """Return what `part` of the network makes of each row."""
+        device = resolve_device(self.device)
+        network = getattr(self._restored(device), part)
+        with torch.no_grad(), products(self.precision, device):
+            done = [
+                network(torch.from_numpy(rows).to(device))[0].numpy(force=True)
+                for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
+            ]
+        return np.concatenate(done)
+
+    def _learn(self, stack: nn.Module, s: int) -> None:
+        """Take entry s of the stack."""
+        self.parameters_ = {
+            name: value[s].numpy(force=True).copy() for name, value in stack.state_dict().items()
+        }
+
+    def _check_common(self, n: int, d: int) -> int:
+        """Refuse bad parameters that all models have; return the number of iterations."""
+        name = "n_iter" if self.n_iter is not None else "n_epochs"
+        for what in (name, "batch_size"):
+            require_count(what, getattr(self, what))
+        if self.batch_size > n:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the data set of {n} samples; "
+                f"choose at most {n}"
+            )
+        if hasattr(self, "latent_dim"):
+            require_count("latent_dim", self.latent_dim)
+            if self.latent_dim > d:
+                raise ValueError(
+                    f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
+                    f"need not compress anything; choose at most {d}"
+                )
+            for width in self.hidden:
+                require_count("each of hidden", width)
+        if self.architecture not in ("mlp", "conv"):
+            raise ValueError(f"architecture={self.architecture!r}; choose 'mlp' or 'conv'")
+        if self.architecture == "conv" and np.prod(self._image_shape(d)) != d:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} does not fold {d} features into an image; "
+                "give (rows, cols) with rows · cols = features, or architecture='mlp'"
+            )
+        if self.precision not in ("float32", "fast"):
+            raise ValueError(f"precision={self.precision!r}; choose 'float32' or 'fast'")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate={self.learning_rate!r} must be a positive number")
+        if self.n_iter is not None:
+            return int(self.n_iter)
+        return int(self.n_epochs or 0) * -(-n // self.batch_size)
 
 
-def run_loop(
-    step: Callable[[int], Logs],
-    n_steps: int,
+def require_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+
+
+# -------------------------------------------------------------------- seeds as a batch dimension
+
+
+def fit_seeds(
+    estimator: Deep,
+    X: ArrayLike,
+    seeds: Iterable[int],
     *,
-    first: int = 0,
-    state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]],
-    checkpoint: Checkpoint,
+    start: Sequence[DeepEstimator] | None = None,
     callbacks: Iterable[Callback] = (),
-    progress: bool = False,
-    description: str = "training",
-) -> int:
-    """Run steps `first` ... `n_steps` − 1 of a training and return how many are done in all.
+    checkpoint: str | PathLike[str] | None = None,
+) -> list[Deep]:
+    """Train one model per seed, all in one pass.
 
     Parameters
     ----------
-    step : callable
-        `step(i)` does step i completely and returns what it measured. An exception inside it, at
-        any point, must find the model before the step or after it.
-    n_steps : int
-        Steps in all.
-    first : int, default=0
-        Steps done already.
-    state : callable
-        Returns (arrays, facts) from which the training can go on; called for checkpoints.
-    checkpoint : Checkpoint
-        Written every few seconds and when the loop is interrupted.
-    callbacks : iterable of callables
-        Each is called as f(i, logs) after each step; one that returns True ends the loop.
-    progress : bool, default=False
-        Show a bar with the latest logs and the time left.
-    description : str
-        Stands before the bar.
+    estimator : DeepEstimator
+        The model to train; left as it is.
+    X : array of shape (n, d)
+        Samples, shared by all.
+    seeds : iterable of int
+        A `random_state` for each model. What a seed gives is the same alone or among others, up
+        to rounding.
+    start : sequence of fitted estimators, optional
+        One per seed, whose encoder and decoder training begins with; see `DeepEstimator.fit`.
+    callbacks, checkpoint
+        As for `DeepEstimator.fit`; the logs are means over seeds, the checkpoint is of them all.
+
+    Returns
+    -------
+    list of fitted estimators, in the order of `seeds`
 
     Raises
     ------
-    KeyboardInterrupt
-        Passed on after the checkpoint is written; the model stays usable as of the last step.
-    """
-    done = first
-    with progress_bar(n_steps, description, progress, initial=first) as bar:
-        try:
-            for i in range(first, n_steps):
-                logs = step(i)
-                done = i + 1
-                bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
-                bar.update()
-                answers = [callback(i, logs) for callback in callbacks]
-                if any(isinstance(a, bool | np.bool_) and a for a in answers):
-                    break
-                checkpoint.save(state, now=False)
-        except KeyboardInterrupt:
-            checkpoint.save(state, now=True)
-            raise
-    return done
-
-
-def fingerprint(estimator: Any, *arrays: NDArray[Any] | None) -> str:
-    """Return a hash of an estimator's class and parameters, the data and somlib's version.
+    ValueError, FloatingPointError, MemoryError, KeyboardInterrupt
+        As `DeepEstimator.fit`. A MemoryError says how many seeds would fit.
 
     Examples
     --------
-    >>> from somlib.som import SOM
-    >>> X = np.eye(3)
-    >>> fingerprint(SOM(n_epochs=5), X) == fingerprint(SOM(n_epochs=6), X)
-    False
+    >>> from somlib.autoencoders import Autoencoder
+    >>> X = np.random.default_rng(0).random((60, 8), dtype=np.float32)
+    >>> model = Autoencoder(hidden=(6,), latent_dim=2, n_epochs=2, batch_size=20)
+    >>> models = fit_seeds(model, X, range(3))
+    >>> [m.random_state for m in models], models[0].transform(X).shape
+    ([0, 1, 2], (60, 2))
     """
-    params = {k: v for k, v in estimator.get_params().items() if k not in ("progress", "device")}
-    if isinstance(params.get("random_state"), np.random.Generator | np.random.RandomState):
-        raise ValueError(
-            f"random_state={params['random_state']!r} would not repeat the run that a checkpoint "
-            "belongs to; give a whole number"
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("seeds is empty; give at least one whole number")
+    if not isinstance(estimator, DeepEstimator):
+        raise TypeError(f"{type(estimator).__name__} does not train in stacks; fit it seed by seed")
+    models = [clone(estimator).set_params(random_state=seed) for seed in seeds]
+    _train(models, X, start, callbacks, checkpoint)
+    return models
+
+
+def _train(
+    models: Sequence[DeepEstimator],
+    X: ArrayLike,
+    start: Sequence[DeepEstimator] | None,
+    callbacks: Iterable[Callback],
+    checkpoint: str | PathLike[str] | None,
+) -> None:
+    """Fit estimators that differ in their random state alone."""
+    one, callbacks = models[0], list(callbacks)
+    seeds = [resolve_seed(model.random_state) for model in models]
+    device = resolve_device(one.device)
+    data, *_ = [model._valid(X, reset=True) for model in models]
+    n, d = data.shape
+    n_iter = one._check_common(n, d)
+    one._check(n, d)
+    schedules = one._schedules(n_iter)
+    if start is not None and len(start) != len(models):
+        raise ValueError(f"start holds {len(start)} models for {len(models)} seeds; give one each")
+    kept = Checkpoint(checkpoint)
+    if checkpoint is not None:
+        begun = [array for model in start or () for array in model.parameters_.values()]
+        kept.fingerprint = fingerprint(one, data, np.array(seeds), *begun)
+    saved = kept.load()
+    if start is None and saved is None:
+        start = one._pretrain(data, seeds)
+
+    _require_memory(one._build(d, [torch.Generator()]), len(seeds), one.batch_size, device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tensor = torch.from_numpy(data).to(device)
+    stack = one._build(d, generators).to(tensor)
+    with products(one.precision, device):
+        if saved is None:
+            if start is not None:
+                _begin_with(stack, start)
+            with torch.no_grad():
+                one._initialise(stack, tensor, generators)
+        training = _Training(one, stack, tensor, seeds, schedules, n_iter)
+        if saved is not None:
+            training.resume(*saved)
+        first = training.done
+
+        def step(number: int) -> Logs:
+            logs = training.run(min(n_iter, (number + 1) * ITERATIONS_PER_LOG))
+            if callbacks:
+                training.hand_over(models)
+            return logs
+
+        try:  # also an interrupted model is usable
+            run_loop(
+                step,
+                -(-n_iter // ITERATIONS_PER_LOG),
+                first=-(-first // ITERATIONS_PER_LOG),
+                state=training.state,
+                checkpoint=kept,
+                callbacks=[_by_iteration(f, training) for f in callbacks],
+                progress=one.progress,
+                description=type(one).__name__ + (f" × {len(seeds)}" if len(seeds) > 1 else ""),
+            )
+        finally:
+            if training.sound:
+                training.hand_over(models)
+                for model in models:
+                    model._after(data)
+
+
+def _by_iteration(callback: Callback, training: "_Training") -> Callback:
+    return lambda _, logs: callback(training.done - 1, logs)
+
+
+class _Training:
+    """A stack on its way: parameters, Adam's moments, history and the iterations done."""
+
+    def __init__(
+        self,
+        model: DeepEstimator,
+        stack: nn.Module,
+        X: Tensor,
+        seeds: Sequence[int],
+        schedules: dict[str, Array],
+        n_iter: int,
+    ) -> None:
+        self.model, self.stack, self.X, self.seeds = model, stack, X, seeds
+        self.n_iter, self.done, self.sound = n_iter, 0, True
+        self.values = {
+            name: torch.from_numpy(values).to(dtype=X.dtype, device=X.device)
+            for name, values in schedules.items()
+        }
+        self.history: dict[str, list[Array]] = {}
+        on_gpu = X.device.type == "cuda"
+        self.adam = torch.optim.Adam(
+            stack.parameters(),
+            lr=model.learning_rate,
+            eps=1e-7,  # Keras' ε, which the papers ran with
+            fused=X.device.type in ("cpu", "cuda"),
+            capturable=on_gpu,
         )
-    encoded, param_arrays = encode(params)
-    made_of = [type(estimator).__qualname__, somlib.__version__, encoded]
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
-    for array in (*param_arrays.values(), *arrays):
-        if array is None:
-            digest.update(b"none")
-        else:
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
+        self.step = _Captured(self._step) if on_gpu else self._step
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def run(self, until: int) -> Logs:
+        """Do the iterations up to `until` and return their mean losses."""
+        seen: list[dict[str, Tensor]] = []
+        try:
+            for i in range(self.done, until):
+                with torch.no_grad():
+                    self.model._before(self.stack, self.X, i)
+                rows = self._rows(i)
+                seen.append(
+                    self.step(self.X[rows], rows, {k: v[i] for k, v in self.values.items()})
+                )
+                self.done = i + 1
+        finally:  # an interrupt leaves a history of what was done
+            logs = self._record(seen)
+        return logs | {name: float(v[until - 1]) for name, v in self.values.items()}
+
+    def _record(self, seen: list[dict[str, Tensor]]) -> Logs:
+        """Enter the losses of some iterations into the history and return their means."""
+        logs = {}
+        for name in seen[0] if seen else ():
+            losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
+            self._require_numbers(losses)
+            self.history.setdefault(name, []).append(losses)
+            logs[name] = float(losses.mean())
+        return logs
+
+    def _step(self, x: Tensor, rows: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = self.model._losses(self.stack, x, rows, values)
+        self.adam.zero_grad()
+        losses["loss"].sum().backward()  # type: ignore[no-untyped-call]
+        self.adam.step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _rows(self, i: int) -> Tensor:
+        """Return the samples of iteration i: (B,) in file order, (S, B) where each seed shuffles.
+
+        They depend on seed and iteration alone, so a resumed training needs no other state. The
+        last batch of an epoch is what is left, as in the released DESOM code.
+        """
+        n, B = len(self.X), self.model.batch_size
+        per_epoch = -(-n // B)
+        epoch, batch = divmod(i, per_epoch)
+        if epoch != self._epoch and (self.model.shuffle or self._epoch < 0):
+            order = np.arange(n)[None]
+            if self.model.shuffle:
+                order = np.stack(
+                    [np.random.default_rng([s, 1, epoch]).permutation(n) for s in self.seeds]
+                )
+            self._order = torch.from_numpy(order).to(self.X.device)
+            self._epoch = epoch
+        rows = self._order[:, batch * B : (batch + 1) * B]
+        return rows if self.model.shuffle else rows[0]
+
+    def _require_numbers(self, losses: Array) -> None:
+        bad = ~np.isfinite(losses)  # (iterations, S)
+        if bad.any():
+            self.sound = False
+            i, s = np.argwhere(bad)[0]
+            raise FloatingPointError(
+                f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
+                f"{self.done - len(losses) + i} of {self.n_iter}; lower "
+                f"learning_rate={self.model.learning_rate}, or look at the scale of X"
+            )
+
+    def hand_over(self, models: Sequence[DeepEstimator]) -> None:
+        """Give each estimator its part of what has been learned so far."""
+        for s, model in enumerate(models):
+            model._learn(self.stack, s)
+            model.seed_, model.n_iter_ = self.seeds[s], self.done
+            model.history_ = {k: np.concatenate(v)[:, s] for k, v in self.history.items()}
+            for name, values in self.values.items():
+                model.history_[name] = values[: self.done].numpy(force=True)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a checkpoint must hold."""
+        arrays = {f"stack {k}": v.numpy(force=True) for k, v in self.stack.state_dict().items()}
+        for k, entry in self.adam.state_dict()["state"].items():
+            arrays |= {f"adam {k} {name}": v.numpy(force=True) for name, v in entry.items()}
+        arrays |= {f"history {k}": np.concatenate(v) for k, v in self.history.items()}
+        return arrays, {"done": self.done}
+
+    def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        adam: dict[int, dict[str, Tensor]] = {}
+        stack = {}
+        for key, array in arrays.items():
+            kind, _, name = key.partition(" ")
+            if kind == "stack":
+                stack[name] = torch.from_numpy(array)
+            elif kind == "adam":
+                number, _, what = name.partition(" ")
+                adam.setdefault(int(number), {})[what] = torch.from_numpy(array)
+            else:
+                self.history[name] = [array]
+        self.stack.load_state_dict(stack)
+        groups = self.adam.state_dict()["param_groups"]
+        self.adam.load_state_dict({"state": adam, "param_groups": groups})
+        self.done = facts["done"]
+
+
+class _Captured:
+    """A training step recorded once as a CUDA graph and then replayed.
+
+    A step of these networks starts some hundred kernels of a few microseconds each: launching
+    them from Python takes longer than running them. The first steps run as they are (libraries
+    choose their kernels then); the shorter last batch of an epoch always does.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step: Callable[..., dict[str, Tensor]]) -> None:
+        self.step, self.seen = step, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, x: Tensor, rows: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.graph is None and self.seen < self.WARM_UP:
+            self.seen += 1
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                losses = self.step(x, rows, values)
+            torch.cuda.current_stream().wait_stream(side)
+            return losses
+        if self.graph is None:
+            self.inputs = (x.clone(), rows.clone(), {k: v.clone() for k, v in values.items()})
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.losses = self.step(*self.inputs)
+        if x.shape != self.inputs[0].shape:
+            return self.step(x, rows, values)
+        self.inputs[0].copy_(x)
+        self.inputs[1].copy_(rows)
+        for name, value in values.items():
+            self.inputs[2][name].copy_(value)
+        self.graph.replay()
+        return {name: loss.clone() for name, loss in self.losses.items()}
+
+
+def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:
+    """Copy the encoders and decoders of fitted models into the stack."""
+    own = stack.state_dict()
+    for name, value in own.items():
+        if name.split(".")[0] not in ("encoder", "decoder"):
+            continue
+        theirs = [model.parameters_.get(name) for model in start]
+        for s, array in enumerate(theirs):
+            if array is None or array.shape != value.shape[1:]:
+                found = "none" if array is None else f"shape {array.shape}"
+                raise ValueError(
+                    f"start does not fit: {name} needs shape {tuple(value.shape[1:])}, but "
+                    f"{start[s]!r} has {found}; give a model of the same hidden and latent_dim"
+                )
+            value[s] = torch.from_numpy(array)
+
+
+def _require_memory(one: nn.Module, S: int, batch: int, device: torch.device) -> None:
+    """Refuse S networks like this one when they cannot fit, saying how many would."""
+    sizes = [p.numel() * p.element_size() for p in one.parameters()]
+    widths = sum(p.shape[-1] * p.element_size() for p in one.parameters())
+    # parameters, gradients, two moments; each activation and its gradient
+    need = S * (4 * sum(sizes) + 2 * batch * widths)
+    if device.type == "cuda":
+        there = torch.cuda.mem_get_info(device)[0]
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return
+    if need > there:
+        raise MemoryError(
+            f"{S} seeds of this network need about {need / 2**30:.1f} GiB, but {device} has "
+            f"{there / 2**30:.1f} GiB: {int(there // (need / S))} would fit; train fewer at a time"
+        )
+
+
+# -------------------------------------------------------------------- precision
+
+
+@contextmanager
+def products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Choose how matrix products are computed inside a `with`.
+
+    "float32" is what it says. "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA
+    and to bfloat16 on processors that multiply those (AVX-512 BF16, AMX): weights, losses and
+    Adam stay in float32. float64 products are not touched.
+    """
+    if precision == "float32":
+        yield
+        return
+    settings: list[Any]
+    if device.type == "cuda":
+        settings, kind = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
+    else:
+        settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = kind
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value

@@ -13,16 +13,22 @@ import tempfile
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
+import joblib
 import numpy as np
 import pooch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 from somlib import data
 from somlib.files import PARTIAL_PREFIX
@@ -196,7 +202,7 @@ def test_digits_split_joins_to_all_and_falls_between_two_sheets():
         (("Fashion_MNIST",), r"mean 'fashion-mnist'\?"),
         (
             ("cifar",),
-            r"unknown data set 'cifar'; choose one of 'digits', 'mnist', 'fashion-mnist'\.$",
+            r"unknown data set 'cifar'; choose one of 'digits', .*'mnist', .*'reuters-10k'\.$",
         ),
         ((3,), "unknown data set 3"),
         (("digits", "tset"), r"unknown split 'tset'; .* 'all', 'train', 'test'\. .*mean 'test'\?"),
@@ -215,6 +221,13 @@ def test_repr_says_what_one_wants_to_know():
     )
     words = data.Dataset("words", "all", ds.X, ds.y, None, ds.class_names)
     assert repr(words).endswith("10 classes)")
+
+
+def test_class_counts_include_classes_that_are_not_there():
+    y = np.array([2, 0, 2], np.int64)
+    ds = data.Dataset("words", "all", np.zeros((3, 1), np.float32), y, (), tuple("abcd"))
+    assert ds.class_counts.tolist() == [1, 0, 2, 0]
+    assert data.load("digits").class_counts.sum() == 1797
 
 
 def test_a_dataset_is_frozen():
@@ -484,6 +497,193 @@ def test_a_damaged_file_never_gives_other_content(array, pack, draw):
     np.testing.assert_array_equal(out, array)
 
 
+# --- Reuters ----------------------------------------------------------------------------------
+
+REUTERS_SIZES = {"n_train": 60, "n_docs": 100, "n_terms": 12}
+
+
+def stand_in(n_docs=400, n_terms=30, seed=0):
+    """A small corpus of RCV1's form: 103 topics in alphabetical order, none to three roots each.
+
+    Weights are whole numbers, so their sums are exact and many terms tie.
+    """
+    rng = np.random.default_rng(seed)
+    names = np.array(sorted([*data.REUTERS_ROOTS, *(f"M{i:03}" for i in range(99))]), object)
+    weights = rng.poisson(0.15, (n_docs, n_terms)).astype(float)
+    topics = (rng.random((n_docs, 103)) < 0.02).astype(np.uint8)
+    roots = [list(names).index(root) for root in data.REUTERS_ROOTS]
+    topics[:, roots] = rng.random((n_docs, 4)) < [0.4, 0.3, 0.3, 0.1]
+    return Bunch(data=csr_array(weights), target=csr_array(topics), target_names=names)
+
+
+def literal_reuters(weights, topics, names, n_train, n_docs, n_terms):
+    """The recipe document by document; RCV1's order of topics is not that of the labels."""
+    totals, documents = [0.0] * weights.shape[1], []
+    for position, document in enumerate(weights):
+        roots = [
+            label
+            for label, root in enumerate(("CCAT", "GCAT", "MCAT", "ECAT"))
+            if topics[position, names.index(root)]
+        ]
+        if len(roots) == 1:
+            totals = [total + weight for total, weight in zip(totals, document, strict=True)]
+            if position >= n_train and len(documents) < n_docs:
+                documents.append((document, roots[0]))
+    ranked = sorted(range(len(totals)), key=lambda term: (-totals[term], term))
+    terms = sorted(ranked[:n_terms])
+    X = []
+    for document, _ in documents:
+        length = sum(document[term] ** 2 for term in terms) ** 0.5 or 1.0
+        X.append([document[term] / length * n_terms**0.5 for term in terms])
+    return np.array(X), [label for _, label in documents]
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    n_train=st.integers(0, 100),
+    n_docs=st.integers(1, 100),
+    n_terms=st.integers(1, 30),
+)
+def test_reuters_is_the_recipe(seed, n_train, n_docs, n_terms):
+    corpus = stand_in(seed=seed)
+    X, y = data.reuters_10k(
+        corpus.data, corpus.target, corpus.target_names, n_train, n_docs, n_terms
+    )
+    weights, topics = corpus.data.toarray(), corpus.target.toarray()
+    names = list(corpus.target_names)
+    expected, labels = literal_reuters(weights, topics, names, n_train, n_docs, n_terms)
+    assert (X.shape, X.dtype, y.dtype) == ((n_docs, n_terms), np.float32, np.int64)
+    np.testing.assert_allclose(X, expected, rtol=1e-6)
+    assert y.tolist() == labels
+
+
+def test_reuters_rows_have_one_length_and_a_document_without_the_terms_is_zero():
+    corpus = stand_in()
+    X, _ = data.reuters_10k(corpus.data, corpus.target, corpus.target_names, **REUTERS_SIZES)
+    empty = ~X.any(axis=1)
+    assert 0 < empty.sum() < len(X) / 2
+    np.testing.assert_allclose(np.linalg.norm(X[~empty], axis=1), 12**0.5, rtol=1e-6)
+
+
+@pytest.fixture
+def reuters(tmp_path, monkeypatch):
+    """The stand-in in scikit-learn's own cache files, known to `load` as "reuters-10k"."""
+    corpus = stand_in()
+    corpus.folder = tmp_path / "data" / "reuters" / "RCV1"
+    corpus.folder.mkdir(parents=True)
+    content = {
+        "samples": corpus.data,
+        "sample_id": np.arange(400),
+        "sample_topics": corpus.target,
+        "topics_names": corpus.target_names,
+    }
+    for name, part in content.items():
+        joblib.dump(part, corpus.folder / f"{name}_py3.pkl", compress=9)
+    corpus.content = (
+        f"400 documents, 30 terms, {corpus.data.nnz} weights, 103 topics, "
+        f"{corpus.target.nnz} labels"
+    )
+    read = partial(data._read_reuters, content=corpus.content, **REUTERS_SIZES)
+    source = data.SOURCES["reuters-10k"]
+    monkeypatch.setitem(data.SOURCES, "reuters-10k", replace(source, read=read))
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / "data"))
+    return corpus
+
+
+@pytest.mark.parametrize("given_by_hand", [True, False])
+def test_reuters_is_read_from_scikit_learns_cache(reuters, tmp_path, monkeypatch, given_by_hand):
+    if not given_by_hand:
+        monkeypatch.delenv("SOMLIB_DATA")
+        monkeypatch.setattr(data, "_default_folder", lambda: tmp_path / "data")
+    whole, train, test = (data.load("reuters-10k", split=split) for split in data.SPLITS)
+    X, y = data.reuters_10k(reuters.data, reuters.target, reuters.target_names, **REUTERS_SIZES)
+    np.testing.assert_array_equal(whole.X, X, strict=True)
+    np.testing.assert_array_equal(whole.y, y, strict=True)
+    assert (len(train), len(test)) == (75, 25)
+    np.testing.assert_array_equal(np.concatenate([train.X, test.X]), X)
+    np.testing.assert_array_equal(np.concatenate([train.y, test.y]), y)
+    assert repr(whole) == "Dataset('reuters-10k', split='all': 100 samples, 12 features, 4 classes)"
+    assert whole.class_counts.tolist() == [(y == label).sum() for label in range(4)]
+    assert (whole.image_shape, whole.class_names[3]) == ((), "Economics")
+
+
+DAMAGES = {
+    "missing": (lambda c: None, "FileNotFoundError: "),
+    "empty": (lambda c: b"", "EOFError: "),
+    "cut": (lambda c: c[: len(c) // 2], ""),
+    "bit flipped": (lambda c: c[:500] + bytes([c[500] ^ 1]) + c[501:], "error: "),
+    "web page": (lambda c: b"<html>Not found</html>", "KeyError: "),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+@pytest.mark.parametrize("name", ["samples", "sample_topics"])
+def test_a_damaged_reuters_cache_is_refused_and_left_alone(reuters, case, name):
+    damage, reason = DAMAGES[case]
+    path = reuters.folder / f"{name}_py3.pkl"
+    damaged = damage(path.read_bytes())
+    path.unlink()
+    if damaged is not None:
+        path.write_bytes(damaged)
+    before = left(reuters.folder.parent)
+    with pytest.raises(data.DataError) as caught:
+        data.load("reuters-10k")
+    message = str(caught.value)
+    assert message.startswith(f"{reuters.folder} gives no corpus: {reason}")
+    assert f"fetch_rcv1 keeps it: {reuters.content}. Put it there" in message
+    assert left(reuters.folder.parent) == before
+
+
+def test_another_corpus_in_the_place_of_rcv1_is_refused_with_what_it_holds(reuters):
+    reuters.data.data[:] = 1
+    path = reuters.folder / "samples_py3.pkl"
+    joblib.dump(reuters.data[:, :20], path)
+    found = f"400 documents, 20 terms, {reuters.data[:, :20].nnz} weights, 103 topics"
+    with pytest.raises(data.DataError, match=f"ValueError: it holds {found}.* Expected: RCV1-v2"):
+        data.load("reuters-10k")
+
+
+@pytest.mark.parametrize("folder", ["no-such-folder", "data"])
+def test_missing_reuters_leaves_no_folder_behind_in_somlib_data(tmp_path, monkeypatch, folder):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / folder))
+    with pytest.raises(data.DataError) as caught:
+        data.load("reuters-10k")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / folder / 'reuters' / 'RCV1'} gives no corpus: FileNot")
+    assert f"keeps it: {data.RCV1}. Put it there, or unset SOMLIB_DATA" in message
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["data"]
+
+
+def test_reuters_offline_is_one_error_that_says_how_to_go_on(tmp_path, monkeypatch):
+    asked = {}
+
+    def offline(**options):
+        asked.update(options)
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_rcv1", offline)
+    monkeypatch.delenv("SOMLIB_DATA", raising=False)
+    monkeypatch.setattr(data, "_default_folder", lambda: tmp_path)
+    with pytest.raises(data.DataError) as caught:
+        data.load("reuters-10k")
+    assert asked == {"data_home": tmp_path / "reuters", "download_if_missing": True}
+    message = str(caught.value)
+    assert "URLError: <urlopen error Temporary failure in name resolution>" in message
+    assert f"Expected: RCV1-v2 as scikit-learn's fetch_rcv1 keeps it: {data.RCV1}." in message
+    assert "Try again when online, delete the folder when a file in it is damaged" in message
+    assert "set SOMLIB_DATA to a folder that holds reuters/RCV1." in message
+
+
+def test_too_little_memory_is_not_blamed_on_the_files(reuters, monkeypatch):
+    def short_of_memory(**options):
+        raise MemoryError
+
+    monkeypatch.setattr("sklearn.datasets.fetch_rcv1", short_of_memory)
+    with pytest.raises(MemoryError):
+        data.load("reuters-10k")
+
+
 # --- downloads --------------------------------------------------------------------------------
 
 
@@ -690,8 +890,22 @@ def test_official_files_load_within_a_second_and_no_second_copy(official):
     assert peak < result + 8 * data.CHUNK  # the issue allows a whole copy; one chunk is enough
 
 
-def test_the_readme_lists_the_hashes_that_are_checked():
+def test_the_real_corpus_gives_a_whole_reuters_10k():
+    folder = os.environ.get("SOMLIB_DATA")
+    if not folder or not (Path(folder).expanduser() / "reuters" / "RCV1").is_dir():
+        pytest.skip("set SOMLIB_DATA to a folder that holds reuters/RCV1/ to run this")
+    ds = data.load("reuters-10k")
+    assert ds.X.shape == (10_000, 2_000)
+    lengths = np.linalg.norm(ds.X, axis=1)
+    np.testing.assert_allclose(lengths[lengths > 0], 2000**0.5, rtol=1e-5)
+    assert ds.class_counts.min() > 0
+
+
+def test_the_readme_lists_what_is_checked():
     readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
+    assert data.RCV1 in " ".join(readme.split())
+    for class_name, count in zip(data.REUTERS_ROOTS.values(), data.REUTERS_10K_COUNTS, strict=True):
+        assert f"{class_name} {count}" in " ".join(readme.split())
     for name in ("mnist", "fashion-mnist"):
         (parts,) = data.SOURCES[name].read.args
         for file in (file for files in parts.values() for file in files):

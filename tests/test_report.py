@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import subprocess
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from somlib import report
+from somlib import data, report
 
 
 @pytest.fixture
@@ -280,10 +283,165 @@ def test_verdicts_follow_the_stated_tolerance():
     assert table.loc["noisy", ["ours", "± sd", "difference"]].tolist() == pytest.approx(
         [0.93, 0.03, 0.04]
     )
+    assert table.runs.to_dict() == {"near": 1, "far": 1, "noisy": 2, "absent": 0, "new": 1}
     pd.testing.assert_frame_equal(
         report.versus_published(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series({"a": 1.5})),
         report.versus_published({"a": [1.0, 2.0]}, {"a": 1.5}),
     )
+
+
+# ------------------------------------------------------------------ published numbers
+
+
+PRINTED = """\
+paper,table,dataset,method,metric,value,sd,runs,protocol
+one,table1,mnist,a,acc,0.5,,,
+one,table2,mnist,a,nmi,0.25,0.1,10,"quoted, test set"
+one,table2,mnist,a,purity,0.75,,10,
+one,table2,mnist,b,nmi,0.125,,10,
+one,table2,digits,a,nmi,0.375,,10,
+two,table2,mnist,a,nmi,0.625,,10,
+"""
+
+
+@pytest.fixture
+def printed(project):
+    (project / "data").mkdir()
+    (project / "data" / "published.csv").write_text(PRINTED)
+    return project / "data" / "published.csv"
+
+
+@pytest.mark.parametrize(
+    ("which", "names", "values"),
+    [
+        (("one", "table2", "mnist", "nmi"), ["method"], {"a": 0.25, "b": 0.125}),
+        (
+            ("one", "table2", "mnist"),
+            ["method", "metric"],
+            {("a", "nmi"): 0.25, ("a", "purity"): 0.75, ("b", "nmi"): 0.125},
+        ),
+        (
+            ("one", "table2", None, "nmi"),
+            ["dataset", "method"],
+            {("mnist", "a"): 0.25, ("mnist", "b"): 0.125, ("digits", "a"): 0.375},
+        ),
+        (("two", "table2"), ["dataset", "method", "metric"], {("mnist", "a", "nmi"): 0.625}),
+    ],
+)
+def test_published_numbers_are_indexed_by_what_was_left_open(printed, which, names, values):
+    found = report.published(*which)
+    assert found.to_dict() == values
+    assert list(found.index.names) == names
+    table = report.versus_published({next(iter(values)): [0.5, 0.6]}, found)
+    assert table.published.to_dict() == values
+    assert table.runs.tolist() == [2] + [0] * (len(values) - 1)
+    assert table.index.nlevels == len(names)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        (("three", "table2"), "no paper 'three'; choose the paper among 'one', 'two'"),
+        (
+            ("two", "table1"),
+            "no paper 'two', table 'table1'; choose the table among 'table2'",
+        ),
+        (
+            ("one", "table1", "digits"),
+            "no paper 'one', table 'table1', dataset 'digits'; choose the dataset among 'mnist'",
+        ),
+        (
+            ("one", "table2", "digits", "purity"),
+            "dataset 'digits', metric 'purity'; choose the metric among 'nmi'",
+        ),
+    ],
+)
+def test_what_no_paper_printed_is_refused_with_what_there_is(printed, which, message):
+    with pytest.raises(ValueError, match=message):
+        report.published(*which)
+
+
+def test_without_the_file_published_says_where_it_should_be(project):
+    path = project / "data" / "published.csv"
+    with pytest.raises(FileNotFoundError, match=f"{path} is missing; .*inside a checkout"):
+        report.published("one", "table2")
+
+
+def test_the_projects_own_published_numbers_are_sound():
+    rows = pd.read_csv(Path(__file__).parents[1] / "data" / "published.csv")
+    readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
+    assert not rows.duplicated(["paper", "table", "dataset", "method", "metric"]).any()
+    assert rows.value.between(0, 1, inclusive="neither").all()
+    assert set(rows.metric) == {"acc", "purity", "nmi"}
+    assert set(rows.dataset) < set(data.SOURCES)
+    assert all(f"`{paper}`" in readme for paper in rows.paper.unique())
+    # the headline of the slides' table 2, read off the paper
+    table = report.published("desom-slides", "table2", "mnist").unstack("metric")
+    assert table.loc["DESOM"].to_dict() == {"purity": 0.939, "nmi": 0.657}
+
+
+# ------------------------------------------------------------------ significance
+
+
+def literal_welch(a, b):
+    """Welch's t and degrees of freedom as in every textbook; p by integrating t's density."""
+    va, vb = (sum((x - sum(v) / len(v)) ** 2 for x in v) / (len(v) - 1) / len(v) for v in (a, b))
+    t = abs(sum(a) / len(a) - sum(b) / len(b)) / (va + vb) ** 0.5
+    df = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    norm = math.gamma((df + 1) / 2) / math.gamma(df / 2) / (df * math.pi) ** 0.5
+    x = np.linspace(-t, t, 20_001)
+    return 1 - np.trapezoid(norm * (1 + x * x / df) ** (-(df + 1) / 2), x)
+
+
+def test_significance_is_welchs_test_against_the_best():
+    ours = {
+        "close": [0.93, 0.95, 0.94],
+        "best": [0.94, 0.95, 0.96, 0.93],
+        "spread": [0.5, 0.9, 0.99, 0.97],
+        "far": [0.80, 0.81],
+        "constant": [0.92, 0.92, 0.92],
+    }
+    p = report.significance(ours)
+    assert list(p.index) == list(ours)
+    expected = {row: literal_welch(v, ours["best"]) for row, v in ours.items()} | {"best": 1}
+    assert p.to_dict() == pytest.approx(expected, abs=1e-6)
+    assert p[p > 0.05].index.tolist() == ["close", "best", "spread"]
+    pd.testing.assert_series_equal(
+        report.significance(pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 5.0]})),
+        report.significance({"a": [1.0, 2.0], "b": [3.0, 5.0]}),
+    )
+
+
+@given(
+    runs=st.lists(st.lists(st.integers(0, 50), min_size=2, max_size=6), min_size=1, max_size=4),
+    scale=st.sampled_from([0.01, 1, 7]),
+    shift=st.integers(-5, 5),
+)
+def test_significance_minds_neither_unit_nor_order(runs, scale, shift):
+    ours = dict(enumerate(runs))
+    p = report.significance(ours)
+    assert p.between(0, 1).all()
+    best = max(ours, key=lambda row: np.mean(ours[row]))
+    assert p[best] == 1
+    other = report.significance(
+        {row: scale * (np.array(v[::-1]) + shift) for row, v in reversed(ours.items())}
+    )
+    if sum(np.isclose(np.mean(v), np.mean(ours[best])) for v in runs) == 1:  # else either is best
+        np.testing.assert_allclose(p, other[p.index], atol=1e-9)
+
+
+def test_deterministic_rows_are_the_same_or_not():
+    p = report.significance({"a": [0.1] * 3, "b": [0.3] * 3, "same": [0.3] * 10})
+    assert p["a"] < 1e-20
+    assert p[["b", "same"]].tolist() == [1, 1]
+
+
+def test_without_two_runs_on_either_side_there_is_no_test():
+    p = report.significance({"one": [0.9], "some": [0.95, 0.96], "none": []})
+    assert p.to_dict() == pytest.approx({"one": np.nan, "some": 1, "none": np.nan}, nan_ok=True)
+    p = report.significance({"one": [0.97], "some": [0.95, 0.96]})
+    assert p.to_dict() == pytest.approx({"one": 1, "some": np.nan}, nan_ok=True)
+    assert report.significance({"none": [], "neither": []}).isna().tolist() == [True, True]
 
 
 # ------------------------------------------------------------------ the index page

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
-from somlib import distances, storage, training
+from somlib import distances, loop, storage
 from somlib.schedules import Schedule
 from somlib.som import SOM, pca_sheet
 from somlib.spaces import Grid
@@ -299,7 +299,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     file = tmp_path / "map.checkpoint"
     som = SOM((4, 5), n_epochs=2)
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkey.setattr(loop, "CHECKPOINT_SECONDS", 0)
     som.fit(X, checkpoint=file)
     monkey.undo()
     for other, data in ((SOM((4, 5), n_epochs=3), X), (som, X + 1)):
