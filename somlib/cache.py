@@ -1,16 +1,22 @@
-"""Results that were paid for once: `fit` for estimators, `call` for everything else.
+"""Results that were paid for once: `fit` and `fit_seeds` for estimators, `call` for the rest.
 
 A result is kept under what it was made from: parameters, data, seed, versions and the source of
-the package as this process imported it (drawing and reporting apart). Change any of these and it
-is made again. In runs/cache/ lies an .npz per result and a .json that says what it was made from
-and holds the hash of the .npz, so that a damaged one is noticed. Deleting the folder is safe.
+the modules it depends on, followed from import to import (drawing and reporting apart). Change
+any of these and it is made again; an edit of another module leaves it be. In runs/cache/ lies an
+.npz per result and a .json that says what it was made from and holds the hash of the .npz, so
+that a damaged one is noticed. Deleting the folder is safe.
 """
 
+import ast
+import dis
+import functools
 import hashlib
+import importlib.util
 import inspect
 import json
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -19,24 +25,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from somlib import report
+from somlib import _HOME, report
 from somlib.files import replacing
 
 Estimator = TypeVar("Estimator", bound=Any)
 
+SOURCE = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
+"""The package's source, taken at import: of the code that runs, not of later edits."""
 
-def _sha256(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-_MODULES = [
-    p for p in Path(__file__).parent.glob("*.py") if p.stem not in ("plots", "report", "cli")
-]
-SOURCE = _sha256(*(path.read_bytes() for path in sorted(_MODULES)))
-"""Hash of the package's source, taken at import: of the code that runs, not of later edits."""
+_APART = {"__init__", "plots", "report", "cli"}  # no result that is kept comes from these
 
 
 def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
@@ -70,26 +67,91 @@ def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
             f"callbacks={options['callbacks']!r} would see nothing when the result is read from "
             "the cache; fit without the cache, or use `call` with a function that returns it all"
         )
-    params = estimator.get_params()
-    for name, value in params.items():
-        if name.split("__")[-1] == "random_state":
-            _require_seed(value, f"{type(estimator).__name__}(... {name})")
 
-    def make(path: Path) -> Any:
+    def make(checkpoint: Path) -> Any:
         resumes = "checkpoint" in inspect.signature(estimator.fit).parameters
-        extra = {"checkpoint": path.with_suffix(".checkpoint")} if resumes else {}
+        extra = {"checkpoint": checkpoint} if resumes else {}
         return estimator.fit(X, *args, **options, **extra)
 
-    def load(path: Path) -> Any:
-        from somlib.storage import load as loaded  # brings torch, which takes seconds to import
-
-        return loaded(path)
-
-    made_from = {"class": type(estimator), "params": params, "X": X, "fit": [args, options]}
-    name = type(estimator).__name__
-    fitted = _once(name, made_from, make, lambda result, path: result.save(path), load)
+    made_from = {"params": _params(estimator), "X": X, "fit": [args, options]}
+    fitted = _once(_model_entry(estimator, made_from), make)
     vars(estimator).update(vars(fitted))
     return estimator
+
+
+def fit_seeds(
+    estimator: Estimator, X: Any, seeds: Iterable[int], *, start: Sequence[Any] | None = None
+) -> list[Estimator]:
+    """Return one fitted clone of the estimator per seed, training only those not paid for before.
+
+    `training.fit_seeds` trains them, all in one pass; an interrupted training goes on from there
+    when the same seeds are asked for again.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What `training.fit_seeds` takes; its own `random_state` does not matter.
+    X : array-like of shape (n, d)
+        The data.
+    seeds : iterable of int
+        The random states. Each is kept on its own: after three seeds, ten cost seven.
+    start : list of fitted estimators, optional
+        One per seed, whose network weights its training begins from.
+
+    Returns
+    -------
+    list of estimators
+        In the order of `seeds`.
+
+    Raises
+    ------
+    ValueError
+        When a seed is not a whole number, or `start` is not one per seed.
+    TypeError
+        As `fit`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from unittest.mock import patch
+    >>> from somlib.autoencoders import Autoencoder
+    >>> X = np.random.default_rng(0).random((60, 8), dtype=np.float32)
+    >>> model = Autoencoder(hidden=(6,), latent_dim=2, n_epochs=2, batch_size=20)
+    >>> with patch.dict(os.environ, SOMLIB_OUTPUT=tempfile.mkdtemp()):
+    ...     two = fit_seeds(model, X, [0, 1])
+    ...     four = fit_seeds(model, X, range(4))  # trains 2 and 3
+    >>> [model.random_state for model in four]
+    [0, 1, 2, 3]
+    """
+    from somlib import training  # brings torch, which takes seconds to import
+
+    seeds = list(seeds)
+    if start is not None and len(start) != len(seeds):
+        raise ValueError(
+            f"start holds {len(start)} estimators for {len(seeds)} seeds; give one for each seed"
+        )
+    entries = []
+    shared = {"function": training.fit_seeds, "X": _content(X)}  # the data are hashed once
+    for i, seed in enumerate(seeds):
+        own = {"params": _params(estimator, random_state=seed), "start": start and start[i]}
+        entries.append(_model_entry(estimator, shared | own))
+    found = {entry.path: entry.find() for entry in entries}
+    missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
+    if missing:
+        some = list(missing.values())
+        together = _sha256(*(path.name.encode() for path in missing))[:24]
+        checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
+        fitted = training.fit_seeds(
+            estimator,
+            X,
+            [seeds[i] for i in some],
+            start=start and [start[i] for i in some],
+            checkpoint=checkpoint,
+        )
+        for i, model in zip(some, fitted, strict=True):
+            found[entries[i].path] = entries[i].keep(model)
+        checkpoint.unlink(missing_ok=True)
+    return [found[entry.path] for entry in entries]
 
 
 def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -99,7 +161,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     ----------
     function : callable
         Its result depends on its arguments alone; of a function written in a notebook the source
-        and the globals that it names count as well.
+        and what it names, globals and imports, count as well.
     *args, **options
         Numbers, texts, arrays, tables, data sets, estimators, functions; lists and dicts of them.
 
@@ -126,41 +188,86 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    return _once(function.__name__, made_from, lambda _: function(*args, **options), _save, _load)
+    made_from["format"] = _sha256(SOURCE["cache"])  # here it is written and read
+    entry = _Entry(function.__name__, made_from, _save, _load)
+    return _once(entry, lambda _: function(*args, **options))
 
 
-def _once(
-    name: str,
-    made_from: dict[str, Any],
-    make: Callable[[Path], Any],
-    save: Callable[[Any, Path], None],
-    load: Callable[[Path], Any],
-) -> Any:
-    """Return what `load` finds under the key of `made_from`, after making and saving it if need be.
+# ---------------------------------------------------------------- look up, make, keep
 
-    Also what was just made is read back, so that the first run gives what every later one gives.
-    """
-    made_from = _content(made_from) | {"versions": report.versions(), "source": SOURCE}
-    key = _sha256(json.dumps(made_from, sort_keys=True).encode())
-    path = report.output_folder("runs", "cache") / f"{name}-{key[:24]}.npz"
-    described = path.with_suffix(".json")
-    try:
-        if json.loads(described.read_bytes())["sha256"] != _sha256(path.read_bytes()):
-            raise ValueError("the file is not the one that was written")
-        return load(path)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # whatever is wrong with it, the remedy is the same
-        warnings.warn(f"{path} is damaged ({error}); making it again", stacklevel=3)
-    result = make(path)
-    with replacing(path) as partial:
-        save(result, partial)
-        sha256 = _sha256(partial.read_bytes())
-    with replacing(described) as partial:
-        text = json.dumps({"made_from": made_from, "sha256": sha256}, indent=1)
-        partial.write_text(text, encoding="utf-8")
-    path.with_suffix(".checkpoint").unlink(missing_ok=True)
+_NOTHING = object()
+
+
+class _Entry:
+    """The place of a result, named by the hash of everything that it was made from."""
+
+    def __init__(
+        self,
+        name: str,
+        made_from: dict[str, Any],
+        save: Callable[[Any, Path], None],
+        load: Callable[[Path], Any],
+    ) -> None:
+        self.made_from = _content(made_from) | {"versions": report.versions()}
+        key = _sha256(json.dumps(self.made_from, sort_keys=True).encode())
+        self.path = report.output_folder("runs", "cache") / f"{name}-{key[:24]}.npz"
+        self.described = self.path.with_suffix(".json")
+        self.save, self.load = save, load
+
+    def find(self) -> Any:
+        """Return the result, or `_NOTHING` where none is or, with a warning, a damaged one."""
+        try:
+            described = json.loads(self.described.read_bytes())
+            if described["sha256"] != _sha256(self.path.read_bytes()):
+                raise ValueError("the file is not the one that was written")
+            return self.load(self.path)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # whatever is wrong with it, the remedy is the same
+            message = f"{self.path} is damaged ({error}); making it again"
+            warnings.warn(message, stacklevel=4)
+        return _NOTHING
+
+    def keep(self, result: Any) -> Any:
+        """Write the result and read it back: the first run gives what every later one gives."""
+        with replacing(self.path) as partial:
+            self.save(result, partial)
+            sha256 = _sha256(partial.read_bytes())
+        with replacing(self.described) as partial:
+            text = json.dumps({"made_from": self.made_from, "sha256": sha256}, indent=1)
+            partial.write_text(text, encoding="utf-8")
+        return self.load(self.path)
+
+
+def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
+    """Return what the entry holds, after making it if need be; `make` is given a checkpoint."""
+    result = entry.find()
+    if result is _NOTHING:
+        checkpoint = entry.path.with_suffix(".checkpoint")
+        result = entry.keep(make(checkpoint))
+        checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
+    kind = type(estimator)
+    return _Entry(kind.__name__, {"class": kind} | made_from, kind.save, _load_model)
+
+
+def _load_model(path: Path) -> Any:
+    from somlib.storage import load  # brings torch, which takes seconds to import
+
     return load(path)
+
+
+def _params(estimator: Any, **changes: Any) -> dict[str, Any]:
+    """Return the parameters, those of inner estimators too; a random state must be a number."""
+    params: dict[str, Any] = estimator.get_params() | changes
+    for name, value in params.items():
+        if name.split("__")[-1] == "random_state":
+            _require_seed(value, f"{type(estimator).__name__}(... {name})")
+            params[name] = int(value)
+    return params
 
 
 def _require_seed(value: Any, where: str) -> None:
@@ -172,6 +279,13 @@ def _require_seed(value: Any, where: str) -> None:
 
 
 # ---------------------------------------------------------------- what a result is made from
+
+
+def _sha256(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _content(value: Any) -> Any:
@@ -191,7 +305,7 @@ def _content(value: Any) -> Any:
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         return {"array": _sha256(raw), "shape": list(array.shape), "dtype": str(array.dtype)}
     if isinstance(value, ModuleType):
-        return value.__name__
+        return _named(value.__name__, value.__name__)
     if hasattr(value, "__qualname__"):  # classes, functions and methods of every make
         owner = getattr(value, "__self__", None)
         bound = owner is not None and not isinstance(owner, ModuleType)
@@ -212,25 +326,104 @@ def _content(value: Any) -> Any:
 
 
 def _code(thing: Any, inside: tuple[Any, ...] = ()) -> Any:
-    """Return the name of a class or function; with its source where the name may be used again."""
+    """Return the name of a class or function and the source that it stands on."""
     name = f"{thing.__module__}.{thing.__qualname__}"
-    if thing.__module__ != "__main__" or thing in inside:
+    if thing in inside:
         return name
+    if thing.__module__ != "__main__":
+        return _named(name, str(thing.__module__))
     if not isinstance(thing, FunctionType):
         raise TypeError(f"{name} was written in a notebook: only functions there can be cached")
     # what it names, nested functions included; those written in the notebook in full as well
-    named = {n: thing.__globals__[n] for n in _names(thing.__code__) if n in thing.__globals__}
-    inner = [cell.cell_contents for cell in thing.__closure__ or ()]
+    codes = list(_nested(thing.__code__))
+    names = dict.fromkeys(name for code in codes for name in code.co_names)
+    values = [thing.__globals__[n] for n in names if n in thing.__globals__]
+    values += [cell.cell_contents for cell in thing.__closure__ or ()]
+    values += [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
     uses = [
         _code(value, (*inside, thing)) if isinstance(value, FunctionType) else _content(value)
-        for value in [*named.values(), *inner]
+        for value in values
     ]
-    return {"name": name, "source": inspect.getsource(thing), "uses": uses}
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    imports = [_named(s.argval, s.argval) for s in steps if s.opname == "IMPORT_NAME"]
+    source = inspect.getsource(thing.__code__)  # its own, where a decorator has put it in between
+    return {"name": name, "source": source, "uses": uses, "imports": imports}
 
 
-def _names(code: CodeType) -> list[str]:
-    nested = [c for c in code.co_consts if isinstance(c, CodeType)]
-    return [*code.co_names, *(name for inner in nested for name in _names(inner))]
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _nested(inner)
+
+
+# ---------------------------------------------------------------- the source that code stands on
+
+
+def _named(name: str, module: str) -> Any:
+    """Return a name, with hashes of the source that code of its module may run where somlib's."""
+    source = {stem: _sha256(SOURCE[stem])[:16] for stem in sorted(_stands_on(module))}
+    return {"name": name, "source": source} if source else name
+
+
+def _stands_on(module: str) -> set[str]:
+    """Return the modules of somlib that code of `module` may run: in doubt more than it does.
+
+    Examples
+    --------
+    >>> sorted(_stands_on("somlib.data"))
+    ['data', 'files', 'progress']
+    >>> _stands_on("numpy.linalg")
+    set()
+    """
+    package, *inner = module.split(".")
+    if package != "somlib" and _installed(package):
+        return set()
+    if package != "somlib" or not inner or inner[0] not in SOURCE:
+        return set(SOURCE) - _APART  # somebody's own module, or the whole package: it may use all
+    found: set[str] = set()
+    ahead = inner[:1]
+    while ahead:
+        stem = ahead.pop()
+        if stem in SOURCE and stem not in found:
+            found.add(stem)
+            ahead += _imports(SOURCE[stem])
+    return found - _APART
+
+
+@functools.cache
+def _imports(source: bytes) -> frozenset[str]:
+    """Return the modules of somlib that are imported anywhere in a source, or named `somlib.x`.
+
+    Examples
+    --------
+    >>> sorted(_imports(b"from somlib import SOM, files; from somlib.spaces import Grid"))
+    ['files', 'som', 'spaces']
+    >>> sorted(_imports(b"import somlib; somlib.metrics.purity"))
+    ['metrics']
+    """
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names.add(f"{node.value.id}.{node.attr}")
+    parts = [name.split(".") for name in names if name.startswith("somlib.")]
+    return frozenset(_HOME.get(inner, inner) for _, inner, *_ in parts)
+
+
+def _installed(package: str) -> bool:
+    """Tell whether a package came with Python or was installed: such know nothing of somlib."""
+    if package in sys.stdlib_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # made by hand, without a file
+        return False
+    parts = Path(spec.origin or "").parts if spec else ()
+    return "site-packages" in parts or "dist-packages" in parts
 
 
 # ---------------------------------------------------------------- results without pickle
