@@ -48,7 +48,7 @@ clean:
 	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # A stamp per set of requirements: nothing is asked of the network once it is there.
-$(VENV)/ready-main: EXTRA =
+$(VENV)/ready-main: EXTRA = [peers]
 $(VENV)/ready-test: EXTRA = [test]
 $(VENV)/ready-bench: EXTRA = [bench]
 $(VENV)/ready-%: pyproject.toml constraints.txt

@@ -48,7 +48,8 @@ EXTRAS = [
 
 
 def test_conda_users_get_the_same_ranges():
-    wanted = {CONDA_NAMES.get(name, name): spec for name, spec in DIRECT.items()}
+    peers = requirements(*PYPROJECT["project"]["optional-dependencies"]["peers"])
+    wanted = {CONDA_NAMES.get(name, name): spec for name, spec in (DIRECT | peers).items()}
     wanted["python"] = SpecifierSet(PYPROJECT["project"]["requires-python"])
     assert conda() == wanted
 
