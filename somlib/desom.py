@@ -272,7 +272,7 @@ class DESOM(ClusterMixin, DeepEstimator):
         return {"loss": L_r + self.gamma * L_som, "reconstruction": L_r, "som": L_som}
 
     def _after(self, X: Array) -> None:
-        self.labels_ = self.predict(X)
+        self.labels_ = nearest_units(self._through("encoder", X), self.prototypes_)[:, 0]
 
     # ------------------------------------------------------------ using
 
@@ -304,7 +304,10 @@ class DESOM(ClusterMixin, DeepEstimator):
             raise ValueError(f"temperature={self.temperature!r}: {error}") from None
 
     def _check(self, n: int, d: int) -> None:
-        K = self.grid_.n_units
+        try:
+            K = self.grid_.n_units
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"grid={self.grid!r}: {error}; give (rows, cols) or a Grid") from None
         if n < K:
             raise ValueError(
                 f"a map of {K} units is larger than the data set of {n} samples, whose encodings "

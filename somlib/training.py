@@ -6,7 +6,11 @@ the rest. Data are shared; each seed has its own generator, its own order of sam
 are shuffled, its own losses; the sum of the losses sends each seed the gradient of its own.
 """
 
+import functools
+import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -192,7 +196,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Return the decoded codes, shape (n, d)."""
         check_is_fitted(self)
-        Z = np.asarray(Z, dtype=self._dtype())
+        Z = np.array(Z, dtype=self._dtype())
         if Z.ndim != 2 or Z.shape[1] != self._n_features_out or not np.isfinite(Z).all():
             raise ValueError(
                 f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
@@ -233,11 +237,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _image_shape(self, d: int) -> tuple[int, int]:
         """Return rows and columns of an image of d pixels; square where nothing else is said."""
-        if self.image_shape is not None:
-            rows, cols = self.image_shape
-            return rows, cols
-        side = int(d**0.5)
-        return side, -(-d // max(side, 1))
+        return self.image_shape or (math.isqrt(d), math.isqrt(d))
 
     def _restored(self, device: torch.device) -> Any:
         """Return the network as learned, a stack of one."""
@@ -280,11 +280,20 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
                     f"need not compress anything; choose at most {d}"
                 )
+            if not np.iterable(self.hidden) or (
+                self.architecture == "conv" and len(self.hidden) == 0
+            ):
+                raise ValueError(
+                    f"hidden={self.hidden!r} must be a sequence of whole numbers, for 'conv' of at "
+                    "least one"
+                )
             for width in self.hidden:
                 require_count("each of hidden", width)
         if self.architecture not in ("mlp", "conv"):
             raise ValueError(f"architecture={self.architecture!r}; choose 'mlp' or 'conv'")
-        if self.architecture == "conv" and np.prod(self._image_shape(d)) != d:
+        shape = self._image_shape(d)
+        folds = np.shape(shape) == (2,) and min(shape) > 0 and math.prod(shape) == d
+        if self.architecture == "conv" and not folds:
             raise ValueError(
                 f"image_shape={self.image_shape!r} does not fold {d} features into an image; "
                 "give (rows, cols) with rows · cols = features, or architecture='mlp'"
@@ -371,24 +380,33 @@ def _train(
     one, callbacks = models[0], list(callbacks)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
-    data, *_ = [model._valid(X, reset=True) for model in models]
+    data = one._valid(X, reset=True)
+    for model in models[1:]:  # what they are told of X is the same, and so are their samples
+        validate_data(model, X, skip_check_array=True)
     n, d = data.shape
     n_iter = one._check_common(n, d)
     one._check(n, d)
     schedules = one._schedules(n_iter)
+    for begun_with in start or ():
+        check_is_fitted(begun_with)
     if start is not None and len(start) != len(models):
         raise ValueError(f"start holds {len(start)} models for {len(models)} seeds; give one each")
     kept = Checkpoint(checkpoint)
     if checkpoint is not None:
         begun = [array for model in start or () for array in model.parameters_.values()]
-        kept.fingerprint = fingerprint(one, data, np.array(seeds), *begun)
+        given = [-1 if m.random_state is None else s for m, s in zip(models, seeds, strict=True)]
+        kept.fingerprint = fingerprint(one, data, np.array(given), *begun)
     saved = kept.load()
+    if saved is not None:
+        seeds = saved[1]["seeds"]  # where none was given, those that were drawn then
+
+    tensor = torch.from_numpy(data)
+    single = one._build(d, [torch.Generator()]).to(tensor.dtype)
+    _require_memory(single, len(seeds), one.batch_size, device)
     if start is None and saved is None:
         start = one._pretrain(data, seeds)
-
-    _require_memory(one._build(d, [torch.Generator()]), len(seeds), one.batch_size, device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    tensor = torch.from_numpy(data).to(device)
+    tensor = tensor.to(device)
     stack = one._build(d, generators).to(tensor)
     with products(one.precision, device):
         if saved is None:
@@ -399,7 +417,8 @@ def _train(
         training = _Training(one, stack, tensor, seeds, schedules, n_iter)
         if saved is not None:
             training.resume(*saved)
-        first = training.done
+        chunks = -(-n_iter // ITERATIONS_PER_LOG)
+        first = training.done // ITERATIONS_PER_LOG if training.done < n_iter else chunks
 
         def step(number: int) -> Logs:
             logs = training.run(min(n_iter, (number + 1) * ITERATIONS_PER_LOG))
@@ -410,8 +429,8 @@ def _train(
         try:  # also an interrupted model is usable
             run_loop(
                 step,
-                -(-n_iter // ITERATIONS_PER_LOG),
-                first=-(-first // ITERATIONS_PER_LOG),
+                chunks,
+                first=first,
                 state=training.state,
                 checkpoint=kept,
                 callbacks=[_by_iteration(f, training) for f in callbacks],
@@ -462,17 +481,20 @@ class _Training:
     def run(self, until: int) -> Logs:
         """Do the iterations up to `until` and return their mean losses."""
         seen: list[dict[str, Tensor]] = []
-        try:
-            for i in range(self.done, until):
-                with torch.no_grad():
-                    self.model._before(self.stack, self.X, i)
-                rows = self._rows(i)
-                seen.append(
-                    self.step(self.X[rows], rows, {k: v[i] for k, v in self.values.items()})
-                )
-                self.done = i + 1
-        finally:  # an interrupt leaves a history of what was done
-            logs = self._record(seen)
+        with held_interrupts() as waiting:  # Adam works in place: half a step could not be undone
+            try:
+                for i in range(self.done, until):
+                    with torch.no_grad():
+                        self.model._before(self.stack, self.X, i)
+                    rows = self._rows(i)
+                    seen.append(
+                        self.step(self.X[rows], rows, {k: v[i] for k, v in self.values.items()})
+                    )
+                    self.done = i + 1
+                    if waiting:
+                        break
+            finally:  # an interrupt leaves a history of what was done
+                logs = self._record(seen)
         return logs | {name: float(v[until - 1]) for name, v in self.values.items()}
 
     def _record(self, seen: list[dict[str, Tensor]]) -> Logs:
@@ -538,7 +560,7 @@ class _Training:
         for k, entry in self.adam.state_dict()["state"].items():
             arrays |= {f"adam {k} {name}": v.numpy(force=True) for name, v in entry.items()}
         arrays |= {f"history {k}": np.concatenate(v) for k, v in self.history.items()}
-        return arrays, {"done": self.done}
+        return arrays, {"done": self.done, "seeds": list(self.seeds)}
 
     def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
@@ -633,30 +655,76 @@ def _require_memory(one: nn.Module, S: int, batch: int, device: torch.device) ->
         )
 
 
-# -------------------------------------------------------------------- precision
+# -------------------------------------------------------------------- interrupts and precision
+
+
+@contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """Let Ctrl-C wait for the end of a `with`, whose list then is no longer empty."""
+    waiting: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread()
+    if usual is not signal.default_int_handler or not here:
+        yield waiting  # somebody else's to answer, or never raised here
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    try:
+        yield waiting
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if waiting:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
 def products(precision: Precision, device: torch.device) -> Iterator[None]:
     """Choose how matrix products are computed inside a `with`.
 
-    "float32" is what it says. "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA
-    and to bfloat16 on processors that multiply those (AVX-512 BF16, AMX): weights, losses and
-    Adam stay in float32. float64 products are not touched.
+    "float32" is what it says, also for convolutions on CUDA, which PyTorch rounds by itself.
+    "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA and to bfloat16 on
+    processors with units for those (AMX): weights, losses and Adam stay in float32. float64
+    products are not touched.
     """
-    if precision == "float32":
-        yield
-        return
     settings: list[Any]
     if device.type == "cuda":
         settings, kind = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
     else:
         settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
+    kinds = [kind, kind] if precision == "fast" else ["ieee", "ieee"]
+    if device.type == "cpu" and precision == "float32" and onednn_is_exact():
+        kinds[0] = "bf16"  # leave to round, of which no use is made
     before = [setting.fp32_precision for setting in settings]
     try:
-        for setting in settings:
-            setting.fp32_precision = kind
+        for setting, value in zip(settings, kinds, strict=True):
+            setting.fp32_precision = value
         yield
     finally:
         for setting, value in zip(settings, before, strict=True):
             setting.fp32_precision = value
+
+
+@functools.cache
+def onednn_is_exact() -> bool:
+    """Return whether this processor's products are those of float32 even where they may be rounded.
+
+    PyTorch gives float32 products to Intel's MKL, which on other makers' processors reaches less
+    than half of what oneDNN, beside it in the same PyTorch, does. Leave to round to bfloat16 is
+    the only way to have oneDNN called, and processors without units for bfloat16 matrices make no
+    use of that leave. Measured, not guessed: every kind of product that training needs, once.
+    """
+    generator = torch.Generator().manual_seed(0)
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    try:
+        setting.fp32_precision = "bf16"
+        for n, d, m in ((256, 500, 600), (64, 784, 10), (1024, 16, 33)):
+            a = torch.rand(2, n, d, generator=generator) - 0.5
+            b = torch.rand(2, d, m, generator=generator) - 0.5
+            truth = a.double() @ b.double()
+            enough = 1e-5 * truth.abs().max()  # bfloat16 is off by 4e-3, TensorFloat-32 by 5e-4
+            others = a.mT.contiguous().mT @ b, a @ b.mT.contiguous().mT, a[:1] @ b[0]
+            if any((p - truth[: len(p)]).abs().max() > enough for p in (a @ b, *others)):
+                return False
+        return True
+    finally:
+        setting.fp32_precision = before
