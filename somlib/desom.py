@@ -91,7 +91,7 @@ class _SOMLoss(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, m: Tensor, delta: Tensor, T: Tensor, kind: str) -> Tensor:
         d2 = torch.cdist(z, m, compute_mode="donot_use_mm_for_euclid_dist").square()
         chi = d2.argmin(-1)  # χ(i) = argmin_k ‖z_i − m_k‖²; neither it nor w has a gradient
-        w = neighborhood_weights(delta, T, kind)[chi]  # w_ik = K^T(δ(χ(i), k))
+        w = neighborhood_weights(delta.to(z), T, kind)[chi]  # w_ik = K^T(δ(χ(i), k))
         ctx.save_for_backward(z, m, w)
         return (w * d2).sum(-1).mean(-1)
 
