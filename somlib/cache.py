@@ -33,7 +33,7 @@ Estimator = TypeVar("Estimator", bound=Any)
 SOURCE = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
 """The package's source, taken at import: of the code that runs, not of later edits."""
 
-_APART = {"__init__", "cli", "diagrams", "plots", "report"}  # no result that is kept comes from these
+_APART = {"__init__", "cli", "diagrams", "plots", "report"}  # make no result that is kept
 
 
 def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:

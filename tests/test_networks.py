@@ -1,0 +1,194 @@
+"""A stack of networks is the same networks side by side: against PyTorch's own layers."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from somlib.networks import MLP, AutoencoderStack, Convolutions, Dense, glorot_uniform
+
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
+
+
+def generators(seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def numbers(*shape):
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9)) - 0.5
+
+
+def stirred(stack):
+    """Return the stack in float64 with biases that are not zero, so that they matter."""
+    stack.double()
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter += 0.1 * numbers(*parameter.shape)
+    return stack
+
+
+def per_seed(x, S):
+    """Return each seed's input, whether it has its own or shares one."""
+    return x if x.ndim == 3 else x.expand(S, *x.shape)
+
+
+# ---------------------------------------------------------------- dense layers
+
+
+def linear(weight, bias):
+    """Return PyTorch's layer with these weights, which it keeps transposed."""
+    layer = nn.Linear(*weight.shape, dtype=torch.float64)
+    layer.weight.data, layer.bias.data = weight.T.detach().clone(), bias.flatten().detach().clone()
+    return layer
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("S", [1, 3])
+def test_dense_is_a_linear_layer_for_each_seed(S, shared):
+    dense = stirred(Dense(5, 4, generators(range(S))))
+    x = numbers(7, 5) if shared else numbers(S, 7, 5)
+    out = dense(x)
+    (out**3).sum().backward()
+    assert out.shape == (S, 7, 4)
+    for s, own in enumerate(per_seed(x, S)):
+        layer = linear(dense.weight[s], dense.bias[s])
+        theirs = layer(own)
+        (theirs**3).sum().backward()
+        torch.testing.assert_close(out[s], theirs)
+        torch.testing.assert_close(dense.weight.grad[s], layer.weight.grad.T)
+        torch.testing.assert_close(dense.bias.grad[s, 0], layer.bias.grad)
+
+
+@pytest.mark.parametrize("output", ACTIVATIONS)
+@pytest.mark.parametrize("inside", ACTIVATIONS)
+def test_mlp_is_linear_layers_with_an_activation_between_and_one_at_the_end(inside, output):
+    mlp = stirred(MLP((6, 5, 4, 2), generators((0, 1)), inside, output))
+    x = numbers(9, 6)
+    for s in range(2):
+        layers = []
+        for layer in mlp.layers:
+            layers += [linear(layer.weight[s], layer.bias[s]), ACTIVATIONS[inside]()]
+        layers[-1] = ACTIVATIONS[output]()
+        torch.testing.assert_close(mlp(x)[s], nn.Sequential(*layers)(x))
+
+
+# ---------------------------------------------------------------- convolutions
+
+IMAGES = [
+    [(1, 8, 8), (3, 4, 4), (4, 2, 2)],
+    [(1, 7, 5), (2, 4, 3), (5, 2, 2)],  # odd sides
+    [(2, 1, 9), (3, 1, 5), (2, 1, 3)],
+    [(1, 6, 3), (4, 3, 2)],
+]
+
+
+@pytest.mark.parametrize("S", [1, 3])
+@pytest.mark.parametrize("shapes", IMAGES, ids=str)
+def test_convolutions_are_conv2d_for_each_seed(shapes, S):
+    stack = stirred(Convolutions(shapes, generators(range(S)), output="tanh"))
+    channels, rows, cols = shapes[0]
+    for x in (numbers(6, channels * rows * cols), numbers(S, 6, channels * rows * cols)):
+        out = stack(x)
+        for s, own in enumerate(per_seed(x, S)):
+            h = own.reshape(6, channels, rows, cols)
+            for n, ((a, *_), (b, *sides)) in enumerate(pairwise(shapes)):
+                layer = nn.Conv2d(a, b, 3, stride=2, padding=1, dtype=torch.float64)
+                layer.weight.data, layer.bias.data = stack.weights[n][s], stack.biases[n][s]
+                h = layer(h)
+                h = h.tanh() if n == len(shapes) - 2 else h.relu()
+                assert list(h.shape[2:]) == sides
+            torch.testing.assert_close(out[s], h.flatten(1))
+
+
+@pytest.mark.parametrize("S", [1, 3])
+@pytest.mark.parametrize("shapes", [shapes[::-1] for shapes in IMAGES], ids=str)
+def test_upwards_they_are_conv_transpose_2d_for_each_seed(shapes, S):
+    stack = stirred(Convolutions(shapes, generators(range(S)), output="linear"))
+    channels, rows, cols = shapes[0]
+    x = numbers(S, 6, channels * rows * cols)
+    for s in range(S):
+        h = x[s].reshape(6, channels, rows, cols)
+        for n, ((a, *_), (b, *sides)) in enumerate(pairwise(shapes)):
+            layer = nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, dtype=torch.float64)
+            layer.weight.data, layer.bias.data = stack.weights[n][s], stack.biases[n][s]
+            h = layer(h, output_size=sides)
+            h = h if n == len(shapes) - 2 else h.relu()
+        torch.testing.assert_close(stack(x)[s], h.flatten(1))
+
+
+@given(rows=st.integers(1, 13), cols=st.integers(1, 13), depth=st.integers(1, 3))
+def test_a_convolutional_decoder_gives_back_the_shape_of_any_image(rows, cols, depth):
+    stack = AutoencoderStack(
+        rows * cols, range(2, 2 + depth), 2, generators((0, 1)), "conv", (rows, cols)
+    )
+    z = stack.encoder(torch.rand(3, rows * cols))
+    assert z.shape == (2, 3, 2)
+    assert stack.decoder(z).shape == (2, 3, rows * cols)
+
+
+# ---------------------------------------------------------------- first weights
+
+
+def test_first_weights_are_uniform_within_glorots_bound():
+    drawn = glorot_uniform((300, 200), 300, 200, generators((0, 1))).detach().numpy()
+    bound = math.sqrt(6 / 500)
+    assert np.abs(drawn).max() <= bound
+    for one in drawn:  # mean 0, variance bound²/3, as many in each tenth
+        assert abs(one.mean()) < 4 * bound / math.sqrt(3 * one.size)
+        assert one.var() == pytest.approx(bound**2 / 3, rel=0.02)
+        counts, _ = np.histogram(one, bins=10, range=(-bound, bound))
+        np.testing.assert_allclose(counts, one.size / 10, rtol=0.06)
+    assert (drawn[0] != drawn[1]).mean() > 0.99
+
+
+@pytest.mark.parametrize(("upwards", "shape"), [(False, (3, 2, 3, 3)), (True, (2, 3, 3, 3))])
+def test_fans_of_a_convolution_count_its_area(upwards, shape):
+    shapes = [(2, 4, 4), (3, 8, 8)] if upwards else [(2, 8, 8), (3, 4, 4)]
+    many = Convolutions(shapes, generators(range(200)))
+    weight = many.weights[0].detach()
+    assert tuple(weight.shape[1:]) == shape
+    bound = math.sqrt(6 / (9 * 2 + 9 * 3))
+    assert 0.99 * bound < weight.abs().max() <= bound
+    assert not many.biases[0].any()
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+def test_a_seed_begins_alike_alone_and_among_others(architecture):
+    def stack(seeds):
+        return AutoencoderStack(35, (3, 4), 2, generators(seeds), architecture, (5, 7)).state_dict()
+
+    alone, among = stack([3]), stack(range(5))
+    for name, value in alone.items():
+        assert torch.equal(value[0], among[name][3])
+        assert "bias" not in name or not value.any()
+
+
+# ---------------------------------------------------------------- stacks
+
+
+def test_the_decoder_mirrors_the_encoder():
+    stack = AutoencoderStack(20, (9, 7), 3, generators([0]), code="tanh", output="sigmoid")
+    sizes = [tuple(layer.weight.shape[1:]) for layer in stack.encoder.layers]
+    assert sizes == [(20, 9), (9, 7), (7, 3)]
+    assert [tuple(layer.weight.shape[1:])[::-1] for layer in stack.decoder.layers] == sizes[::-1]
+    x = 100 * torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
+    z = stack.encoder(x)
+    assert -1 <= z.min() < 0 < z.max() <= 1
+    assert 0 <= stack.decoder(z).min() <= stack.decoder(z).max() <= 1
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+def test_no_layer_mixes_seeds(architecture):
+    stack = AutoencoderStack(35, (3, 4), 2, generators((0, 1, 2)), architecture, (5, 7))
+    x = torch.rand(6, 35, generator=torch.Generator().manual_seed(0))
+    ((stack.decoder(stack.encoder(x))[0] - x) ** 2).mean().backward()
+    touched = 0
+    for parameter in stack.parameters():
+        assert not parameter.grad[1:].any()
+        touched += int(parameter.grad[0].any())
+    assert touched == len(list(stack.parameters()))

@@ -1,0 +1,684 @@
+"""Seeds as a batch dimension, interrupts, checkpoints and bad input: what all deep models share."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from somlib import loop, training
+from somlib.autoencoders import Autoencoder
+from somlib.desom import DESOM
+from somlib.som import SOM
+from somlib.training import DeepEstimator, fit_seeds, held_interrupts, products
+
+rng = np.random.default_rng(42)
+X = rng.random((103, 12))
+SMALL = {"hidden": (16, 9), "latent_dim": 2, "batch_size": 25}
+
+
+def autoencoder(n_iter=60, **params):
+    return Autoencoder(n_iter=n_iter, **SMALL | params)
+
+
+def desom(n_iter=60, **params):
+    return DESOM((2, 3), n_iter=n_iter, **SMALL | {"gamma": 0.1} | params)
+
+
+CONV = {"architecture": "conv", "image_shape": (4, 3)}
+MODELS = {
+    "autoencoder": autoencoder(300),
+    "autoencoder in file order": autoencoder(300, shuffle=False),
+    "convolutional autoencoder": autoencoder(60, **CONV),
+    "desom": desom(300),
+    "shuffled desom": desom(300, shuffle=True),
+    "convolutional desom": desom(60, **CONV),
+    "pre-trained desom": desom(100, pretrain_epochs=5),
+}
+
+
+def assert_same(one, other, atol=0.0):
+    assert one.parameters_.keys() == other.parameters_.keys()
+    assert one.history_.keys() == other.history_.keys()
+    for name, value in (one.parameters_ | one.history_).items():
+        theirs = (other.parameters_ | other.history_)[name]
+        np.testing.assert_allclose(theirs, value, rtol=0, atol=atol, err_msg=name)
+
+
+@contextmanager
+def interrupted_at(model, iteration, error=KeyboardInterrupt):
+    """Raise inside the losses of one iteration, counted from entering the `with`."""
+    cls, losses, calls = type(model), type(model)._losses, iter(range(10**9))
+
+    def break_off(self, *args):
+        if next(calls) == iteration:
+            raise error
+        return losses(self, *args)
+
+    cls._losses = break_off
+    try:
+        yield
+    finally:
+        cls._losses = losses
+
+
+# ---------------------------------------------------------------- seeds as a batch dimension
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_gives_the_same_alone_and_among_ten(name):
+    model = MODELS[name]
+    (alone,) = fit_seeds(model, X, [3])
+    among = fit_seeds(model, X, range(10))
+    assert_same(alone, among[3], atol=1e-10)
+    assert_same(clone(model).set_params(random_state=3).fit(X), alone)
+    assert [m.random_state for m in among] == [m.seed_ for m in among] == list(range(10))
+    weight = "encoder.layers.0.weight" if "conv" not in name else "encoder.0.weights.0"
+    assert len({m.parameters_[weight].tobytes() for m in among}) == 10
+    assert model.random_state is None  # the model that was given stays as it was
+    assert not hasattr(model, "parameters_")
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "desom", "convolutional desom"])
+def test_in_single_precision_they_stay_together_for_a_while(name):
+    model = clone(MODELS[name]).set_params(n_iter=10)
+    single = X.astype(np.float32)
+    (alone,), (_, among) = fit_seeds(model, single, [3]), fit_seeds(model, single, [1, 3])
+    assert {value.dtype for value in alone.parameters_.values()} == {single.dtype}
+    assert_same(alone, among, atol=1e-4)
+
+
+def test_models_begin_with_the_networks_of_others_each_with_its_own():
+    starts = fit_seeds(autoencoder(20), X, range(4))
+    (alone,) = fit_seeds(desom(100), X, [3], start=starts[3:])
+    among = fit_seeds(desom(100), X, range(4), start=starts)
+    assert_same(alone, among[3], atol=1e-10)
+    assert_same(desom(100, random_state=3).fit(X, start=starts[3]), alone)
+    # so little is learned in one tiny step that the start is still to be seen
+    still = fit_seeds(desom(1, learning_rate=1e-30), X, range(4), start=starts)
+    for begun, model in zip(starts, still, strict=True):
+        for name, value in begun.parameters_.items():
+            np.testing.assert_allclose(model.parameters_[name], value, atol=1e-20)
+        codes = begun.transform(X)  # and the first prototypes are codes of K samples
+        nearest = np.abs(codes[:, None] - model.prototypes_).max(2)
+        assert (nearest.min(0) < 1e-12).all()
+        assert len(set(nearest.argmin(0))) == 6
+
+
+def test_pre_training_is_the_autoencoder_of_that_seed_and_a_start_replaces_it():
+    changed = {"learning_rate": 0.004, "batch_size": 40, **CONV}
+    pretrained = fit_seeds(autoencoder(n_iter=None, n_epochs=5, **changed), X, range(2))
+    (ours,) = fit_seeds(desom(30, pretrain_epochs=5, **changed), X, [1])
+    assert_same(ours, fit_seeds(desom(30, **changed), X, range(2), start=pretrained)[1], 1e-10)
+    assert_same(
+        *fit_seeds(desom(30, pretrain_epochs=5, **changed), X, [1], start=pretrained[:1]),
+        *fit_seeds(desom(30, **changed), X, [1], start=pretrained[:1]),
+    )
+
+
+class Watching(Autoencoder):
+    """Keeps the samples that each iteration is given."""
+
+    seen: list
+
+    def _losses(self, stack, x, rows, values):
+        assert torch.equal(x, torch.from_numpy(X)[rows])
+        self.seen.append(rows.numpy())
+        return super()._losses(stack, x, rows, values)
+
+
+def rows_of(seeds, shuffle):
+    Watching.seen = []
+    fit_seeds(Watching(**SMALL, n_epochs=3, shuffle=shuffle), X, seeds)
+    return Watching.seen
+
+
+def test_batches_come_in_the_order_of_the_file_and_the_last_is_what_is_left():
+    seen = rows_of([0, 1], shuffle=False)
+    assert [len(rows) for rows in seen] == 3 * [25, 25, 25, 25, 3]
+    np.testing.assert_array_equal(np.concatenate(seen), np.tile(np.arange(103), 3))
+
+
+def test_shuffled_batches_see_every_sample_once_an_epoch_in_an_order_of_each_seeds_own():
+    seen = rows_of([4, 2], shuffle=True)
+    assert [rows.shape for rows in seen] == 3 * [(2, 25), (2, 25), (2, 25), (2, 25), (2, 3)]
+    orders = [np.concatenate(seen[5 * e : 5 * e + 5], 1)[s] for e in range(3) for s in range(2)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(103))
+    assert len({order.tobytes() for order in orders}) == 6
+    alone = np.concatenate(rows_of([2], shuffle=True), 1)[0]
+    np.testing.assert_array_equal(alone, np.concatenate(orders[1::2]))
+
+
+def test_an_iterable_of_seeds_and_a_frame_will_do():
+    frame = pd.DataFrame(X.astype(np.float32), columns=[f"p{i}" for i in range(12)])
+    models = fit_seeds(desom(2), frame, (s for s in (5, 1)))
+    assert [m.seed_ for m in models] == [5, 1]
+    for model in models:
+        assert list(model.feature_names_in_) == list(frame.columns)
+        np.testing.assert_array_equal(model.labels_, model.predict(frame))
+
+
+def test_samples_are_kept_once_for_all_seeds(monkeypatch):
+    made = []
+    valid = DeepEstimator._valid
+    monkeypatch.setattr(
+        DeepEstimator, "_valid", lambda *a, **k: made.append(valid(*a, **k)) or made[-1]
+    )
+    fit_seeds(autoencoder(2), X.tolist(), range(5))
+    assert len(made) == 1
+
+
+# ---------------------------------------------------------------- hooks, history, callbacks
+
+
+class Offsets(DeepEstimator):
+    """Learns the mean of the samples, and writes down what it is asked to do."""
+
+    learning_rate, shuffle, precision, device, progress = 0.1, False, "float32", "auto", False
+
+    def __init__(self, n_iter=10, batch_size=20, random_state=None):
+        self.n_iter, self.batch_size, self.random_state = n_iter, batch_size, random_state
+
+    def _build(self, d, generators):
+        stack = torch.nn.Module()
+        stack.mean = torch.nn.Parameter(torch.zeros(len(generators), 1, d))
+        stack.register_buffer("asked", torch.zeros(len(generators), dtype=torch.int64))
+        return stack
+
+    def _initialise(self, stack, X, generators):
+        for s, generator in enumerate(generators):
+            stack.mean[s] = torch.rand(1, X.shape[1], generator=generator)
+
+    def _before(self, stack, X, i):
+        assert not torch.is_grad_enabled()
+        stack.asked += i
+
+    def _schedules(self, n_iter):
+        return {"weight": np.linspace(1, 0.5, n_iter)}
+
+    def _losses(self, stack, x, rows, values):
+        distance = ((x - stack.mean) ** 2).mean((1, 2))
+        return {"loss": values["weight"] * distance, "distance": distance}
+
+    def _after(self, X):
+        self.samples_ = len(X)
+
+
+def test_a_model_is_its_hooks():
+    models = fit_seeds(Offsets(200, batch_size=103), X, [3, 8])
+    for model in models:
+        np.testing.assert_allclose(model.parameters_["mean"][0], X.mean(0), atol=1e-2)
+        assert model.parameters_["asked"] == sum(range(200))
+        assert model.samples_ == 103
+        history = model.history_
+        assert history.keys() == {"loss", "distance", "weight"}
+        np.testing.assert_array_equal(history["weight"], np.linspace(1, 0.5, 200))
+        np.testing.assert_allclose(history["loss"], history["distance"] * history["weight"])
+        first = torch.rand(1, 12, generator=torch.Generator().manual_seed(model.seed_)).numpy()
+        # the loss of an iteration is the one before its step
+        np.testing.assert_allclose(history["distance"][0], ((X - first) ** 2).mean())
+
+
+def test_logs_are_means_over_iterations_and_seeds_and_the_model_is_there_to_be_looked_at():
+    seen = []
+
+    def look(i, logs):
+        seen.append((i, logs, model.transform(X), model.n_iter_, len(model.history_["loss"])))
+
+    model = autoencoder(120, random_state=0)
+    model.fit(X, callbacks=[look])
+    assert [i for i, *_ in seen] == [49, 99, 119]
+    for (i, logs, _, done, length), first in zip(seen, (0, 50, 100), strict=True):
+        assert done == length == i + 1
+        assert logs["loss"] == pytest.approx(model.history_["loss"][first : i + 1].mean())
+    assert_same(model, autoencoder(120, random_state=0).fit(X))  # looking changes nothing
+    np.testing.assert_array_equal(seen[0][2], autoencoder(50, random_state=0).fit(X).transform(X))
+    logs = []
+    pair = fit_seeds(autoencoder(50), X, [0, 1], callbacks=[lambda i, log: logs.append(log)])
+    mean = np.mean([m.history_["loss"] for m in pair])
+    assert logs[0]["loss"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("true", [True, np.True_])
+def test_a_callback_that_returns_true_ends_the_training(true):
+    model = desom(200).fit(X, callbacks=[lambda i, logs: i == 99 and true])
+    assert model.n_iter_ == 100
+    assert {len(values) for values in model.history_.values()} == {100}
+    np.testing.assert_array_equal(model.labels_, model.predict(X))
+
+
+def test_epochs_are_passes_over_the_data():
+    assert autoencoder(n_iter=None, n_epochs=3).fit(X).n_iter_ == 3 * 5
+
+
+# ---------------------------------------------------------------- interrupts and checkpoints
+
+BROKEN = {  # ITERATIONS_PER_LOG is 50: the first, the last, within a chunk and at its borders
+    "autoencoder": (autoencoder(130), [77]),
+    "convolutional autoencoder": (autoencoder(60, **CONV), [55]),
+    "desom": (desom(130), [0, 1, 49, 50, 77, 100, 101, 129]),
+    "pre-trained, shuffled desom": (desom(130, shuffle=True, pretrain_epochs=1), [77]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_stack_broken_off_inside_a_step_goes_on_bit_for_bit(tmp_path, name, dtype):
+    model, iterations = BROKEN[name]
+    data = X.astype(dtype)
+    undisturbed = fit_seeds(model, data, range(3))
+    for iteration in iterations:
+        file = tmp_path / f"{iteration}.checkpoint"
+        with pytest.raises(KeyboardInterrupt), interrupted_at(model, iteration):
+            fit_seeds(model, data, range(3), checkpoint=file)
+        resumed = fit_seeds(model, data, range(3), checkpoint=file)
+        for one, other in zip(undisturbed, resumed, strict=True):
+            assert_same(one, other)
+            assert other.n_iter_ == model.n_iter
+            assert len(other.history_["loss"]) == model.n_iter
+
+
+@pytest.mark.parametrize("last", [49, 99, 119])
+def test_a_stack_broken_off_by_a_callback_goes_on_bit_for_bit(tmp_path, last):
+    file, model = tmp_path / "stack.checkpoint", desom(120)
+
+    def interrupt(i, logs):
+        if i == last:
+            raise KeyboardInterrupt
+
+    undisturbed = fit_seeds(model, X, range(3))
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(model, X, range(3), callbacks=[interrupt], checkpoint=file)
+    seen = []
+    resumed = fit_seeds(
+        model, X, range(3), callbacks=[lambda i, logs: seen.append((i, *logs))], checkpoint=file
+    )
+    names = ("loss", "reconstruction", "som", "temperature")
+    assert seen == [(i, *names) for i in (49, 99, 119) if i > last]
+    for one, other in zip(undisturbed, resumed, strict=True):
+        assert_same(one, other)
+        np.testing.assert_array_equal(one.labels_, other.labels_)
+
+
+def test_a_long_training_writes_its_state_now_and_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(time, "monotonic", iter(range(10**6)).__next__)  # each look: a second later
+    file, model = tmp_path / "stack.checkpoint", desom(200)
+    # an error other than an interrupt writes nothing more: what was there is gone on from
+    with pytest.raises(OSError, match="gone"), interrupted_at(model, 170, OSError("gone")):
+        fit_seeds(model, X, range(3), checkpoint=file)
+    first = []
+    resumed = fit_seeds(
+        model, X, range(3), callbacks=[lambda i, _: first.append(i)], checkpoint=file
+    )
+    assert first[0] > 49  # it did not begin again
+    for one, other in zip(fit_seeds(model, X, range(3)), resumed, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 60])
+def test_an_interrupted_model_is_usable_as_of_its_last_iteration(iteration):
+    model = desom(130, random_state=0, decay="constant", temperature=(2.0, 2.0))
+    with pytest.raises(KeyboardInterrupt), interrupted_at(model, iteration):
+        model.fit(X)
+    assert model.n_iter_ == iteration
+    np.testing.assert_array_equal(model.labels_, model.predict(X))
+    assert model.decoded_prototypes_.shape == (6, 12)
+    if iteration:  # T is constant: a shorter training takes the same steps
+        assert_same(model, clone(model).set_params(n_iter=iteration).fit(X))
+
+
+@pytest.fixture
+def python_answers_ctrl_c():
+    """Whatever shell the tests were started from: in the background Ctrl-C is ignored."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, usual) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+def test_a_real_ctrl_c_waits_for_the_end_of_the_iteration(tmp_path, monkeypatch):
+    file, model = tmp_path / "stack.checkpoint", desom(120)
+    undisturbed = fit_seeds(model, X, range(3))
+    step, calls = torch.optim.Adam.step, iter(range(10**6))
+
+    def press(adam):
+        """Press Ctrl-C when Adam has changed the weights and the training does not yet know."""
+        step(adam)
+        if next(calls) == 70:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", press)
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(model, X, range(3), checkpoint=file)
+    with np.load(file) as saved:
+        assert saved["adam 0 step"] == 71
+        assert saved["history loss"].shape == (71, 3)
+    resumed = fit_seeds(model, X, range(3), checkpoint=file)
+    for one, other in zip(undisturbed, resumed, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+def test_held_interrupts_are_passed_on_at_the_end():
+    reached = []
+
+    def work(error):
+        with held_interrupts() as waiting:
+            assert not waiting
+            os.kill(os.getpid(), signal.SIGINT)
+            while not waiting:
+                time.sleep(0.001)
+            reached.append(error)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        work(None)
+    with pytest.raises(ZeroDivisionError):  # what went wrong is told rather than that it was ended
+        work(ZeroDivisionError)
+    assert reached == [None, ZeroDivisionError]
+
+
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+def test_somebody_else_s_answer_to_ctrl_c_is_left_alone():
+    seen = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    with held_interrupts() as waiting:
+        signal.raise_signal(signal.SIGINT)
+        assert seen == [signal.SIGINT]
+        assert not waiting
+    signal.signal(signal.SIGINT, usual)
+
+
+def test_training_outside_the_main_thread_works():
+    models = []
+    thread = threading.Thread(target=lambda: models.extend(fit_seeds(desom(60), X, [3])))
+    thread.start()
+    thread.join()
+    assert_same(*models, *fit_seeds(desom(60), X, [3]))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    file = tmp_path / "stack.checkpoint"
+    with pytest.raises(KeyboardInterrupt), interrupted_at(desom(), 30):
+        fit_seeds(desom(), X, [0, 1], checkpoint=file)
+    return file
+
+
+@pytest.mark.parametrize(("model", "data", "seeds"), [
+    (desom(), X + 1, [0, 1]),
+    (desom(), X.astype(np.float32), [0, 1]),
+    (desom(gamma=0.2), X, [0, 1]),
+    (desom(61), X, [0, 1]),
+    (desom(), X, [0, 2]),
+    (desom(), X, [1, 0]),
+    (desom(), X, [0]),
+    (autoencoder(), X, [0, 1]),
+])  # fmt: skip
+def test_a_checkpoint_of_another_training_is_refused(kept, model, data, seeds):
+    before = kept.read_bytes()
+    with pytest.raises(ValueError, match=r"stack\.checkpoint was made with other data, parameters"):
+        fit_seeds(model, data, seeds, checkpoint=kept)
+    assert kept.read_bytes() == before
+
+
+def test_a_checkpoint_with_another_start_is_refused(kept):
+    with pytest.raises(ValueError, match=r"stack\.checkpoint was made with other data"):
+        fit_seeds(desom(), X, [0, 1], start=fit_seeds(autoencoder(2), X, [0, 1]), checkpoint=kept)
+
+
+def test_a_damaged_checkpoint_is_named(kept):
+    kept.write_bytes(kept.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"stack\.checkpoint is damaged"):
+        fit_seeds(desom(), X, [0, 1], checkpoint=kept)
+
+
+def test_a_seed_that_was_drawn_is_drawn_once(tmp_path):
+    file, model = tmp_path / "one.checkpoint", desom()
+    with pytest.raises(KeyboardInterrupt), interrupted_at(model, 30):
+        model.fit(X, checkpoint=file)
+    drawn = model.seed_
+    resumed = desom().fit(X, checkpoint=file)
+    assert resumed.seed_ == drawn
+    assert_same(resumed, desom(random_state=drawn).fit(X))
+
+
+def test_a_generator_s_training_could_not_be_resumed(tmp_path):
+    model = desom(random_state=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"random_state=.*give a whole number"):
+        model.fit(X, checkpoint=tmp_path / "one.checkpoint")
+
+
+# ---------------------------------------------------------------- a loss that is no number
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_that_is_no_number_names_its_seed_and_iteration():
+    starts = fit_seeds(autoencoder(1), X.astype(np.float32), [0, 1, 2])
+    for value in starts[1].parameters_.values():
+        value *= np.float32(1e12)  # this one's reconstruction is beyond float32
+    with pytest.raises(FloatingPointError) as error:
+        fit_seeds(desom(90), X.astype(np.float32), [10, 11, 12], start=starts)
+    assert str(error.value) == (
+        "the loss of seed 11 is no longer a number at iteration 0 of 90; "
+        "lower learning_rate=0.001, or look at the scale of X"
+    )
+
+
+def test_a_loss_that_is_no_number_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    file, model = tmp_path / "stack.checkpoint", desom(120)
+    with pytest.raises(KeyboardInterrupt), interrupted_at(model, 60):
+        fit_seeds(model, X, range(3), checkpoint=file)
+    before, losses, calls = file.read_bytes(), DESOM._losses, iter(range(10**6))
+    poison = torch.tensor([1.0, 1.0, np.nan])
+
+    def poisoned(self, *args):
+        found = losses(self, *args)
+        return found | {"loss": found["loss"] * poison} if next(calls) == 12 else found
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DESOM, "_losses", poisoned)
+        with pytest.raises(FloatingPointError, match=r"loss of seed 2 .* at iteration 72 of 120"):
+            fit_seeds(model, X, range(3), checkpoint=file)
+    assert file.read_bytes() == before
+    resumed = fit_seeds(model, X, range(3), checkpoint=file)
+    for one, other in zip(fit_seeds(model, X, range(3)), resumed, strict=True):
+        assert_same(one, other)
+
+
+def test_a_model_is_not_replaced_by_one_that_failed():
+    model = desom(random_state=0).fit(X)
+    before = clone(model).fit(X)
+    with pytest.raises(FloatingPointError):
+        model.set_params(learning_rate=1e200).fit(X)
+    assert_same(model, before)
+
+
+# ---------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(("dtype", "fit_in"), [(np.float32, 5), (np.float64, 2)])
+def test_a_stack_too_large_for_memory_says_how_many_seeds_would_fit(monkeypatch, dtype, fit_in):
+    layers = [(12, 16), (16, 9), (9, 2), (2, 9), (9, 16), (16, 12)]
+    numbers = sum(a * b + b for a, b in layers) + 6 * 2  # and the prototypes
+    # weights, gradients, two moments; activations of weights, biases, prototypes, each twice
+    bytes_each = 4 * (4 * numbers + 2 * 25 * (2 * sum(b for _, b in layers) + 2))
+    sizes = {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": int(5.5 * bytes_each)}
+    data, model = X.astype(dtype), desom(2, device="cpu")
+    monkeypatch.setattr(training.os, "sysconf", sizes.__getitem__)
+    fit_seeds(model, data, range(fit_in))
+    with pytest.raises(MemoryError, match=rf"^{fit_in + 1} seeds .*: {fit_in} would fit; train"):
+        fit_seeds(model, data, range(fit_in + 1))
+
+
+def test_nothing_is_trained_before_memory_and_parameters_are_looked_at(monkeypatch):
+    monkeypatch.setattr(Autoencoder, "_losses", None)  # pre-training would call it
+    for params in ({"grid_distance": "miles"}, {"gamma": -1}, {"decay": "slow"}):
+        with pytest.raises(ValueError, match=next(iter(params))):
+            desom(pretrain_epochs=1, **params).fit(X)
+    monkeypatch.setattr(training.os, "sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 9}.get)
+    with pytest.raises(MemoryError, match=r"1 seeds of this network .*: 0 would fit"):
+        desom(pretrain_epochs=1, device="cpu").fit(X)
+
+
+# ---------------------------------------------------------------- bad input
+
+NAN, INF = X.copy(), X.copy()
+NAN[3, 2], INF[5, 1] = np.nan, np.inf
+
+
+@pytest.mark.parametrize("make", [autoencoder, desom])
+@pytest.mark.parametrize(("params", "data", "message"), [
+    ({"batch_size": 104}, X, "batch_size=104 is larger than the data set of 103 samples; choose at "
+                             "most 103"),
+    ({"batch_size": 0}, X, "batch_size=0 must be a whole number of at least 1"),
+    ({"batch_size": 2.5}, X, "batch_size=2.5 must be a whole number"),
+    ({"n_iter": 0}, X, "n_iter=0 must be a whole number of at least 1"),
+    ({"n_iter": True}, X, "n_iter=True must be a whole number"),
+    ({"latent_dim": 13}, X, "latent_dim=13 is more than the 12 features of X"),
+    ({"latent_dim": 0}, X, "latent_dim=0 must be a whole number of at least 1"),
+    ({"hidden": (6, 0)}, X, "each of hidden=0 must be a whole number of at least 1"),
+    ({"hidden": 6}, X, "hidden=6 must be a sequence of whole numbers"),
+    ({"hidden": (), **CONV}, X, r"hidden=\(\) must be a sequence .*, for 'conv' of at least one"),
+    ({"architecture": "rnn"}, X, "architecture='rnn'; choose 'mlp' or 'conv'"),
+    ({"architecture": "conv"}, X, "image_shape=None does not fold 12 features into an image; "),
+    ({"architecture": "conv", "image_shape": (3, 5)}, X, r"image_shape=\(3, 5\) does not fold 12"),
+    ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) does not fold"),
+    ({"architecture": "conv", "image_shape": 12}, X, "image_shape=12 does not fold 12 features"),
+    ({"precision": "half"}, X, "precision='half'; choose 'float32' or 'fast'"),
+    ({"device": "tpu"}, X, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
+    ({"learning_rate": 0}, X, "learning_rate=0 must be a positive number"),
+    ({"learning_rate": float("nan")}, X, "learning_rate=nan must be a positive number"),
+    ({"random_state": -1}, X, "random_state=-1 must be None, a whole number of at least 0"),
+    ({}, NAN, "Input X contains NaN"),
+    ({}, INF, "Input X contains infinity"),
+    ({}, X[0], "Expected 2D array, got 1D array instead"),
+    ({}, X[None], "Found array with dim 3, while dim <= 2 is required"),
+    ({}, X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
+    ({}, X[:, :0], r"Found array with 0 feature\(s\)"),
+])  # fmt: skip
+def test_fitting_says_what_is_wrong(make, params, data, message):
+    with pytest.raises(ValueError, match=message):
+        make(2).set_params(**params).fit(data)
+
+
+def test_parameters_are_only_stored_before_fit():
+    assert desom(-3, gamma=-1, grid_distance="miles").gamma == -1
+
+
+@pytest.mark.parametrize("make", [autoencoder, desom])
+def test_using_says_what_is_wrong(make):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        make().transform(X)
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        make().inverse_transform(X[:, :2])
+    model = make(2).fit(X)
+    with pytest.raises(ValueError, match=r"X has 11 features, but .* is expecting 12 features"):
+        model.transform(X[:, 1:])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.transform(NAN)
+    for Z in (X[0, :2], X[:, :3], NAN[3:5, 1:3]):
+        with pytest.raises(ValueError, match=r"Z has shape .*; expected finite codes of .* 2\)"):
+            model.inverse_transform(Z)
+
+
+def test_stacks_say_what_is_wrong():
+    fitted = fit_seeds(autoencoder(2), X, range(2))
+    with pytest.raises(ValueError, match="seeds is empty; give at least one whole number"):
+        fit_seeds(desom(), X, [])
+    with pytest.raises(TypeError, match="SOM does not train in stacks; fit it seed by seed"):
+        fit_seeds(SOM(), X, [0])
+    with pytest.raises(ValueError, match="start holds 2 models for 3 seeds; give one each"):
+        fit_seeds(desom(), X, range(3), start=fitted)
+    with pytest.raises(NotFittedError, match="Autoencoder instance is not fitted yet"):
+        desom().fit(X, start=autoencoder())
+    with pytest.raises(ValueError, match=r"start does not fit: .*0\.weight needs shape \(12, 7\)"):
+        desom(hidden=(7, 9)).fit(X, start=fitted[0])
+    with pytest.raises(ValueError, match=r"3\.weight needs [\s\S]* has none; give a model of"):
+        desom(hidden=(16, 9, 2)).fit(X, start=fitted[0])
+
+
+# ---------------------------------------------------------------- precision
+
+
+def precisions():
+    mkldnn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
+    kinds = (mkldnn.matmul, mkldnn.conv, cudnn.conv, torch.backends.cuda.matmul)
+    return [kind.fp32_precision for kind in kinds]
+
+
+@pytest.mark.parametrize(("device", "precision", "exact", "inside"), [
+    ("cpu", "float32", False, ["ieee", "ieee", None, None]),
+    ("cpu", "float32", True, ["bf16", "ieee", None, None]),  # leave that is not made use of
+    ("cpu", "fast", False, ["bf16", "bf16", None, None]),
+    ("cuda", "float32", True, [None, None, "ieee", "ieee"]),
+    ("cuda", "fast", True, [None, None, "tf32", "tf32"]),
+])  # fmt: skip
+def test_precision_is_set_inside_and_put_back_also_after_an_error(
+    monkeypatch, device, precision, exact, inside
+):
+    monkeypatch.setattr(training, "onednn_is_exact", lambda: exact)
+    before = precisions()
+    expected = [new or old for new, old in zip(inside, before, strict=True)]
+    with products(precision, torch.device(device)):
+        assert precisions() == expected
+    assert precisions() == before
+    with pytest.raises(ZeroDivisionError), products(precision, torch.device(device)):
+        _ = 1 / 0
+    assert precisions() == before
+
+
+def test_a_training_puts_precision_back_whatever_happens():
+    before = precisions()
+    model = desom(60, precision="fast")
+    with pytest.raises(KeyboardInterrupt), interrupted_at(model, 55):
+        model.fit(X)
+    assert precisions() == before
+
+
+def test_single_precision_is_what_it_says_on_this_processor():
+    generator = torch.Generator().manual_seed(0)
+    for S, n, d, m in ((1, 256, 784, 500), (1, 500, 256, 2000), (10, 64, 100, 10)):
+        a = torch.randn(S, n, d, generator=generator)
+        b = torch.randn(S, d, m, generator=generator)
+        with products("float32", torch.device("cpu")):
+            found = (a @ b, torch.baddbmm(torch.zeros(S, 1, m), a, b), (b.mT @ a.mT).mT)
+        for c in found:  # a rounding error for each term would be √d ε; bfloat16's ε is 2⁻⁸
+            assert (c - a.double() @ b.double()).abs().max() < d**0.5 * 4e-6
+
+
+def test_a_processor_that_rounds_when_it_may_is_found_out(monkeypatch):
+    matmul, asked = torch.Tensor.__matmul__, training.onednn_is_exact.__wrapped__
+    before = precisions()
+
+    def rounding(a, b):
+        if a.dtype == torch.float32 and torch.backends.mkldnn.matmul.fp32_precision == "bf16":
+            return matmul(a.bfloat16().float(), b.bfloat16().float())
+        return matmul(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
+    assert asked() is False
+    assert precisions() == before
+
+
+@pytest.mark.parametrize("name", ["desom", "convolutional desom"])
+def test_fast_is_nearly_single_precision_and_leaves_double_precision_alone(name):
+    slow = clone(MODELS[name]).set_params(n_iter=20, random_state=0)
+    fast = clone(slow).set_params(precision="fast")
+    assert_same(clone(slow).fit(X), clone(fast).fit(X))
+    single = X.astype(np.float32)
+    slow.fit(single), fast.fit(single)
+    for loss in ("loss", "reconstruction", "som"):
+        np.testing.assert_allclose(fast.history_[loss], slow.history_[loss], rtol=0.03)
+    np.testing.assert_allclose(fast.transform(single), slow.transform(single), atol=0.05)
