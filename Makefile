@@ -6,7 +6,8 @@
 #   make lab                                open the notebooks in JupyterLab
 #   make bench                              measure speed and memory beside other libraries
 #
-# More: ONLY="01 03" for some notebooks, SEEDS=10, OUTPUT=folder, PYTHON=python3.12 for another Python.
+# More: ONLY="01 03" for some notebooks (ONLY=desom for one benchmark), SEEDS=10, OUTPUT=folder,
+# PYTHON=python3.12 for another Python.
 
 PYTHON  ?= python3
 PROFILE ?= quick
@@ -42,7 +43,7 @@ lab: $(VENV)/ready-main
 	$(BIN)/jupyter lab notebooks
 
 bench: $(VENV)/ready-bench
-	$(BIN)/python -m benchmarks.som
+	set -e; for name in $(or $(ONLY),som desom); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

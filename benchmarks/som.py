@@ -16,42 +16,41 @@ errors are `somlib.metrics`' for all. Memory is measured in a fresh process.
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
-import argparse
 import contextlib
 import importlib
-import json
-import multiprocessing
-import os
-import platform
-import re
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from somlib import data, plots, report
-from somlib.files import replacing
+from benchmarks.common import (
+    Array,
+    Source,
+    against_aim,
+    all_cores,
+    command,
+    dots,
+    heading,
+    machine,
+    peak,
+    resident,
+    samples,
+    save,
+    say,
+)
+from somlib import report
 from somlib.metrics import quantization_error, topographic_error
 from somlib.schedules import Schedule
 from somlib.som import SOM
 from somlib.spaces import Grid
 
-Array = NDArray[np.floating]
 Mode = Literal["batch", "online"]
 
 LIMIT = 120.0
@@ -102,7 +101,7 @@ class Case:
 
     name: str
     mode: Mode
-    source: Literal["mixture", "digits", "mnist"]
+    source: Source
     n: int
     d: int
     rows: int
@@ -138,31 +137,17 @@ class Case:
     @property
     def contents(self) -> str:
         """What the data are: MNIST is replaced where it is not at hand."""
-        return _samples(self.source, self.n, self.d)[1]
+        return samples(self.source, self.n, self.d)[1]
 
     def samples(self, dtype: str) -> Array:
         """Return the data, shape (n, d)."""
-        return _samples(self.source, self.n, self.d)[0].astype(dtype, copy=False)
+        return samples(self.source, self.n, self.d)[0].astype(dtype, copy=False)
 
     def start(self, X: Array) -> Array:
         """Return the first prototypes, some of the samples."""
         n_units = self.rows * self.cols
         chosen = np.random.default_rng(0).choice(len(X), n_units, replace=len(X) < n_units)
         return np.asarray(X[chosen])
-
-
-@cache
-def _samples(source: str, n: int, d: int) -> tuple[Array, str]:
-    """Return float32 samples in [0, 1] and what they are."""
-    if source == "digits":
-        return data.load("digits").X[:n], "scikit-learn's digits"
-    folder = os.environ.get("SOMLIB_DATA") or report.project_root() / "data"
-    if source == "mnist" and (Path(folder) / "mnist").is_dir():
-        return data.load("mnist").X[:n], "MNIST"
-    generator = np.random.default_rng(0)
-    means, spread = generator.random((10, d)), 0.15
-    X = means[generator.integers(10, size=n)] + spread * generator.standard_normal((n, d))
-    return X.clip(0, 1).astype(np.float32), "ten Gaussians clipped to [0, 1]"
 
 
 CASES = (
@@ -455,7 +440,7 @@ def agreement(libraries: Sequence[Library]) -> pd.DataFrame:
                 difference = float(np.abs(theirs - reference).max())
                 equal = difference < 1000 * np.finfo(library.dtype).eps
                 verdict = "equal to rounding" if equal else DIFFERS
-            _say(f"{case.mode}, {library.name}: {difference:.1e} from ours in float64, {verdict}")
+            say(f"{case.mode}, {library.name}: {difference:.1e} from ours in float64, {verdict}")
             table.append(
                 {"training": case.mode, "library": library.name, "computes in": library.dtype}
                 | {"largest difference": difference, "verdict": verdict}
@@ -482,7 +467,7 @@ class Entrant:
         if not self.note and expected > LIMIT:
             self.note = f"not run: estimated {expected:.0f} s, limit {LIMIT:.0f} s"
         if self.note:
-            _say(f"{self.case.name}, {self.library.name}: {self.note}")
+            say(f"{self.case.name}, {self.library.name}: {self.note}")
         self.turns = int(np.clip(BUDGET / max(expected, 1e-9), 1, self.repeats))
         self.trainings = int(np.clip(TURN / max(expected, 1e-9), 1, 50))
 
@@ -491,7 +476,7 @@ class Entrant:
         if not self.note and turn < self.turns:
             taken = self._guarded(self._median)
             self.seconds += [] if self.note else [taken]
-            _say(f"{self.case.name}, {self.library.name}: {self.note or f'{taken:.4g} s'}")
+            say(f"{self.case.name}, {self.library.name}: {self.note or f'{taken:.4g} s'}")
 
     def row(self) -> dict[str, Any]:
         """Return the line of the table, without what compares it with others."""
@@ -577,14 +562,7 @@ def memory(case: Case, libraries: Sequence[Library]) -> pd.DataFrame:
             file = Path(folder) / f"{library.dtype}.npy"
             if not file.exists():
                 np.save(file, case.samples(library.dtype))
-            # spawned, not forked: a fork starts with all the memory that this process has had
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                try:
-                    used = process.submit(_peak, case, library.name, file, mapped).result()
-                except Exception as error:
-                    _say(f"{case.name}, {name}: memory not measured: {error!r}")
-                    used = np.nan
-            _say(f"{case.name}, {name}: {used:.0f} MB above the data")
+            used = peak(f"{case.name}, {name}", _peak, case, library.name, file, mapped)
             rows.append({"case": case.name, "library": name, "MB above data": used})
     return pd.DataFrame(rows)
 
@@ -595,61 +573,12 @@ def _peak(case: Case, name: str, file: Path, mapped: bool) -> float:
     with all_cores():
         _timed(toy(case), library)  # code and threads are there before
         X = np.load(file, mmap_mode="r" if mapped else None)
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         library.prepare(case, X, case.start(X))()
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> float:
-    """Return the MB of main memory that this process has (VmRSS) or has had at most (VmHWM)."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(rf"{field}:\s*(\d+) kB", status.read_text())
-        return int(found[1]) * 1024 / 1e6 if found else np.nan
-    import resource  # without /proc the peak so far stands for both; Windows has neither
-
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        / 1e6
-        * (1 if sys.platform == "darwin" else 1024)
-    )
-
-
-@contextlib.contextmanager
-def all_cores() -> Iterator[None]:
-    """Let every library use as many threads as there are cores."""
-    cores = os.cpu_count() or 1
-    before = torch.get_num_threads()
-    torch.set_num_threads(cores)
-    try:
-        with threadpool_limits(cores):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    return resident("VmHWM") - before
 
 
 # ---------------------------------------------------------------- table and figure
-
-
-def machine(libraries: Sequence[Library]) -> dict[str, Any]:
-    """Return what the numbers depend on: processor, versions, commit, date; no names, no paths."""
-    # a run that saves nothing: its record says what every figure of the notebooks says
-    made_by = report.provenance("cpu")
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    packages = {x.package for x in libraries if not x.absent} | {"scipy", "threadpoolctl"}
-    return made_by | {
-        "processor": model[1] if model else platform.processor() or "unknown",
-        "threads": os.cpu_count(),
-        "linear algebra": sorted(
-            {f"{x['internal_api']} {x['version'] or ''}".strip() for x in threadpool_info()}
-        ),
-        "versions": made_by["versions"] | {x: metadata.version(x) for x in sorted(packages)},
-    }
 
 
 def page(
@@ -660,13 +589,10 @@ def page(
     made_by: dict[str, Any],
 ) -> str:
     """Return the tables as one page of Markdown."""
-    used = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
     numba = "with" if find_spec("numba") else "without"
     parts = [
         "# Training a self-organizing map: our library beside others",
-        f"{made_by['processor']}, {made_by['platform']}; {made_by['threads']} threads for every "
-        f"library ({', '.join(made_by['linear algebra'])}). {used}. Commit "
-        f"{made_by['commit'] or 'unknown'}, {made_by['date']}.",
+        heading(made_by),
         "The same samples, first prototypes, Gaussian neighbourhood, σ (from half the longer side "
         "of the map to 0.5, exponentially) and passes for all. Seconds are the median of `runs`, "
         f"taken in turn after a warm-up; `× ours` is their ratio to somlib's in float32; QE and TE "
@@ -717,26 +643,17 @@ def against_aims(times: pd.DataFrame) -> str:
         if ours not in table.index or (case, other) not in table.index:
             continue
         ratio = table.seconds[case, other] / table.seconds[ours]
-        measured = "not run" if pd.isna(ratio) else f"{ratio:.2f} ×"
-        verdict = "–" if pd.isna(ratio) else "met" if ratio >= wanted else "missed"
-        rows.append((f"{case}: times as fast as {other}", f"≥ {wanted} ×", measured, verdict))
+        rows.append(against_aim(f"{case}: times as fast as {other}", ratio, "≥", wanted, "×"))
     for case, wanted in (("batch-10k", 1.3),):
         part = times[times.case == case]
         bare = part[part.library.str.startswith("bare")].seconds
         for library, seconds in zip(part.library[bare.index], bare, strict=True):
             share = table.seconds[case, OURS.name] / seconds
-            verdict = "met" if share <= wanted else "missed"
-            rows.append(
-                (f"{case}: time of the {library}", f"≤ {wanted} ×", f"{share:.2f} ×", verdict)
-            )
+            rows.append(against_aim(f"{case}: time of the {library}", share, "≤", wanted, "×"))
     if ("batch-70k-wide", OURS.name) in table.index and "MB above data" in times:
         memory = float(table["MB above data"]["batch-70k-wide", OURS.name])
-        verdict = "met" if memory <= 1000 else "missed"
-        rows.append(
-            ("batch-70k-wide: memory above the data", "≤ 1000 MB", f"{memory:.0f} MB", verdict)
-        )
-    shown = pd.DataFrame(rows, columns=["aim", "wanted", "measured", "verdict"])
-    return "\n\n".join(["## Against the aims", report.markdown(shown), LIMITS])
+        rows.append(against_aim("batch-70k-wide: memory above the data", memory, "≤", 1000, "MB"))
+    return "\n\n".join(["## Against the aims", report.markdown(pd.DataFrame(rows)), LIMITS])
 
 
 def _share_of_limit(rows: pd.DataFrame) -> str:
@@ -748,48 +665,6 @@ def _share_of_limit(rows: pd.DataFrame) -> str:
     return (
         f"The matrix products alone, by the faster library: {bare:.3g} s; ours {ours / bare:.2f}×."
     )
-
-
-def figure(cases: Sequence[Case], times: pd.DataFrame) -> Figure:
-    """Return seconds by case and library, on a logarithmic axis."""
-    names = times.library[times.seconds.notna()].unique()
-    with plots.style():
-        fig, ax = plt.subplots(figsize=(8, 1.5 + 0.8 * len(cases)))
-        lanes = np.linspace(-0.36, 0.36, len(names))  # equal times would hide one another
-        for name, lane, colour, marker in zip(
-            names, lanes, *plots.palette(len(names)), strict=True
-        ):
-            rows = times[times.library == name].set_index("case").seconds
-            height = [i for i, case in enumerate(cases) if case.name in rows.index]
-            ours = name == OURS.name
-            ax.plot(
-                rows.reindex(cases[i].name for i in height),
-                np.array(height) + lane,
-                marker=marker,
-                markersize=10 if ours else 7,
-                color=colour,
-                markeredgecolor="0.2",
-                linestyle="none",
-                label=name,
-                zorder=3 if ours else 2,
-            )
-        ax.set_xscale("log")
-        ax.set_yticks(range(len(cases)), [f"{case.mode}\n{case.size}" for case in cases])
-        ax.set_ylim(len(cases) - 0.5, -0.5)
-        ax.hlines(
-            np.arange(1, len(cases)) - 0.5, 0, 1, "0.6", lw=0.8, transform=ax.get_yaxis_transform()
-        )
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", color="0.85")
-        ax.set_axisbelow(True)
-        ax.set_xlabel("seconds (left is faster)")
-        fig.legend(loc="outside lower center", ncols=4)
-    return fig
-
-
-def write(folder: Path, name: str, text: str) -> None:
-    with replacing(folder / name) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 # ---------------------------------------------------------------- the command
@@ -820,7 +695,7 @@ def run(
     """
     begin = time.perf_counter()
     with all_cores():
-        made_by = machine(libraries)
+        made_by = machine(x.package for x in libraries if not x.absent)
         equal = agreement(libraries)
         tables = []
         for case in cases:
@@ -833,13 +708,6 @@ def run(
             tables.append(table)
     times = pd.concat(tables, ignore_index=True)
     times["note"] = times.note.fillna("")
-    with replacing(folder / "som.csv") as partial:
-        times.to_csv(partial, index=False, lineterminator="\n")
-    write(folder, "som.md", page(cases, libraries, equal, times, made_by))
-    with replacing(folder / "som.png") as partial:
-        fig = figure(cases, times)
-        fig.savefig(partial, dpi=130, metadata={"Software": None})
-        plt.close(fig)
     settings = {
         "cases": {case.name: f"{case.mode}, {case.size}: {case.contents}" for case in cases},
         "repeats": repeats,
@@ -848,8 +716,9 @@ def run(
         "duration": round(time.perf_counter() - begin, 1),
     }
     record = made_by | settings | {"agreement": equal.to_dict("records")}
-    write(folder, "som.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    _say(f"Written: som.md, .csv, .png and .json in {folder}, after {settings['duration']} s")
+    labels = {case.name: f"{case.mode}\n{case.size}" for case in cases}
+    text = page(cases, libraries, equal, times, made_by)
+    save(folder, "som", times, text, dots(times, labels, {OURS.name}), record)
     return times
 
 
@@ -860,16 +729,8 @@ def _joined(table: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.som", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    names = [case.name for case in CASES]
-    parser.add_argument("--quick", action="store_true", help="toy sizes, in a minute or two")
-    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE",
-                        help=f"any of {', '.join(names)}")  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=5, help="how often to time (default 5)")
+    parser = command("som", __doc__, [case.name for case in CASES])
     options = parser.parse_args(arguments)
-    if options.repeats < 1:
-        parser.error(f"--repeats {options.repeats}: at least one is needed")
     cases = [case for case in CASES if case.name in options.cases]
     complete = cases == list(CASES) and not options.quick
     folder = report.output_folder("figures" if complete else "runs", "benchmarks")

@@ -1,5 +1,6 @@
-"""The benchmarks on toy sizes: whether every adapter does the work that it is timed for."""
+"""The benchmarks on toy sizes: whether everybody does the work that they are timed for."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import common, desom
 from benchmarks import som as bench
 from somlib import report
 
@@ -19,6 +22,7 @@ FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
 @pytest.fixture(autouse=True)
 def _own_run(monkeypatch):
     monkeypatch.setattr(report, "_run", None)  # the record of the machine opens one
+    monkeypatch.setattr(desom, "all_cores", contextlib.nullcontext)  # nobody times tests
 
 
 @pytest.mark.parametrize("library", MAPS, ids=lambda library: library.name)
@@ -105,4 +109,131 @@ def test_only_a_complete_run_replaces_the_committed_table(tmp_path, monkeypatch,
     assert "online-small, somlib" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         bench.main(["--repeats", "0"])
-    assert "--repeats 0" in capsys.readouterr().err
+    assert "--repeats: '0'" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- DESOM
+
+DEEP = {case.name: desom.toy(case) for case in desom.CASES}
+CPU = torch.device("cpu")
+
+
+def test_a_plain_desom_ends_with_our_weights_and_only_with_the_same_loss(monkeypatch):
+    assert desom.agreement() < 1e-12
+    ours = desom.Case.model
+    monkeypatch.setattr(desom.Case, "model", lambda *a, **k: ours(*a, **k).set_params(gamma=2e-3))
+    assert desom.agreement() > 1e-6
+
+
+def test_training_begins_with_the_first_weights():
+    case = replace(DEEP["full"], d=64, source="digits")
+    X = common.samples("digits", case.n, 64)[0]
+    first = desom.first_weights(case, X)
+    bound = np.sqrt(6 / (64 + 8))
+    W = first["encoder.layers.0.weight"]
+    assert W.shape == (64, 8)
+    assert bound * 0.9 < np.abs(W).max() <= bound  # Glorot's, untouched
+    assert not first["encoder.layers.0.bias"].any()
+
+
+def test_bare_products_are_those_of_training():
+    def flops(prepare, case):
+        X = common.samples(case.source, case.n, case.d)[0]
+        train = prepare(case, "float32", X)
+        with FlopCounterMode(display=False) as counter:
+            train(1)
+        return counter.get_total_flops()
+
+    case = DEEP["full"]
+    assert flops(desom.bare, case) == flops(desom.plain, case)
+    layers = 2 * (12 * 8 + 8 * 6 + 6 * 3)
+    assert flops(desom.bare, case) == 2 * 32 * (3 * layers - 12 * 8)
+    three = DEEP["full-3-seeds"]
+    assert (
+        flops(desom.bare_stacked, three) == flops(desom.bare, three) == 3 * flops(desom.bare, case)
+    )
+
+
+def test_the_clock_leaves_out_what_happens_once(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(desom.time, "perf_counter", lambda: now[0])
+
+    def train(n):
+        now[0] += 7 + 2 * n
+
+    case = replace(DEEP["full"], iterations=10, whole=False)
+    assert desom.clock(case, train) == 20
+    assert desom.clock(replace(case, whole=True), train) == 27
+
+
+def test_a_deep_run_writes_table_figure_and_record(tmp_path):
+    cases = [DEEP["full"], DEEP["digits-10-seeds"], DEEP["gpu-10-seeds"]]
+    times = desom.run(cases, [], 1, CPU, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"desom.{x}" for x in ("csv", "md", "png", "json")
+    }
+    for case in cases:
+        rows = times[times.case == case.name].set_index("library")
+        assert list(rows.index) == [entrant.name for entrant in case.entrants]
+        if case.device == "cuda":
+            assert set(rows.note) == {desom.NO_GPU}
+            assert rows.seconds.isna().all()
+        else:
+            assert set(rows.note) == {""}
+            assert (rows.seconds > 0).all()
+            assert rows["× first row"].iloc[0] == 1
+    record = json.loads((tmp_path / "desom.json").read_text(encoding="utf-8"))
+    assert {"processor", "threads", "versions", "commit", "date", "agreement"} <= set(record)
+    page = (tmp_path / "desom.md").read_text(encoding="utf-8")
+    assert "not run: no GPU" in page
+    assert "Against the aims" not in page  # toys have none
+    assert str(tmp_path) not in page + json.dumps(record)
+
+
+@pytest.mark.parametrize("name", ["gpu-10-seeds", "gpu-steps"])
+def test_what_runs_on_a_gpu_runs(name):
+    table = desom.measure(replace(DEEP[name], device="cpu"), 1)
+    extrapolated = table.note.str.startswith("extrapolated: 3 times")
+    assert list(table.library[extrapolated]) == ["somlib, in turn"] * (name == "gpu-10-seeds")
+    assert (table.note[~extrapolated] == "").all()
+    assert (table.seconds > 0).all()
+
+
+def test_who_fails_does_not_cost_the_measurements_of_others():
+    def fails(case, precision, X):
+        return lambda n: 1 / (n - 10)  # not in the warm-up, but in the turn that follows
+
+    case = DEEP["full"]
+    table = desom.measure(
+        replace(case, entrants=(desom.Entrant("broken", fails), *case.entrants[:1])), 1
+    )
+    assert "ZeroDivisionError" in table.note[0]
+    assert table.runs.to_list() == [0, 1]
+
+
+def test_aims_are_met_missed_or_not_run():
+    table = pd.concat(desom.measure(replace(x, device="cuda"), 1) for x in DEEP.values())
+    table.loc[table.case == "full", "seconds"] = [1.2, 1.3, 2.0, 1.0, 1.0]
+    aims = desom.against_aims(desom.CASES, table).set_index("aim")
+    one = aims.loc["full: time of somlib / bare products"]
+    assert one.to_list() == ["≤ 1.25 ×", "1.20 ×", "met"]
+    fast = aims.loc["full: time of somlib, fast / bare products, fast"]
+    assert fast.to_list() == ["≤ 1.25 ×", "1.30 ×", "missed"]
+    peer = aims.loc["full: time of plain PyTorch / somlib"]
+    assert peer.to_list() == ["–", "1.67 ×", "–"]
+    gpu = aims.loc["gpu-10-seeds: somlib, stacked"]
+    assert gpu.to_list() == ["≤ 60 s", "not run: no GPU", "–"]
+
+
+def test_memory_of_a_stack_is_at_least_its_parameters_and_moments():
+    case = replace(DEEP["full"], hidden=(600, 500), n_seeds=2)
+    row = desom.memory([case]).loc[0]
+    assert row["parameters and Adam, MB"] == pytest.approx(20.0, abs=0.5)
+    assert row["parameters and Adam, MB"] < row["MB above data"] < 200
+
+
+def test_only_a_complete_deep_run_replaces_the_committed_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    desom.main(["--quick", "--cases", "full-3-seeds", "--repeats", "1", "--device", "cpu"])
+    assert (tmp_path / "runs" / "benchmarks" / "desom.csv").exists()
+    assert not (tmp_path / "figures").exists()
