@@ -33,7 +33,8 @@ lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbqa mypy notebooks --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs
+	$(BIN)/nbqa mypy notebooks --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs \
+	  --allow-redefinition-new --local-partial-types --no-warn-unused-ignores
 
 format: $(VENV)/ready-test
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ import torch
 from minisom import MiniSom
 from sklearn.base import clone
 from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
 from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
@@ -310,6 +311,19 @@ def test_vade_takes_no_less_than_the_evidence():
     assert np.average(losses, weights=weights) >= -evidence
 
 
+def test_vade_begins_with_the_pictures_and_the_mixture_of_the_codes():
+    start = Autoencoder(hidden=(5,), latent_dim=3, n_epochs=2, batch_size=8, random_state=0).fit(X)
+    vade = clone(MODELS["vade"]).set_params(n_iter=1, learning_rate=1e-12, random_state=0)
+    Z = vade.fit(X, start=start).transform(X)
+    assert pytest.approx(start.transform(X)) == Z
+    y = start.inverse_transform(Z)
+    assert vade.inverse_transform(Z) == pytest.approx(1 / (1 + np.exp(2 - 4 * y)))
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=0).fit(Z)
+    assert vade.centers_ == pytest.approx(mixture.means_)
+    assert vade.parameters_["log_v"] == pytest.approx(np.log(mixture.covariances_))
+    assert (vade.labels_ == mixture.predict(Z)).all()
+
+
 def test_vade_draws_different_noise_at_each_iteration_and_for_each_seed():
     model = clone(MODELS["vade"])
     stack, x, _ = built(model)
@@ -491,6 +505,10 @@ def test_updates_tell_the_share_of_changed_labels():
     assert changed[0] == 0  # k-means' labels are those of the nearest centres
     assert changed[100] == (seen[99] != seen[49]).mean() > 0
     assert (changed[50:100] == changed[50]).all()
+    changed = dec.set_params(update_interval=20).fit(X).history_["changed"]
+    assert (changed[:20] == 0).all()
+    assert (changed[40:60] == changed[40]).all()
+    assert changed[40] > 0
 
 
 def test_the_first_centres_are_those_of_kmeans_on_the_codes():
