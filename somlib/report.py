@@ -389,7 +389,8 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
     Returns
     -------
     pandas.DataFrame
-        Columns `published`, `ours`, `± sd` (of the population, as the papers print it), `runs`
+        Columns `published`, `ours`, `± sd` (of the population, as the papers print it; NaN of a
+        single run, whose verdict rests on `TOLERANCE` alone), `runs`
         (how many seeds that is), `difference` and `verdict`; the published rows first.
 
     Examples
@@ -403,14 +404,15 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
     for row in dict.fromkeys([*published.keys(), *ours.keys()]):
         stated = float(published.get(row, np.nan))
         values = np.asarray(ours.get(row, ()), dtype=float)
-        mean, sd = (values.mean(), values.std()) if values.size else (np.nan, np.nan)
+        mean = values.mean() if values.size else np.nan
+        sd = values.std() if values.size > 1 else np.nan  # one run has no spread
         difference = mean - stated
         if not values.size:
             verdict = "not run"
         elif np.isnan(stated):
             verdict = "not published"
         else:  # a difference of 0.01 is not more than 0.01 because of its last binary digit
-            within = abs(difference) <= max(TOLERANCE, 2 * sd) + 1e-9
+            within = abs(difference) <= np.fmax(TOLERANCE, 2 * sd) + 1e-9
             verdict = "reproduced" if within else "not reproduced"
         rows[row] = (stated, mean, sd, values.size, difference, verdict)
     columns = ["published", "ours", "± sd", "runs", "difference", "verdict"]

@@ -1,7 +1,10 @@
 import matplotlib as mpl
+import torch
 from hypothesis import settings
 
 mpl.use("agg")
+# toy sizes gain nothing from a second thread, and two that wait for a busy core lose minutes
+torch.set_num_threads(1)
 # the same examples on every machine, and no stop-watch on machines of unknown speed
 settings.register_profile("somlib", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("somlib")

@@ -264,6 +264,13 @@ def test_truth_values_stay_truth_values():
     assert report.markdown(pd.DataFrame({"x": [True]})).endswith("| True |")
 
 
+def test_a_single_run_has_no_spread_and_is_judged_by_the_tolerance_alone():
+    table = report.versus_published({"a": [0.5], "b": [0.52]}, {"a": 0.505, "b": 0.505})
+    assert table["± sd"].isna().all()
+    assert table.verdict.tolist() == ["reproduced", "not reproduced"]
+    assert "0.500 ± –" in report.markdown(table.reset_index())
+
+
 def test_verdicts_follow_the_stated_tolerance():
     ours = {
         "near": [0.949],  # at the tolerance, though 0.949 - 0.939 > 0.01 in binary
