@@ -15,6 +15,7 @@ what `Autoencoder.transform` returns.
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -254,12 +255,15 @@ class EmbeddedBaseline(Baseline):
     def _build(self, d: int, generators: Generators) -> nn.Module:
         return self._with_centers(super()._build(d, generators), len(generators), self.latent_dim)
 
-    def _pretrain(self, X: Array, seeds: Sequence[int]) -> list[Autoencoder] | None:
+    def _pretrain(
+        self, X: Array, seeds: Sequence[int], checkpoint: Path | None
+    ) -> list[Autoencoder] | None:
         if not self.pretrain_epochs:
             return None
         shared = ("hidden", "latent_dim", "batch_size", "precision", "device", "progress")
         given = {name: getattr(self, name) for name in shared}
-        return fit_seeds(Autoencoder(n_epochs=self.pretrain_epochs, **given), X, seeds)
+        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **given)
+        return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
 
 class _Map:

@@ -6,6 +6,7 @@ encoder and prototypes, of the first encoder and decoder.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -252,11 +253,14 @@ class DESOM(ClusterMixin, DeepEstimator):
         drawn = torch.stack([torch.randperm(len(X), generator=g)[:K] for g in generators])
         stack.prototypes.copy_(stack.encoder(X[drawn.to(X.device)]))
 
-    def _pretrain(self, X: Array, seeds: Sequence[int]) -> list[Autoencoder] | None:
+    def _pretrain(
+        self, X: Array, seeds: Sequence[int], checkpoint: Path | None
+    ) -> list[Autoencoder] | None:
         if not self.pretrain_epochs:
             return None
         shared = {k: v for k, v in self.get_params().items() if k in _OF_THE_AUTOENCODER}
-        return fit_seeds(Autoencoder(n_epochs=self.pretrain_epochs, **shared), X, seeds)
+        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **shared)
+        return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
     def _schedules(self, n_iter: int) -> dict[str, Array]:
         T = np.array(self._temperature().values(0, n_iter, n_iter))

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
@@ -138,7 +139,9 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _after(self, X: Array) -> None:
         """Learn what is left once the parameters are there."""
 
-    def _pretrain(self, X: Array, seeds: Sequence[int]) -> "list[Any] | None":
+    def _pretrain(
+        self, X: Array, seeds: Sequence[int], checkpoint: Path | None
+    ) -> "list[Any] | None":
         """Return fitted estimators, one per seed, whose encoder and decoder to begin with."""
         return None
 
@@ -168,7 +171,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             one done, with this model as of then; one that returns True ends the training.
         checkpoint : path-like, optional
             File that keeps the state every few seconds and when interrupted; a later `fit` with
-            the same data, parameters and file goes on from there.
+            the same data, parameters and file goes on from there. While a model pre-trains, the
+            state lies beside it, with the suffix ".pretraining".
 
         Returns
         -------
@@ -183,7 +187,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         MemoryError
             When the model does not fit.
         KeyboardInterrupt
-            Passed on; the model is then usable as of the last iteration.
+            Passed on; the model is then usable as of the last iteration, unless it was still
+            pre-training.
         """
         starts = None if start is None else [start]
         _train([self], X, starts, callbacks, checkpoint)
@@ -396,6 +401,7 @@ def _train(
         begun = [array for model in start or () for array in model.parameters_.values()]
         given = [-1 if m.random_state is None else s for m, s in zip(models, seeds, strict=True)]
         kept.fingerprint = fingerprint(one, data, np.array(given), *begun)
+    earlier = None if kept.path is None else kept.path.with_suffix(".pretraining")
     saved = kept.load()
     if saved is not None:
         seeds = saved[1]["seeds"]  # where none was given, those that were drawn then
@@ -404,7 +410,7 @@ def _train(
     single = one._build(d, [torch.Generator()]).to(tensor.dtype)
     _require_memory(single, len(seeds), one.batch_size, device)
     if start is None and saved is None:
-        start = one._pretrain(data, seeds)
+        start = one._pretrain(data, seeds, earlier)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     tensor = tensor.to(device)
     stack = one._build(d, generators).to(tensor)
@@ -442,6 +448,8 @@ def _train(
                 training.hand_over(models)
                 for model in models:
                     model._after(data)
+    if earlier is not None:
+        earlier.unlink(missing_ok=True)
 
 
 def _by_iteration(callback: Callback, training: "_Training") -> Callback:
@@ -475,7 +483,7 @@ class _Training:
             fused=X.device.type in ("cpu", "cuda"),
             capturable=on_gpu,
         )
-        self.step = _Captured(self._step) if on_gpu else self._step
+        self.step = _Captured(self._step, model.batch_size) if on_gpu else self._step
         self._epoch, self._order = -1, torch.empty(0)
 
     def run(self, until: int) -> Logs:
@@ -591,12 +599,14 @@ class _Captured:
 
     WARM_UP = 3
 
-    def __init__(self, step: Callable[..., dict[str, Tensor]]) -> None:
-        self.step, self.seen = step, 0
+    def __init__(self, step: Callable[..., dict[str, Tensor]], batch_size: int) -> None:
+        self.step, self.batch_size, self.seen = step, batch_size, 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, x: Tensor, rows: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.graph is None and self.seen < self.WARM_UP:
+        if rows.shape[-1] != self.batch_size:
+            return self.step(x, rows, values)
+        if self.seen < self.WARM_UP:
             self.seen += 1
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
@@ -609,8 +619,6 @@ class _Captured:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self.losses = self.step(*self.inputs)
-        if x.shape != self.inputs[0].shape:
-            return self.step(x, rows, values)
         self.inputs[0].copy_(x)
         self.inputs[1].copy_(rows)
         for name, value in values.items():

@@ -336,6 +336,17 @@ def test_an_interrupted_model_is_usable_as_of_its_last_iteration(iteration):
         assert_same(model, clone(model).set_params(n_iter=iteration).fit(X))
 
 
+def test_an_interrupted_pre_training_goes_on_too(tmp_path):
+    file, model = tmp_path / "one.checkpoint", desom(random_state=0, pretrain_epochs=30)
+    undisturbed = clone(model).fit(X)
+    with pytest.raises(KeyboardInterrupt), interrupted_at(autoencoder(), 120):
+        model.fit(X, checkpoint=file)
+    assert file.with_suffix(".pretraining").exists()
+    with interrupted_at(autoencoder(), 31):  # of the 150 only 30 are left to do
+        assert_same(model.fit(X, checkpoint=file), undisturbed)
+    assert not file.with_suffix(".pretraining").exists()
+
+
 @pytest.fixture
 def python_answers_ctrl_c():
     """Whatever shell the tests were started from: in the background Ctrl-C is ignored."""
