@@ -13,14 +13,18 @@ __version__ = "0.1.0"
 _HOME = {
     "Autoencoder": "autoencoders",
     "DESOM": "desom",
+    "Euclidean": "spaces",
     "Grid": "spaces",
+    "SOAE": "soae",
     "SOM": "som",
+    "Sphere": "spaces",
+    "Torus": "spaces",
     "fit_seeds": "training",
     "load": "storage",
 }
 _MODULES = (
     *("autoencoders", "cache", "clustering", "data", "desom", "diagrams", "metrics", "networks"),
-    *("plots", "report", "schedules", "som", "spaces", "training"),
+    *("plots", "report", "schedules", "soae", "som", "spaces", "training"),
 )
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -14,7 +14,8 @@ def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
     ℒ_r of the DESOM slides with the mean over features that the released code takes: summed, it
     would weigh d times as much against the other term of the loss.
     """
-    return ((decoded - x) ** 2).mean(dim=(1, 2))
+    difference = decoded - x
+    return (difference * difference).mean(dim=(1, 2))
 
 
 class Autoencoder(DeepEstimator):

@@ -16,7 +16,7 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -80,7 +80,12 @@ def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
 
 
 def fit_seeds(
-    estimator: Estimator, X: Any, seeds: Iterable[int], *, start: Sequence[Any] | None = None
+    estimator: Estimator,
+    X: Any,
+    seeds: Iterable[int],
+    *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    start: Sequence[Any] | None = None,
 ) -> list[Estimator]:
     """Return one fitted clone of the estimator per seed, training only those not paid for before.
 
@@ -95,6 +100,8 @@ def fit_seeds(
         The data.
     seeds : iterable of int
         The random states. Each is kept on its own: after three seeds, ten cost seven.
+    settings : sequence of dicts, optional
+        One per seed: parameters in which the models of the stack differ.
     start : list of fitted estimators, optional
         One per seed, whose network weights its training begins from.
 
@@ -130,10 +137,16 @@ def fit_seeds(
         raise ValueError(
             f"start holds {len(start)} estimators for {len(seeds)} seeds; give one for each seed"
         )
+    settings = [{}] * len(seeds) if settings is None else settings
+    if len(settings) != len(seeds):
+        raise ValueError(
+            f"settings holds {len(settings)} dicts for {len(seeds)} seeds; give one for each seed"
+        )
     entries = []
     shared = {"function": training.fit_seeds, "X": _content(X)}  # the data are hashed once
     for i, seed in enumerate(seeds):
-        own = {"params": _params(estimator, random_state=seed), "start": start and start[i]}
+        params = _params(estimator, **settings[i], random_state=seed)
+        own = {"params": params, "start": start and start[i]}
         entries.append(_model_entry(estimator, shared | own))
     found = {entry.path: entry.find() for entry in entries}
     missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
@@ -145,6 +158,7 @@ def fit_seeds(
             estimator,
             X,
             [seeds[i] for i in some],
+            settings=[settings[i] for i in some],
             start=start and [start[i] for i in some],
             checkpoint=checkpoint,
         )

@@ -46,6 +46,7 @@ from somlib.training import (
     ROWS_AT_ONCE,
     Array,
     DeepEstimator,
+    Draws,
     Precision,
     fit_seeds,
     require_count,
@@ -53,9 +54,6 @@ from somlib.training import (
 
 Generators = Sequence[torch.Generator]
 Tensors = dict[str, Tensor]
-
-NOISE_AT_ONCE = 50
-"""Iterations whose noise is drawn in one go."""
 
 
 # ---------------------------------------------------------------- the formulas
@@ -721,15 +719,14 @@ class VaDE(EmbeddedBaseline):
         stack.log_variance = Dense((d, *self.hidden)[-1], L, generators)
         stack.log_v = nn.Parameter(torch.zeros(S, K, L))
         stack.log_pi = nn.Parameter(torch.zeros(S, K))  # up to a constant
-        stack.register_buffer("noise", torch.zeros(S, self.batch_size, L), persistent=False)
-        stack.seeds, stack.drawn = [g.initial_seed() for g in generators], -1
+        stack.noise = Draws(generators, (self.batch_size, L))
         return stack  # type: ignore[no-any-return]
 
     def _initialise(self, stack: Any, X: Tensor, generators: Generators) -> None:
         K, codes = self.n_clusters, _codes(stack, X).numpy(force=True)
         found = [
             GaussianMixture(K, covariance_type="diag", random_state=seed % 2**32).fit(z)
-            for z, seed in zip(codes, stack.seeds, strict=True)
+            for z, seed in zip(codes, stack.noise.seeds, strict=True)
         ]
         stack.centers.copy_(torch.from_numpy(np.stack([f.means_ for f in found])))
         stack.log_v.copy_(torch.from_numpy(np.log([f.covariances_ for f in found])))
@@ -739,18 +736,11 @@ class VaDE(EmbeddedBaseline):
         last.bias.mul_(4).sub_(2)
 
     def _before(self, stack: Any, X: Tensor, i: int) -> None:
-        """Draw the noise, which depends on seed and iteration alone."""
-        drawn, now = divmod(i, NOISE_AT_ONCE)
-        if stack.drawn != drawn:
-            shape = (NOISE_AT_ONCE, *stack.noise.shape[1:])
-            rngs = [np.random.default_rng([seed, 2, drawn]) for seed in stack.seeds]
-            noises = np.stack([rng.standard_normal(shape) for rng in rngs], 1)
-            stack.noises, stack.drawn = torch.from_numpy(noises).to(X), drawn
-        stack.noise.copy_(stack.noises[now])
+        stack.noise.turn_to(i, X)
 
     def _losses(self, stack: Any, x: Tensor, rows: Tensor, values: Tensors) -> Tensors:
         mean, log_var = _mean_and_log_variance(stack, x)
-        z = mean + (log_var / 2).exp() * stack.noise[:, : x.shape[-2]]
+        z = mean + (log_var / 2).exp() * stack.noise.now[:, : x.shape[-2]]
         x_mean = stack.decoder(z)
         L_x = nn.functional.binary_cross_entropy(x_mean, x.expand_as(x_mean), reduction="none")
         log_gamma = _log_responsibilities(stack, z)  # γ_c = q(c|x) = p(c|z), Jiang 2017

@@ -1,10 +1,10 @@
 """How good a map, an embedding or a clustering is: pure functions of arrays.
 
-Three questions, three sections. Do the prototypes represent the samples, and does the map keep
+Four questions, four sections. Do the prototypes represent the samples, and does the map keep
 neighbours together (`quantization_error`, `topographic_error`, `distortion`, `combined_error`,
-`topographic_product`)? Does any embedding keep neighbours together (`trustworthiness`,
-`continuity`)? Do clusters agree with classes (`purity`, `nmi`, `clustering_accuracy`,
-`class_scatter`, `dead_units`)?
+`topographic_product`)? Does any embedding keep neighbours together, and classes (`trustworthiness`,
+`continuity`, `knn_accuracy`)? Do clusters agree with classes (`purity`, `nmi`,
+`clustering_accuracy`, `class_scatter`, `dead_units`)? Are images sharp (`sharpness`)?
 
 Arrays may be NumPy or torch; X is (n, d), weights (K, d) in the order of the grid's units. Bad
 input (wrong shapes, lengths that differ, NaN, a grid of another size) is a ValueError that says
@@ -12,11 +12,12 @@ what to do. Nothing here makes an array of size n × n, n × K or n × K × d.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import convolve, correlate1d
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
@@ -33,7 +34,7 @@ from somlib.distances import (
     squared_distances,
 )
 from somlib.som import gaussian
-from somlib.spaces import Grid
+from somlib.spaces import Euclidean, Grid, Space
 
 Array = NDArray[np.floating]
 Average = Literal["geometric", "arithmetic"]
@@ -41,13 +42,6 @@ Average = Literal["geometric", "arithmetic"]
 TIED = 1e-12
 """Squared distances in float64 count as equal when they differ by less than this share of their
 own size plus the squared norm of the centred point: the most that rounding can part them by."""
-
-
-class HasDistance(Protocol):
-    """A space that can measure: `Grid`, or any object with such a method."""
-
-    def distance(self, a: Any, b: Any) -> Any:
-        """Return the distances between tensors of shape (..., m), which broadcast."""
 
 
 # ---------------------------------------------------------------- map and data
@@ -306,7 +300,7 @@ def trustworthiness(
     X: ArrayLike,
     Z: ArrayLike,
     n_neighbors: int | Sequence[int] = 5,
-    distance: HasDistance | None = None,
+    space: Space | None = None,
 ) -> Any:
     """Return to what extent neighbours in the embedding are neighbours in the data.
 
@@ -322,9 +316,9 @@ def trustworthiness(
         Where the embedding puts them; for a map `grid.coords[labels]`.
     n_neighbors : int or sequence of ints, default=5
         k, below n/2. Several cost hardly more than the largest alone.
-    distance : object with a method distance(a, b), optional
-        The space in which Z lies, when its distances are not Euclidean, such as a `Grid` that
-        wraps. The method gets float64 tensors that broadcast.
+    space : Grid, Torus, Sphere or other object with a method distance(a, b), optional
+        The space in which Z lies, when its distances are not Euclidean. The method gets float64
+        tensors that broadcast.
 
     Returns
     -------
@@ -355,7 +349,7 @@ def trustworthiness(
     >>> trustworthiness(X, X[:, :2], n_neighbors=[5, 10]).round(3)
     array([0.799, 0.817])
     """
-    data, image = _spaces(X, Z, distance)
+    data, image = _spaces(X, Z, space)
     return _rank_score(image, data, n_neighbors)
 
 
@@ -363,7 +357,7 @@ def continuity(
     X: ArrayLike,
     Z: ArrayLike,
     n_neighbors: int | Sequence[int] = 5,
-    distance: HasDistance | None = None,
+    space: Space | None = None,
 ) -> Any:
     """Return to what extent neighbours in the data stay neighbours in the embedding.
 
@@ -377,19 +371,76 @@ def continuity(
     >>> continuity(X, X[:, :2], n_neighbors=5) > trustworthiness(X, X[:, :2], n_neighbors=5)
     True
     """
-    data, image = _spaces(X, Z, distance)
+    data, image = _spaces(X, Z, space)
     return _rank_score(data, image, n_neighbors)
 
 
-def _spaces(
-    X: ArrayLike, Z: ArrayLike, distance: HasDistance | None
-) -> tuple["_Points", "_Points"]:
+def knn_accuracy(
+    Z: ArrayLike,
+    y: ArrayLike,
+    Z_new: ArrayLike,
+    y_new: ArrayLike,
+    n_neighbors: int = 10,
+    space: Space | None = None,
+) -> float:
+    """Return the share of new samples whose class the vote of their nearest neighbours tells.
+
+    How much an embedding knows of classes it never saw (Cover & Hart, "Nearest neighbor pattern
+    classification", IEEE Trans. Information Theory 13, 1967).
+
+    Parameters
+    ----------
+    Z : array of shape (n, m)
+        Where the embedding puts the samples that vote.
+    y : array of shape (n,)
+        Their classes.
+    Z_new : array of shape (n_new, m)
+        Where it puts those whose class is asked for.
+    y_new : array of shape (n_new,)
+        Their classes.
+    n_neighbors : int, default=10
+        Number of votes; of classes with as many votes the lowest wins.
+    space : Grid, Torus, Sphere or other object with a method nearest(Z, queries, k), optional
+        The space in which Z lies, when its distances are not Euclidean.
+
+    Returns
+    -------
+    float
+        In [0, 1]; higher is better. The share of the most frequent class can be had for nothing.
+
+    Examples
+    --------
+    >>> knn_accuracy([[0.0], [1.0], [5.0], [6.0]], [0, 0, 1, 1], [[0.4], [5.4]], [0, 0], 2)
+    0.5
+    """
+    Z, Z_new = _checked("Z", Z, 2), _checked("Z_new", Z_new, 2)
+    y, y_new = _checked("y", y, 1), _checked("y_new", y_new, 1)
+    for name, points, classes in (("Z", Z, y), ("Z_new", Z_new, y_new)):
+        if len(points) != len(classes):
+            raise ValueError(
+                f"{name} has {len(points)} rows, but there are {len(classes)} classes for them; "
+                "give every sample its class"
+            )
+    whole = isinstance(n_neighbors, int | np.integer) and not isinstance(n_neighbors, bool)
+    if not whole or not 1 <= n_neighbors <= len(Z):
+        raise ValueError(
+            f"n_neighbors={n_neighbors!r} must be a whole number from 1 to the {len(Z)} samples "
+            "that vote"
+        )
+    names, votes = np.unique(y, return_inverse=True)
+    near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
+    counts = np.zeros((len(Z_new), len(names)), np.intp)
+    np.add.at(counts, (np.arange(len(Z_new))[:, None], votes[near]), 1)
+    return float((names[counts.argmax(1)] == y_new).mean())
+
+
+def _spaces(X: ArrayLike, Z: ArrayLike, space: Space | None) -> tuple["_Points", "_Points"]:
     X, Z = _checked("X", X, 2), _checked("Z", Z, 2)
     if len(X) != len(Z):
         raise ValueError(
             f"X has {len(X)} rows, but Z {len(Z)}; give every sample its place in the embedding"
         )
-    return _Points(X), _Points(Z, distance)
+    return _Points(X), _Points(Z, space)
 
 
 def _rank_score(near: "_Points", far: "_Points", n_neighbors: int | Sequence[int]) -> Any:
@@ -439,7 +490,7 @@ def _triangle(m: torch.Tensor) -> torch.Tensor:
 class _Points:
     """Points that tell the squared distances from some of them to all, with what rounding does."""
 
-    def __init__(self, points: Array, space: HasDistance | None = None) -> None:
+    def __init__(self, points: Array, space: Space | None = None) -> None:
         self.space = space
         if space:
             # samples on a map share a few positions: measure between those
@@ -638,6 +689,72 @@ def dead_units(labels: ArrayLike, n_units: int) -> int:
     2
     """
     return n_units - len(np.unique(_units(labels, n_units)))
+
+
+# ---------------------------------------------------------------- images
+
+
+def sharpness(X: ArrayLike, reference: ArrayLike, image_shape: tuple[int, int]) -> dict[str, float]:
+    """Return how sharp images are, as shares of how sharp others are.
+
+    "laplacian" is the variance of the response to the Laplacian [[0, 1, 0], [1, −4, 1], [0, 1, 0]],
+    which grows with the square of contrast and falls quickly with blur: Pech-Pacheco et al.,
+    "Diatom autofocusing in brightfield microscopy", ICPR 2000. "gradient" is the mean length of the
+    central-difference gradient. Both are taken per image and averaged, and outside an image it is
+    dark.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Images, such as reconstructions.
+    reference : array of shape (n', d)
+        Images to compare with, such as the data.
+    image_shape : (int, int)
+        Rows and columns; rows · cols = d.
+
+    Returns
+    -------
+    dict with "laplacian" and "gradient"
+        1 is as sharp as the reference. Noise is sharp too: show it beside the data and a blurred
+        control, never alone.
+
+    Raises
+    ------
+    ValueError
+        Also when images do not fold into that shape, or the reference has no contrast.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).random((5, 64))
+    >>> {name: round(value, 3) for name, value in sharpness(X / 2, X, (8, 8)).items()}
+    {'laplacian': 0.25, 'gradient': 0.5}
+    """
+    measured = [
+        _edges(n, _checked(n, a, 2), image_shape) for n, a in (("X", X), ("reference", reference))
+    ]
+    of, than = measured
+    if min(than.values()) == 0:
+        raise ValueError("the reference images have no contrast at all, so nothing is as sharp")
+    return {name: of[name] / than[name] for name in of}
+
+
+def _edges(name: str, X: Array, image_shape: tuple[int, int]) -> dict[str, float]:
+    rows, cols = image_shape
+    if rows * cols != X.shape[1]:
+        raise ValueError(
+            f"images of {rows} × {cols} have {rows * cols} pixels, but {name} has {X.shape[1]}; "
+            "give image_shape=(rows, cols) with rows · cols = pixels"
+        )
+    images = X.reshape(-1, rows, cols).astype(float)
+    laplacian = convolve(images, [_LAPLACIAN], mode="constant")
+    down, right = (correlate1d(images, [-0.5, 0, 0.5], axis, mode="constant") for axis in (1, 2))
+    return {
+        "laplacian": float(laplacian.var(axis=(1, 2)).mean()),
+        "gradient": float(np.hypot(down, right).mean()),
+    }
+
+
+_LAPLACIAN = [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
 
 
 # ---------------------------------------------------------------- search and checks

@@ -4,6 +4,7 @@ import importlib
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib import spaces
 from somlib.files import replacing
-from somlib.spaces import Grid
+from somlib.spaces import Continuous, Grid
 
 # -------------------------------------------------------------------- saved models
 
@@ -140,16 +142,16 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None) -> tuple[A
     Raises
     ------
     TypeError
-        For what is neither data nor a `Grid`.
+        For what is neither data nor a space.
     """
     arrays = {} if arrays is None else arrays
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value, arrays
-    if isinstance(value, Grid):
-        shape = [value.rows, value.cols, value.topology, list(value.wrap)]  # type: ignore[arg-type]
-        return {"__grid__": shape}, arrays
+    if isinstance(value, Grid | Continuous):
+        made_of = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {"__space__": type(value).__name__, "of": encode(made_of, arrays)[0]}, arrays
     if isinstance(value, torch.Tensor):
         value = value.numpy(force=True)
     if isinstance(value, np.ndarray):
@@ -164,7 +166,7 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None) -> tuple[A
         return ({"__tuple__": items} if isinstance(value, tuple) else items), arrays
     if isinstance(value, Mapping):
         return {str(k): encode(v, arrays)[0] for k, v in value.items()}, arrays
-    raise TypeError(f"{value!r} cannot be written down; only data, grids and arrays can")
+    raise TypeError(f"{value!r} cannot be written down; only data, spaces and arrays can")
 
 
 def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
@@ -173,9 +175,8 @@ def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return [decode(item, arrays) for item in value]
     if not isinstance(value, dict):
         return value
-    if "__grid__" in value:
-        rows, cols, topology, wrap = value["__grid__"]
-        return Grid(rows, cols, topology, tuple(wrap))
+    if "__space__" in value:
+        return getattr(spaces, value["__space__"])(**decode(value["of"], arrays))
     if "__array__" in value:
         array = arrays[value["__array__"]]
         return array.astype(object) if value["text"] else array

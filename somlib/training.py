@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -60,11 +60,15 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     and these hooks, all but the second optional:
 
     - `_check(n, d)`: refuse parameters that cannot work;
-    - `_losses(stack, x, rows, values)`: the losses of a batch, each of shape (S,), as a dict
-      whose entry "loss" is minimised; `values` holds what `_schedules` gives at this iteration;
+    - `_losses(stack, x, rows, values)`: the losses of a batch, each of shape (S,), as a dict whose
+      entry "loss" is minimised; `values` holds what `_schedules` gives at this iteration;
+    - `_updates(stack, x, rows, values)`: where an iteration has several steps, the losses of one
+      after the other and which parameters each teaches;
+    - `_draw(stack, X, i)`: which samples come, where it is not all of them in turn;
     - `_build(d, generators)`: the stack, by default encoder and decoder;
     - `_initialise(stack, X, generators)`: what depends on data, such as first prototypes;
     - `_before(stack, X, i)`: what is done now and then, such as new assignments;
+    - `_tell(stack, models)`: what differs between the models of a stack, named by `_may_differ`;
     - `_schedules(n_iter)`: what changes from iteration to iteration;
     - `_after(X)`: learned attributes beside the parameters.
 
@@ -99,6 +103,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     architecture: Literal["mlp", "conv"] = "mlp"
     image_shape: tuple[int, int] | None = None
 
+    _may_differ: ClassVar[tuple[str, ...]] = ()
     _code: ClassVar[Any] = "linear"
     _output: ClassVar[Any] = "linear"
 
@@ -112,7 +117,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return AutoencoderStack(
             d,
             self.hidden,
-            self.latent_dim,
+            self._code_width,
             generators,
             self.architecture,
             self._image_shape(d),
@@ -131,6 +136,30 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     ) -> dict[str, Tensor]:
         """Return the losses of a batch, each of shape (S,)."""
         raise NotImplementedError
+
+    def _updates(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
+        """Yield the losses of each step of an iteration, and the parameters that it moves.
+
+        What comes after a yield sees the parameters as moved.
+        """
+        yield self._losses(stack, x, rows, values), stack.parameters()
+
+    def _draw(self, stack: Any, X: Tensor, i: int) -> Tensor | None:
+        """Return the samples of iteration i, (S, B), or None to take all of them in turn."""
+        return None
+
+    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
+        """Tell the stack in what its models differ, beside their seeds."""
+
+    @property
+    def _samples_per_iteration(self) -> int:
+        return self.batch_size
+
+    @property
+    def _adam_rate(self) -> float:
+        return self.learning_rate
 
     def _schedules(self, n_iter: int) -> dict[str, Array]:
         """Return what changes from iteration to iteration: by name, its value at each."""
@@ -183,7 +212,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         ValueError
             For parameters or data that cannot work (parameters are only stored before).
         FloatingPointError
-            When a loss is no longer a number; the last checkpoint stays.
+            When a loss is no longer a number. The last checkpoint stays, and so does the model as
+            it was at most `ITERATIONS_PER_LOG` iterations before.
         MemoryError
             When the model does not fit.
         KeyboardInterrupt
@@ -210,6 +240,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     @property
     def _n_features_out(self) -> int:
+        return self.latent_dim
+
+    @property
+    def _code_width(self) -> int:
+        """What the encoder gives and the decoder takes."""
         return self.latent_dim
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -270,7 +305,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _check_common(self, n: int, d: int) -> int:
         """Refuse bad parameters that all models have; return the number of iterations."""
-        name = "n_iter" if self.n_iter is not None else "n_epochs"
+        name = "n_iter" if self.n_iter is not None or self.n_epochs is None else "n_epochs"
         for what in (name, "batch_size"):
             require_count(what, getattr(self, what))
         if self.batch_size > n:
@@ -285,6 +320,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
                     f"need not compress anything; choose at most {d}"
                 )
+        if hasattr(self, "hidden"):
             if not np.iterable(self.hidden) or (
                 self.architecture == "conv" and len(self.hidden) == 0
             ):
@@ -326,6 +362,7 @@ def fit_seeds(
     X: ArrayLike,
     seeds: Iterable[int],
     *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
     start: Sequence[DeepEstimator] | None = None,
     callbacks: Iterable[Callback] = (),
     checkpoint: str | PathLike[str] | None = None,
@@ -341,6 +378,9 @@ def fit_seeds(
     seeds : iterable of int
         A `random_state` for each model. What a seed gives is the same alone or among others, up
         to rounding.
+    settings : sequence of dicts, optional
+        One per seed: parameters in which the models differ. What may differ within a stack, a
+        model's class says; everything else is the same for all.
     start : sequence of fitted estimators, optional
         One per seed, whose encoder and decoder training begins with; see `DeepEstimator.fit`.
     callbacks, checkpoint
@@ -369,7 +409,21 @@ def fit_seeds(
         raise ValueError("seeds is empty; give at least one whole number")
     if not isinstance(estimator, DeepEstimator):
         raise TypeError(f"{type(estimator).__name__} does not train in stacks; fit it seed by seed")
-    models = [clone(estimator).set_params(random_state=seed) for seed in seeds]
+    settings = [{}] * len(seeds) if settings is None else settings
+    if len(settings) != len(seeds):
+        raise ValueError(
+            f"settings holds {len(settings)} dicts for {len(seeds)} seeds; give one for each"
+        )
+    for name in {name for setting in settings for name in setting}:
+        if name not in estimator._may_differ:
+            raise ValueError(
+                f"{name!r} cannot differ within a stack of {type(estimator).__name__}; "
+                f"what can: {list(estimator._may_differ)}. Train those in turn."
+            )
+    models = [
+        clone(estimator).set_params(**setting, random_state=seed)
+        for setting, seed in zip(settings, seeds, strict=True)
+    ]
     _train(models, X, start, callbacks, checkpoint)
     return models
 
@@ -381,7 +435,7 @@ def _train(
     callbacks: Iterable[Callback],
     checkpoint: str | PathLike[str] | None,
 ) -> None:
-    """Fit estimators that differ in their random state alone."""
+    """Fit estimators that differ in their random state, and in what their class lets differ."""
     one, callbacks = models[0], list(callbacks)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
@@ -390,7 +444,8 @@ def _train(
         validate_data(model, X, skip_check_array=True)
     n, d = data.shape
     n_iter = one._check_common(n, d)
-    one._check(n, d)
+    for model in models:
+        model._check(n, d)
     schedules = one._schedules(n_iter)
     for begun_with in start or ():
         check_is_fitted(begun_with)
@@ -400,7 +455,8 @@ def _train(
     if checkpoint is not None:
         begun = [array for model in start or () for array in model.parameters_.values()]
         given = [-1 if m.random_state is None else s for m, s in zip(models, seeds, strict=True)]
-        kept.fingerprint = fingerprint(one, data, np.array(given), *begun)
+        differ = [[model.get_params()[name] for name in one._may_differ] for model in models]
+        kept.fingerprint = fingerprint(one, data, np.array(given), np.array(differ), *begun)
     earlier = None if kept.path is None else kept.path.with_suffix(".pretraining")
     saved = kept.load()
     if saved is not None:
@@ -414,6 +470,7 @@ def _train(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     tensor = tensor.to(device)
     stack = one._build(d, generators).to(tensor)
+    one._tell(stack, models)
     with products(one.precision, device):
         if saved is None:
             if start is not None:
@@ -443,6 +500,9 @@ def _train(
                 progress=one.progress,
                 description=type(one).__name__ + (f" × {len(seeds)}" if len(seeds) > 1 else ""),
             )
+        except Exception:  # before the first iteration there is nothing to hand over
+            training.sound = training.sound and training.done > 0
+            raise
         finally:
             if training.sound:
                 training.hand_over(models)
@@ -477,24 +537,28 @@ class _Training:
         self.history: dict[str, list[Array]] = {}
         on_gpu = X.device.type == "cuda"
         self.adam = torch.optim.Adam(
-            stack.parameters(),
-            lr=model.learning_rate,
+            [{"params": list(stack.parameters())}],  # none are fine here, but not as a bare list
+            lr=model._adam_rate,
             eps=1e-7,  # Keras' ε, which the papers ran with
             fused=X.device.type in ("cpu", "cuda"),
             capturable=on_gpu,
         )
-        self.step = _Captured(self._step, model.batch_size) if on_gpu else self._step
+        batch = model._samples_per_iteration
+        self.step = _Captured(self._step, batch) if on_gpu else self._step
         self._epoch, self._order = -1, torch.empty(0)
 
     def run(self, until: int) -> Logs:
         """Do the iterations up to `until` and return their mean losses."""
         seen: list[dict[str, Tensor]] = []
+        self._good = {name: value.clone() for name, value in self.stack.state_dict().items()}
         with held_interrupts() as waiting:  # Adam works in place: half a step could not be undone
             try:
                 for i in range(self.done, until):
                     with torch.no_grad():
                         self.model._before(self.stack, self.X, i)
-                    rows = self._rows(i)
+                        rows = self.model._draw(self.stack, self.X, i)
+                    if rows is None:
+                        rows = self._rows(i)
                     seen.append(
                         self.step(self.X[rows], rows, {k: v[i] for k, v in self.values.items()})
                     )
@@ -516,11 +580,15 @@ class _Training:
         return logs
 
     def _step(self, x: Tensor, rows: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        losses = self.model._losses(self.stack, x, rows, values)
-        self.adam.zero_grad()
-        losses["loss"].sum().backward()  # type: ignore[no-untyped-call]
-        self.adam.step()
-        return {name: loss.detach() for name, loss in losses.items()}
+        seen: dict[str, Tensor] = {}
+        for losses, taught in self.model._updates(self.stack, x, rows, values):
+            learners = [p for p in taught if p.requires_grad]
+            if learners:  # a model may also learn by a rule of its own
+                self.adam.zero_grad()  # who is not taught is left without gradient, and stays
+                losses["loss"].sum().backward(inputs=learners)  # type: ignore[no-untyped-call]
+                self.adam.step()
+            seen |= {name: loss.detach() for name, loss in losses.items()}
+        return seen
 
     def _rows(self, i: int) -> Tensor:
         """Return the samples of iteration i: (B,) in file order, (S, B) where each seed shuffles.
@@ -528,7 +596,7 @@ class _Training:
         They depend on seed and iteration alone, so a resumed training needs no other state. The
         last batch of an epoch is what is left, as in the released DESOM code.
         """
-        n, B = len(self.X), self.model.batch_size
+        n, B = len(self.X), self.model._samples_per_iteration
         per_epoch = -(-n // B)
         epoch, batch = divmod(i, per_epoch)
         if epoch != self._epoch and (self.model.shuffle or self._epoch < 0):
@@ -545,13 +613,22 @@ class _Training:
     def _require_numbers(self, losses: Array) -> None:
         bad = ~np.isfinite(losses)  # (iterations, S)
         if bad.any():
-            self.sound = False
             i, s = np.argwhere(bad)[0]
+            first = self.done - len(losses)
+            self._go_back(first)
             raise FloatingPointError(
                 f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
-                f"{self.done - len(losses) + i} of {self.n_iter}; lower "
+                f"{first + i} of {self.n_iter}; lower "
                 f"learning_rate={self.model.learning_rate}, or look at the scale of X"
             )
+
+    def _go_back(self, done: int) -> None:
+        """Take the parameters that the last good loss left; there are none before the first."""
+        self.stack.load_state_dict(self._good)
+        self.done, self.sound = done, done > 0
+        for parts in self.history.values():
+            if sum(map(len, parts)) > done:  # entered before another loss was found bad
+                parts.pop()
 
     def hand_over(self, models: Sequence[DeepEstimator]) -> None:
         """Give each estimator its part of what has been learned so far."""
@@ -587,6 +664,57 @@ class _Training:
         groups = self.adam.state_dict()["param_groups"]
         self.adam.load_state_dict({"state": adam, "param_groups": groups})
         self.done = facts["done"]
+
+
+class Draws:
+    """Random numbers for every iteration, which depend on seed and iteration alone.
+
+    So a resumed training needs no state of any generator, and a seed gets the same numbers alone
+    or among others, on any device.
+
+    Parameters
+    ----------
+    generators : sequence of S torch.Generator
+        Their initial seeds are what counts.
+    shape : tuple of int
+        Of one seed's numbers for one iteration.
+    method : {"standard_normal", "random"}
+        What they are: a method of numpy's Generator.
+    stream : int
+        Tells draws for different purposes apart; 1 is the order of the samples.
+
+    Attributes
+    ----------
+    now : tensor of shape (S, *shape)
+        The numbers of the iteration that `turn_to` was called with, always in the same place, as a
+        CUDA graph needs them.
+    """
+
+    AT_ONCE = 64
+
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        shape: tuple[int, ...],
+        method: Literal["standard_normal", "random"] = "standard_normal",
+        stream: int = 2,
+    ) -> None:
+        self.seeds = [g.initial_seed() for g in generators]
+        self.shape, self.method, self.stream = shape, method, stream
+        self._drawn = -1
+        self.now = torch.empty(0)
+
+    def turn_to(self, i: int, like: Tensor) -> Tensor:
+        """Put the numbers of iteration i, of the type and on the device of `like`, into `now`."""
+        block, at = divmod(i, self.AT_ONCE)
+        if block != self._drawn:
+            rngs = [np.random.default_rng([seed, self.stream, block]) for seed in self.seeds]
+            shape = (self.AT_ONCE, *self.shape)
+            drawn = np.stack([getattr(rng, self.method)(shape) for rng in rngs], 1)
+            self._block, self._drawn = torch.from_numpy(drawn).to(like), block
+        if not len(self.now):
+            self.now = torch.empty_like(self._block[0])
+        return self.now.copy_(self._block[at])
 
 
 class _Captured:

@@ -519,7 +519,7 @@ def trained(monkeypatch):
     """Stand in for `training.fit_seeds` and note what it was asked for."""
     asked = []
 
-    def fit_seeds(estimator, X, seeds, *, start=None, callbacks=(), checkpoint=None):
+    def fit_seeds(estimator, X, seeds, *, settings=None, start=None, checkpoint=None):
         asked.append({"seeds": seeds, "start": start, "checkpoint": checkpoint})
         models = [clone(estimator).set_params(random_state=seed) for seed in seeds]
         return [model.fit(X + model.random_state) for model in models]

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minisom import MiniSom
+from scipy.ndimage import gaussian_filter, laplace
 from sklearn import manifold
 from sklearn.datasets import load_digits
 from sklearn.metrics import normalized_mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from somlib import metrics
-from somlib.spaces import Grid
+from somlib.spaces import Euclidean, Grid, Sphere, Torus
 
 GRIDS = [
     Grid(3, 5),
@@ -310,8 +313,8 @@ def test_ties_are_worth_their_expected_value(k):
     trust, cont = literal_expectation(in_z, in_x, k), literal_expectation(in_x, in_z, k)
     assert 0 < trust < 1
     for space in (None, grid):
-        assert metrics.trustworthiness(X, Z, k, distance=space) == pytest.approx(trust, abs=1e-12)
-        assert metrics.continuity(X, Z, k, distance=space) == pytest.approx(cont, abs=1e-12)
+        assert metrics.trustworthiness(X, Z, k, space=space) == pytest.approx(trust, abs=1e-12)
+        assert metrics.continuity(X, Z, k, space=space) == pytest.approx(cont, abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -355,7 +358,7 @@ def test_the_distance_of_a_space_counts():
     ring = Grid(1, 40, wrap=(False, True))
     angle = 2 * np.pi * np.arange(40) / 40 + 0.01 * np.random.default_rng(0).normal(size=40)
     X = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    around, cut = (metrics.trustworthiness(X, ring.coords, 4, distance=s) for s in (ring, None))
+    around, cut = (metrics.trustworthiness(X, ring.coords, 4, space=s) for s in (ring, None))
     assert cut < around
     assert around > 0.99
 
@@ -363,9 +366,159 @@ def test_the_distance_of_a_space_counts():
         def distance(self, a, b):
             return 2 * ring.distance(a, b).numpy()
 
-    assert metrics.trustworthiness(X, ring.coords, 4, distance=Doubled()) == around
-    flat = metrics.continuity(X, ring.coords, 4, distance=Grid(1, 40))
+    assert metrics.trustworthiness(X, ring.coords, 4, space=Doubled()) == around
+    flat = metrics.continuity(X, ring.coords, 4, space=Grid(1, 40))
     assert flat == pytest.approx(metrics.continuity(X, ring.coords, 4), abs=1e-12)
+
+
+SPACES = [Torus(1), Torus(3), Sphere(2), Sphere(4), Grid(4, 5, "hex", wrap=(True, False))]
+spaces = pytest.mark.parametrize("space", SPACES, ids=str)
+
+
+def copies(space):
+    """By how much the shift of a point of a torus or grid changes nothing."""
+    if isinstance(space, Torus):
+        return [2 * np.pi * np.array(k) for k in itertools.product((-1, 0, 1), repeat=space.m)]
+    return [np.array([up * space.periods[0], 0]) for up in (-1, 0, 1)]
+
+
+def literal_apart(space, a, b):
+    if isinstance(space, Sphere):
+        return math.acos(np.clip(a @ b, -1, 1))
+    return min(math.dist(a + shift, b) for shift in copies(space))
+
+
+def literal_rank_score(near, far, k):
+    """One minus the scaled excess of ranks; nothing is tied."""
+    n, excess = len(near), 0
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        rank = {j: r for r, j in enumerate(sorted(others, key=far[i].__getitem__), start=1)}
+        for j in sorted(others, key=near[i].__getitem__)[:k]:
+            excess += max(0, rank[j] - k)
+    return 1 - 2 / (n * k * (2 * n - 3 * k - 1)) * excess
+
+
+@spaces
+def test_neighbours_in_a_latent_space_are_those_by_its_own_distance(space):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    Z = space.sample(60, rng)
+    if isinstance(space, Grid):
+        Z = Z + rng.uniform(-0.1, 0.1, Z.shape)  # no ties
+    in_x = np.linalg.norm(X[:, None] - X, axis=2)
+    in_z = np.array([[literal_apart(space, a, b) for b in Z] for a in Z])
+    for k in (1, 6, 20):
+        trust = metrics.trustworthiness(X, Z, k, space=space)
+        assert trust == pytest.approx(literal_rank_score(in_z, in_x, k), abs=1e-12)
+        cont = metrics.continuity(X, Z, k, space=space)
+        assert cont == pytest.approx(literal_rank_score(in_x, in_z, k), abs=1e-12)
+        # scikit-learn takes distances for the space of the ranks
+        np.fill_diagonal(in_z, 0)
+        peer = manifold.trustworthiness(in_z, X, n_neighbors=k, metric="precomputed")
+        assert cont == pytest.approx(peer, abs=1e-12)
+
+
+@pytest.mark.parametrize("space", [Torus(2), Sphere(3)], ids=str)
+def test_a_space_embedded_without_stretching_keeps_its_neighbours(space):
+    Z = space.sample(200, np.random.default_rng(0))
+    X = space.embed(Z)  # chords grow with arcs: on the sphere exactly, on the torus nearly
+    least = 1 if isinstance(space, Sphere) else 0.995
+    for metric in (metrics.trustworthiness, metrics.continuity):
+        own, flat = metric(X, Z, [1, 5], space=space), metric(X, Z, [1, 5])
+        assert (own >= least - 1e-12).all()
+        if isinstance(space, Torus):
+            assert (flat < own).all()  # the angles alone do not know that −π is π
+            turned = Z + 2 * np.pi * np.random.default_rng(1).integers(-1, 2, Z.shape)
+            np.testing.assert_allclose(metric(X, turned, [1, 5], space=space), own, atol=1e-12)
+        else:
+            np.testing.assert_allclose(metric(X, 3 * Z, [1, 5], space=space), own, atol=1e-12)
+    flat_space = metrics.trustworthiness(X, Z, [1, 5], space=Euclidean(Z.shape[1]))
+    np.testing.assert_allclose(flat_space, metrics.trustworthiness(X, Z, [1, 5]), atol=1e-12)
+
+
+@spaces
+def test_the_blocks_of_a_space_do_not_show(space, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, Z = rng.normal(size=(60, 4)), space.sample(60, rng)
+    whole = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
+    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    parts = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- classes of neighbours
+
+
+def some_classes(n=150, m=2, n_classes=4, seed=0):
+    """Overlapping clusters, so that votes differ and are often tied."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(n_classes, size=n)
+    return y[:, None] * 0.8 + rng.normal(size=(n, m)), y
+
+
+def literal_knn(space, Z, y, Z_new, y_new, k):
+    right = 0
+    for z, c in zip(Z_new, y_new, strict=True):
+        order = sorted(range(len(Z)), key=lambda i, z=z: literal_apart(space, z, Z[i]))
+        votes = Counter(y[i] for i in order[:k])
+        right += c == min(v for v in votes if votes[v] == max(votes.values()))
+    return right / len(Z_new)
+
+
+@given(st.integers(1, 150), st.integers(1, 20), st.integers(2, 9), st.integers(0, 10**6))
+@settings(max_examples=40)
+def test_knn_agrees_with_scikit_learn(k, m, n_classes, seed):
+    Z, y = some_classes(m=m, n_classes=n_classes, seed=seed)
+    Z_new, y_new = some_classes(n=60, m=m, n_classes=n_classes, seed=seed + 1)
+    peer = KNeighborsClassifier(n_neighbors=k).fit(Z, y).score(Z_new, y_new)
+    assert metrics.knn_accuracy(Z, y, Z_new, y_new, k) == pytest.approx(peer, abs=1e-12)
+
+
+def test_the_lowest_of_the_classes_with_most_votes_wins():
+    Z, y = [[0.0], [1.0], [2.0], [3.0]], ["owl", "cat", "owl", "cat"]
+    assert metrics.knn_accuracy(Z, y, [[1.5]], ["cat"], 4) == 1  # two of each
+    assert metrics.knn_accuracy(Z, y, [[1.5]], ["owl"], 4) == 0
+    assert metrics.knn_accuracy(Z, y, [[0.9]], ["owl"], 3) == 1  # outvoted
+    assert metrics.knn_accuracy(Z, y, [[0.9]], ["cat"], 1) == 1
+
+
+@spaces
+@pytest.mark.parametrize("k", [1, 4, 9, 80])
+def test_the_neighbours_that_vote_are_those_of_the_space(space, k):
+    rng = np.random.default_rng(3)
+    Z, Z_new = space.sample(80, rng), space.sample(40, rng)
+    if isinstance(space, Grid):
+        Z, Z_new = (z + rng.uniform(-0.1, 0.1, z.shape) for z in (Z, Z_new))
+    pole = Z[0]
+    y, y_new = (  # rings around a point, and noise
+        (np.array([literal_apart(space, z, pole) for z in at]) * 1.5).astype(int)
+        + rng.integers(2, size=len(at))
+        for at in (Z, Z_new)
+    )
+    found = metrics.knn_accuracy(Z, y, Z_new, y_new, k, space=space)
+    assert found == pytest.approx(literal_knn(space, Z, y, Z_new, y_new, k), abs=1e-12)
+    assert 0 < found < 1
+
+
+def test_a_class_that_lies_across_the_cut_is_one_class_on_the_torus():
+    Z = np.array([[3.0], [3.1], [-2.6], [-2.5], [0.0]])
+    y = [0, 0, 1, 1, 2]
+    for space, seen in ((Torus(1), 0), (None, 1), (Euclidean(1), 1)):
+        assert metrics.knn_accuracy(Z, y, [[-3.1]], [seen], 3, space=space) == 1
+
+
+def test_classes_may_be_text_tensors_or_unheard_of():
+    Z, y = some_classes()
+    names = np.array(["ant", "bee", "cow", "dog"])
+    expected = metrics.knn_accuracy(Z[:100], y[:100], Z[100:], y[100:], 5)
+    assert isinstance(expected, float)
+    named = metrics.knn_accuracy(Z[:100], names[y[:100]], Z[100:], names[y[100:]].tolist(), 5)
+    tensors = [torch.from_numpy(a) for a in (Z[:100], y[:100], Z[100:], y[100:])]
+    assert expected == named == metrics.knn_accuracy(*tensors, n_neighbors=5)
+    assert metrics.knn_accuracy(Z, y, Z, y, 1) == 1
+    assert metrics.knn_accuracy(Z, y, Z, y + 10, 1) == 0
+    assert 0.3 < expected < 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account")
@@ -489,6 +642,87 @@ def test_dead_units_are_those_that_win_nothing():
     assert metrics.dead_units(torch.arange(5), 5) == 0
 
 
+# ---------------------------------------------------------------- images
+
+
+def some_images(n=20, rows=6, cols=9, seed=0):
+    return np.random.default_rng(seed).random((n, rows * cols))
+
+
+def literal_edges(X, rows, cols):
+    """The mean variance of the Laplacian and the mean length of the gradient, dark outside."""
+    variances, lengths = [], []
+    for x in X:
+        padded = [[0.0] * (cols + 2) for _ in range(rows + 2)]
+        for i, j in itertools.product(range(rows), range(cols)):
+            padded[i + 1][j + 1] = x[i * cols + j]
+        response = []
+        for i, j in itertools.product(range(1, rows + 1), range(1, cols + 1)):
+            up, down = padded[i - 1][j], padded[i + 1][j]
+            left, right = padded[i][j - 1], padded[i][j + 1]
+            response.append(up + down + left + right - 4 * padded[i][j])
+            lengths.append(math.hypot((down - up) / 2, (right - left) / 2))
+        mean = sum(response) / len(response)
+        variances.append(sum((r - mean) ** 2 for r in response) / len(response))
+    return sum(variances) / len(X), sum(lengths) / len(lengths)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (1, 54), (54, 1), (2, 27)])
+def test_sharpness_equals_its_formula_and_scipy(shape):
+    X, reference = some_images() ** 2, some_images(n=7, seed=1)
+    found = metrics.sharpness(X, reference, shape)
+    of, than = literal_edges(X, *shape), literal_edges(reference, *shape)
+    assert found == {
+        "laplacian": pytest.approx(of[0] / than[0], rel=1e-12),
+        "gradient": pytest.approx(of[1] / than[1], rel=1e-12),
+    }
+    peer = [
+        np.mean([laplace(x.reshape(shape), mode="constant").var() for x in images])
+        for images in (X, reference)
+    ]
+    assert found["laplacian"] == pytest.approx(peer[0] / peer[1], rel=1e-12)
+    assert all(isinstance(value, float) for value in found.values())
+
+
+@given(st.floats(0.01, 100), st.integers(0, 10**6))
+def test_sharpness_counts_contrast_by_its_square_or_itself(contrast, seed):
+    X = some_images(seed=seed)
+    assert metrics.sharpness(X, X, (6, 9)) == {"laplacian": 1, "gradient": 1}
+    found = metrics.sharpness(contrast * X, X, (6, 9))
+    assert found["laplacian"] == pytest.approx(contrast**2, rel=1e-9)
+    assert found["gradient"] == pytest.approx(contrast, rel=1e-9)
+    mirrored = X.reshape(-1, 6, 9)[:, ::-1, ::-1].reshape(X.shape)
+    assert metrics.sharpness(mirrored, X, (6, 9)) == pytest.approx(
+        {"laplacian": 1, "gradient": 1}, rel=1e-12
+    )
+
+
+def test_the_more_blurred_an_image_the_less_sharp_and_the_more_noisy_the_sharper():
+    X = load_digits().data[:200] / 16
+
+    def blurred(width):
+        return gaussian_filter(X.reshape(-1, 8, 8), (0, width, width)).reshape(-1, 64)
+
+    ways = [metrics.sharpness(blurred(width), X, (8, 8)) for width in (0.3, 0.5, 0.7, 1, 2)]
+    noisy = X + np.random.default_rng(0).normal(0, 0.3, X.shape)
+    ways = [metrics.sharpness(noisy, X, (8, 8)), metrics.sharpness(X, X, (8, 8)), *ways]
+    for name in ("laplacian", "gradient"):
+        values = [way[name] for way in ways]
+        assert values[1] == 1
+        assert all(more > less for more, less in itertools.pairwise(values)), (name, values)
+    assert ways[-1]["laplacian"] < 0.05
+    mean = metrics.sharpness(X.mean(0, keepdims=True), X, (8, 8))
+    assert mean["laplacian"] < 0.5  # an average of images is a blurred one
+
+
+def test_images_may_be_tensors_and_whole_numbers():
+    X = np.random.default_rng(0).integers(0, 256, (9, 54), dtype=np.uint8)
+    expected = metrics.sharpness(X.astype(float), some_images(), (6, 9))
+    for kind in (np.asarray, torch.from_numpy, np.float32):
+        found = metrics.sharpness(kind(X), some_images(), (6, 9))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 # ---------------------------------------------------------------- bad input
 
 X, W, GRID = np.ones((6, 2)), np.arange(1.0, 9.0).reshape(4, 2), Grid(2, 2)
@@ -526,6 +760,37 @@ TWINS = W[[0, 1, 2, 1]]
         ("continuity", (X, X, [1, 0]), "n_neighbors=[1, 0] must be"),
         ("trustworthiness", (X, X, 1.5), "n_neighbors=1.5 must be"),
         ("trustworthiness", (X, X, []), "n_neighbors=[] must be"),
+        (
+            "trustworthiness",
+            (X, X, 2, Torus(3)),
+            "(6, 1, 2) do not lie in Torus(m=3)",
+        ),
+        ("continuity", (X, 0 * X, 2, Sphere(2)), "a zero vector has no direction"),
+        (
+            "knn_accuracy",
+            (X, [0] * 5, X, [0] * 6),
+            "Z has 6 rows, but there are 5 classes for them",
+        ),
+        ("knn_accuracy", (X, [0] * 6, X, [0] * 7), "Z_new has 6 rows, but there are 7 classes"),
+        ("knn_accuracy", (NAN, [0, 1], W, [0] * 4), "Z contains NaN or infinity"),
+        ("knn_accuracy", (W, [0] * 4, NAN, [0, 1]), "Z_new contains NaN or infinity"),
+        ("knn_accuracy", (W, [0, 1, np.nan, 0], W, [0] * 4), "y contains NaN"),
+        ("knn_accuracy", (W, [0] * 4, W, []), "y_new has shape (0,), but (n,) is needed"),
+        ("knn_accuracy", (W[0], [0, 1], W, [0] * 4), "Z has shape (2,), but (rows, features)"),
+        ("knn_accuracy", (W, [0] * 4, X, [0] * 6, 5), "=5 must be a whole number from 1 to the 4"),
+        ("knn_accuracy", (W, [0] * 4, X, [0] * 6, 0), "=0 must be a whole number from 1"),
+        ("knn_accuracy", (W, [0] * 4, X, [0] * 6, 2.0), "=2.0 must be a whole number from 1"),
+        ("knn_accuracy", (W, [0] * 4, X, [0] * 6), "=10 must be a whole number from 1 to the 4"),
+        ("knn_accuracy", (W, [0] * 4, X[:, :1], [0] * 6, 1), "points of shape (6, 1) do not lie"),
+        ("knn_accuracy", (W, [0] * 4, X, [0] * 6, 1, Sphere(3)), "do not lie in Sphere(m=3)"),
+        ("knn_accuracy", (W, [0] * 4, 0 * X, [0] * 6, 1, Sphere(2)), "zero vector has no direct"),
+        ("sharpness", (X, X, (2, 2)), "images of 2 × 2 have 4 pixels, but X has 2; give image_sh"),
+        ("sharpness", (X, np.ones((3, 4)), (1, 2)), "have 2 pixels, but reference has 4; give"),
+        ("sharpness", (X, 0 * X, (1, 2)), "the reference images have no contrast at all"),
+        ("sharpness", (X, X[:, :1], (1, 1)), "images of 1 × 1 have 1 pixels, but X has 2"),
+        ("sharpness", (NAN, X, (1, 2)), "X contains NaN"),
+        ("sharpness", (X, NAN, (1, 2)), "reference contains NaN"),
+        ("sharpness", (X.reshape(3, 2, 2), X, (2, 2)), "X has shape (3, 2, 2), but (rows, feat"),
         ("purity", ([0, 1], [0]), "y has 2 entries, but labels 1"),
         ("purity", ([], []), "y has shape (0,), but (n,) is needed, not empty"),
         ("purity", ([[0]], [0]), "y has shape (1, 1), but (n,) is needed"),

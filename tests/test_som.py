@@ -13,7 +13,7 @@ import somlib
 from somlib import distances, loop, storage
 from somlib.schedules import Schedule
 from somlib.som import SOM, pca_sheet
-from somlib.spaces import Grid
+from somlib.spaces import Euclidean, Grid, Sphere, Torus
 
 GRIDS = [
     Grid(4, 5),
@@ -491,6 +491,35 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     assert back.set_output(transform="pandas").transform(frame).shape == (len(X), som.grid_.n_units)
     np.testing.assert_array_equal(back.partial_fit(frame).weights_, som.partial_fit(frame).weights_)
     assert isinstance(SOM.load(tmp_path / "map.npz"), SOM)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Grid(3, 4, "hex", wrap=(False, True)),
+        Euclidean(2),
+        Euclidean(2, low=(-1.0, 1e-7), high=(np.float64(2) / 3, 0.1)),
+        Torus(3),
+        Sphere(np.int64(2)),
+    ],
+    ids=str,
+)
+def test_a_space_comes_back_from_a_file_as_it_was(tmp_path, space):
+    content = {
+        "space": space,
+        "among": [(space, 1.5), None],
+        "z": space.sample(3, np.random.default_rng(0)),
+    }
+    facts, arrays = storage.encode(content)
+    storage.write_arrays(tmp_path / "content.npz", arrays, facts)
+    arrays, facts = storage.read_arrays(tmp_path / "content.npz")
+    back = storage.decode(facts, arrays)
+    assert back["space"] == space
+    assert type(back["space"]) is type(space)
+    assert hash(back["space"]) == hash(space)
+    assert back["among"] == content["among"]
+    np.testing.assert_array_equal(back["z"], content["z"])
+    np.testing.assert_array_equal(back["space"].mesh(4), space.mesh(4))
 
 
 def test_saving_and_loading_say_what_is_wrong(tmp_path):

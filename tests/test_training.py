@@ -17,7 +17,7 @@ from somlib import loop, training
 from somlib.autoencoders import Autoencoder
 from somlib.desom import DESOM
 from somlib.som import SOM
-from somlib.training import DeepEstimator, fit_seeds, held_interrupts, products
+from somlib.training import DeepEstimator, Draws, fit_seeds, held_interrupts, products
 
 rng = np.random.default_rng(42)
 X = rng.random((103, 12))
@@ -225,6 +225,179 @@ def test_a_model_is_its_hooks():
         first = torch.rand(1, 12, generator=torch.Generator().manual_seed(model.seed_)).numpy()
         # the loss of an iteration is the one before its step
         np.testing.assert_allclose(history["distance"][0], ((X - first) ** 2).mean())
+
+
+class Pursuit(Offsets):
+    """Two points in turn: the first learns the mean of the samples, the second the first's place.
+
+    Two steps of the one for one of the other, on samples that it draws itself.
+    """
+
+    STEPS = 2
+
+    def _build(self, d, generators):
+        stack = torch.nn.Module()
+        stack.first = torch.nn.Parameter(torch.zeros(len(generators), 1, d))
+        stack.second = torch.nn.Parameter(torch.ones(len(generators), 1, d))
+        stack.draws = Draws(generators, (self._samples_per_iteration,), "random")
+        return stack
+
+    def _initialise(self, stack, X, generators):
+        """Begin where the parameters begin."""
+
+    def _before(self, stack, X, i):
+        assert not torch.is_grad_enabled()
+        stack.draws.turn_to(i, X)
+
+    @property
+    def _samples_per_iteration(self):
+        return self.STEPS * self.batch_size
+
+    def _draw(self, stack, X, i):
+        assert not torch.is_grad_enabled()
+        return (stack.draws.now * len(X)).long() if i % 3 else None
+
+    def _schedules(self, n_iter):
+        return {}
+
+    def _updates(self, stack, x, rows, values):
+        for batch in torch.split(x, self.batch_size, dim=-2):
+            distance = ((batch - stack.first) ** 2).mean((1, 2))
+            yield {"loss": distance, "first": distance}, [stack.first]
+        distance = (stack.first - stack.second).abs().mean((1, 2))  # the first as it is by now
+        yield {"loss": distance, "second": distance}, [stack.second]
+
+
+def literal_pursuit(seed, n_iter, B):
+    points = [torch.zeros(1, 12, dtype=torch.float64), torch.ones(1, 12, dtype=torch.float64)]
+    adams = [torch.optim.Adam([point], 0.1, eps=1e-7) for point in points]
+    history = []
+    for i in range(n_iter):
+        if i % 3:
+            u = np.random.default_rng([seed, 2, i // 64]).random((64, 2 * B))[i % 64]
+            rows = [int(number * len(X)) for number in u]
+        else:  # all in turn: what is left at the end of an epoch is less
+            turn = i % -(-len(X) // (2 * B))
+            rows = range(len(X))[2 * B * turn : 2 * B * (turn + 1)]
+        for first in range(0, len(rows), B):
+            batch = torch.from_numpy(X[rows[first : first + B]])
+            points[0].grad = 2 * (points[0] - batch).mean(0, keepdim=True) / 12
+            far = ((batch - points[0]) ** 2).mean().item()
+            adams[0].step()
+        apart = points[1] - points[0]
+        points[1].grad = apart.sign() / 12
+        history.append([apart.abs().mean().item(), far, apart.abs().mean().item()])
+        adams[1].step()
+    return points, np.transpose(history)
+
+
+@pytest.mark.parametrize("seeds", [[3], [8, 3, 1]])
+def test_an_iteration_may_have_several_steps_each_for_its_own_parameters(seeds):
+    for model in fit_seeds(Pursuit(70, batch_size=20), X, seeds):
+        points, history = literal_pursuit(model.seed_, 70, 20)
+        for name, point in zip(("first", "second"), points, strict=True):
+            np.testing.assert_allclose(model.parameters_[name], point, rtol=0, atol=1e-12)
+        for name, values in zip(("loss", "first", "second"), history, strict=True):
+            np.testing.assert_allclose(model.history_[name], values, rtol=1e-11)
+
+
+def test_who_is_not_taught_stays_bit_for_bit_and_so_do_its_moments(monkeypatch):
+    step, seen = torch.optim.Adam.step, []
+
+    def state(adam):
+        params = adam.param_groups[0]["params"]
+        return [[p.detach().clone(), *map(torch.clone, adam.state[p].values())] for p in params]
+
+    def watch(adam):
+        before = state(adam)
+        step(adam)
+        moved = [len(a) != len(b) or not all(map(torch.equal, a, b))
+                 for a, b in zip(before, state(adam), strict=True)]  # fmt: skip
+        seen.append(moved)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    Pursuit(2, batch_size=20).fit(X)
+    assert seen == 2 * [[True, False], [True, False], [False, True]]
+
+
+def test_a_model_may_learn_by_a_rule_of_its_own():
+    class RunningMean(Offsets):
+        def _updates(self, stack, x, rows, values):
+            losses = self._losses(stack, x, rows, values)
+            with torch.no_grad():
+                stack.mean += (x.mean(-2, keepdim=True) - stack.mean) / 4
+            yield losses, []
+
+    model = RunningMean(30, random_state=0).fit(X)
+    mean = torch.rand(1, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    batches = np.split(X, range(20, len(X), 20))
+    for i in range(30):
+        x = batches[i % len(batches)]
+        assert model.history_["distance"][i] == pytest.approx(((x - mean) ** 2).mean())
+        mean = mean + (x.mean(0) - mean) / 4
+    np.testing.assert_allclose(model.parameters_["mean"], mean, rtol=1e-6)
+
+
+def test_what_a_model_draws_is_what_it_gets_and_else_all_in_turn():
+    seen = []
+
+    class Drawing(Offsets):
+        def _draw(self, stack, X, i):
+            return None if i % 2 else torch.full((len(stack.mean), 4), i)
+
+        def _losses(self, stack, x, rows, values):
+            assert torch.equal(x, torch.from_numpy(X)[rows])
+            seen.append(rows.tolist())
+            return super()._losses(stack, x, rows, values)
+
+    fit_seeds(Drawing(5), X, [0, 1])
+    assert seen[::2] == [[[i] * 4] * 2 for i in (0, 2, 4)]
+    assert seen[1::2] == [list(range(20 * i, 20 * i + 20)) for i in (1, 3)]
+
+
+# ---------------------------------------------------------------- random numbers for iterations
+
+
+def draws(seeds, shape=(3, 2), **options):
+    return Draws([torch.Generator().manual_seed(seed) for seed in seeds], shape, **options)
+
+
+@pytest.mark.parametrize(("method", "stream"), [("standard_normal", 2), ("random", 3)])
+def test_draws_depend_on_seed_and_iteration_alone(method, stream):
+    like = torch.zeros((), dtype=torch.float64)
+    some = draws([5, 2], method=method, stream=stream)
+    for i in (0, 1, 63, 64, 200, 7, 65, 64, 127, 128):  # a resumed training begins anywhere
+        found = some.turn_to(i, like)
+        assert found.shape == (2, 3, 2)
+        for s, seed in enumerate((5, 2)):
+            block = getattr(np.random.default_rng([seed, stream, i // 64]), method)((64, 3, 2))
+            np.testing.assert_array_equal(found[s], block[i % 64])
+            alone = draws([seed], method=method, stream=stream).turn_to(i, like)
+            np.testing.assert_array_equal(found[s], alone[0])
+
+
+def test_draws_are_all_different():
+    like = torch.zeros((), dtype=torch.float64)
+    numbers = [
+        some.turn_to(i, like).flatten().tolist()
+        for some in (draws([0, 1]), draws([0, 1], stream=3), draws([2, 2**40]))
+        for i in range(130)
+    ]
+    assert len({number for one in numbers for number in one}) == 3 * 130 * 2 * 6
+
+
+def test_draws_lie_in_one_place_in_the_precision_of_the_samples():
+    for dtype in (torch.float32, torch.float64):
+        some, like = draws([0, 1]), torch.zeros(4, dtype=dtype)
+        now = some.turn_to(0, like)
+        first, at = now.clone(), now.data_ptr()
+        for i in (1, 64, 0):
+            assert some.turn_to(i, like) is some.now is now
+            assert (now.data_ptr(), now.dtype) == (at, dtype)
+            assert torch.equal(now, first) == (i == 0)
+    exact = draws([0, 1]).turn_to(0, torch.zeros((), dtype=torch.float64))
+    rounded = draws([0, 1]).turn_to(0, torch.zeros(()))
+    assert torch.equal(exact.float(), rounded)
 
 
 def test_logs_are_means_over_iterations_and_seeds_and_the_model_is_there_to_be_looked_at():
@@ -506,6 +679,94 @@ def test_a_loss_that_is_no_number_leaves_the_earlier_checkpoint(tmp_path, monkey
     resumed = fit_seeds(model, X, range(3), checkpoint=file)
     for one, other in zip(fit_seeds(model, X, range(3)), resumed, strict=True):
         assert_same(one, other)
+
+
+@contextmanager
+def poisoned(cls, iteration, name="loss", value=np.nan):
+    """Let one loss of one iteration, counted from entering the `with`, be no number."""
+    losses, calls = cls._losses, iter(range(10**6))
+
+    def found(self, *args):
+        good = losses(self, *args)
+        return good | {name: good[name] * value} if next(calls) == iteration else good
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cls, "_losses", found)
+        yield
+
+
+STEADY = {"decay": "constant", "temperature": (2.0, 2.0), "random_state": 0}  # T at any n_iter
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["loss", "reconstruction", "som"])
+@pytest.mark.parametrize(
+    ("iteration", "good"), [(50, 50), (77, 50), (99, 50), (100, 100), (129, 100)]
+)
+def test_the_last_good_weights_are_kept(iteration, good, name, value):
+    model = desom(130, **STEADY)
+    with (
+        poisoned(DESOM, iteration, name, value),
+        pytest.raises(FloatingPointError, match=f"no longer a number at iteration {iteration} of"),
+    ):
+        model.fit(X)
+    assert model.n_iter_ == good
+    assert {len(values) for values in model.history_.values()} == {good}
+    shorter = desom(good, **STEADY).fit(X)
+    assert_same(model, shorter)
+    np.testing.assert_array_equal(model.labels_, shorter.labels_)
+    np.testing.assert_array_equal(model.labels_, model.predict(X))
+
+
+def test_they_are_those_after_the_last_step_of_a_buffer_too():
+    model = Offsets(120, batch_size=103, random_state=0)
+    with poisoned(Offsets, 110, "distance"), pytest.raises(FloatingPointError):
+        model.fit(X)
+    assert model.parameters_["asked"] == sum(range(100))
+    assert model.history_.keys() == {"loss", "distance", "weight"}
+    assert {len(values) for values in model.history_.values()} == {100}
+    assert (model.n_iter_, model.samples_) == (100, 103)
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 49])
+def test_there_are_no_good_weights_in_the_first_iterations(iteration):
+    model = desom(130, **STEADY)
+    for _ in range(2):
+        with poisoned(DESOM, iteration), pytest.raises(FloatingPointError):
+            model.fit(X)
+        assert not [name for name in vars(model) if name in ("parameters_", "history_", "n_iter_")]
+    before = desom(130, **STEADY).fit(X)
+    model.fit(X)
+    with poisoned(DESOM, iteration), pytest.raises(FloatingPointError):
+        model.fit(X)  # an earlier fit stays in place
+    assert_same(model, before)
+    assert model.n_iter_ == 130
+
+
+@pytest.mark.parametrize(
+    ("iteration", "name"), [(0, "loss"), (12, "loss"), (12, "som"), (45, "som")]
+)
+def test_a_resumed_training_goes_back_to_what_was_good(tmp_path, iteration, name):
+    file, model = tmp_path / "one.checkpoint", desom(130, **STEADY)
+    with pytest.raises(KeyboardInterrupt), interrupted_at(model, 60):
+        model.fit(X, checkpoint=file)
+    fresh, good = clone(model), 60 if iteration < 40 else 100
+    with (
+        poisoned(DESOM, iteration, name),
+        pytest.raises(FloatingPointError, match=f"at iteration {60 + iteration} of 130"),
+    ):
+        fresh.fit(X, checkpoint=file)
+    assert fresh.n_iter_ == good
+    assert {len(values) for values in fresh.history_.values()} == {good}
+    assert_same(fresh, desom(good, **STEADY).fit(X))
+
+
+def test_an_error_other_than_that_before_the_first_step_leaves_a_model_as_it_was():
+    model = desom(random_state=0).fit(X)
+    before = clone(model).fit(X)
+    with pytest.raises(OSError, match="gone"), interrupted_at(model, 0, OSError("gone")):
+        model.set_params(gamma=0.5).fit(X)
+    assert_same(model, before)
 
 
 def test_a_model_is_not_replaced_by_one_that_failed():
