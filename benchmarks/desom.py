@@ -15,19 +15,21 @@ process.
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
+import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.common import (
@@ -49,19 +51,34 @@ from benchmarks.common import (
 from somlib import report, training
 from somlib.desom import DESOM
 from somlib.loop import resolve_device
-from somlib.training import Precision, fit_seeds, products
+from somlib.training import DeepEstimator, Precision, fit_seeds, products
 
 FEW = 5
 """Iterations of the fit whose time is taken off that of a longer one."""
 
 NO_GPU = "not run: no GPU"
 
+HOW_TIMED = (
+    "Seconds are those of the iterations named, for all seeds together: the median of `runs`, "
+    "which the rows take in turn after a warm-up. Each is the difference between two fits, of "
+    f"{FEW} iterations and of so many more, so that what happens once, at the beginning and at "
+    "the end, is not in it; *whole trainings* keep it. The fits are those of the public `fit` "
+    "and `fit_seeds`. `× first row` is the ratio to the seconds of the first row."
+)
+WHOSE_PRODUCTS = (
+    "They go through oneDNN, as our training does, where that gives float32's own results "
+    "(`training.onednn_is_exact`); *PyTorch's own* are the same products as any program gets "
+    "them, by Intel's MKL."
+)
+
 
 # ---------------------------------------------------------------- what is trained
 
 
 Train = Callable[[int], Any]
-Prepare = Callable[["Case", Precision, Array], Train]
+Prepare = Callable[[Any, Precision, Array], Train]
+Factors: TypeAlias = list[Tensor]
+"""Both factors of a matrix product, and where it goes."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +101,8 @@ class Case:
     """Data, networks and number of seeds.
 
     For the CPU the number of samples is a multiple of the batch, so that all iterations are alike.
-    Where the `whole` of a training is timed, set-up and labels count too.
+    Where the `whole` of a training is timed, set-up and labels count too; one that takes long is
+    timed only `at_most` so often.
     """
 
     name: str
@@ -99,6 +117,7 @@ class Case:
     entrants: tuple[Entrant, ...]
     device: Literal["cpu", "cuda"] = "cpu"
     whole: bool = False
+    at_most: int | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -117,7 +136,7 @@ class Case:
         """What the data are: MNIST is replaced where it is not at hand."""
         return f"{self.n} samples of {samples(self.source, self.n, self.d)[1]}"
 
-    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DESOM:
+    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
         """Return what is fitted."""
         return DESOM(
             hidden=self.hidden,
@@ -128,6 +147,35 @@ class Case:
             random_state=seed,
             device=self.device,
         )
+
+    def products(self, S: int) -> Iterator[Factors]:
+        """Yield the matrix products of an iteration, for S seeds at once.
+
+        The first layer's input needs no gradient.
+        """
+        for number, (forward, weight, inputs) in enumerate(self.layers(S)):
+            yield from (forward, weight, inputs) if number else (forward, weight)
+
+    def layers(self, S: int) -> Iterator[tuple[Factors, Factors, Factors]]:
+        """Yield the products of each layer: x W, and of its gradient g, xᵀ g for W, g Wᵀ for x.
+
+        Memory is had before the clock starts.
+        """
+        generator = torch.Generator().manual_seed(0)
+        B = self.batch_size
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(self.device)
+
+        for number, (a, b) in enumerate(pairwise((*self.sizes, *self.sizes[-2::-1]))):
+            x, W, g = random(S, B, a), random(S, a, b), random(S, B, b)
+            if number == 0:
+                x = x[:1].expand(S, B, a)  # seeds share the samples
+            yield (
+                [x, W, torch.empty_like(g)],
+                [x.mT, g, torch.empty_like(W)],
+                [g, W.mT, torch.empty_like(x)],
+            )
 
 
 def toy(case: Case) -> Case:
@@ -173,24 +221,14 @@ def plain(case: Case, precision: Precision, X: Array) -> Train:
 
 def first_weights(case: Case, X: Array) -> dict[str, Array]:
     """Return the weights that our training begins with: those after one step of no length."""
-    still: DESOM = case.model("float32", n_iter=1).set_params(learning_rate=1e-300)
-    return still.fit(X).parameters_
+    still: DeepEstimator = case.model("float32", n_iter=1).set_params(learning_rate=1e-300)
+    # in float64 such a step leaves a trace, and a bias of 1e-300 switches on units that 0 does not
+    return {k: np.where(abs(v) < 1e-290, 0, v) for k, v in still.fit(X).parameters_.items()}
 
 
 def plain_pytorch(case: Case, X: Array, start: dict[str, Array], n_iter: int) -> dict[str, Array]:
     """Train DESOM as one would write it without somlib, and return the weights by our names."""
-
-    def mlp(part: str) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for number in range(len(case.sizes) - 1):
-            W, b = (start[f"{part}.layers.{number}.{name}"] for name in ("weight", "bias"))
-            linear = nn.Linear(*W.shape)
-            linear.weight.data = torch.from_numpy(W.T.copy())
-            linear.bias.data = torch.from_numpy(b[0].copy())
-            layers += [linear, nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
-
-    encoder, decoder = mlp("encoder"), mlp("decoder")
+    encoder, decoder = (sequential(case, start, part) for part in ("encoder", "decoder"))
     m = nn.Parameter(torch.from_numpy(start["prototypes"].copy()))
     units = torch.cartesian_prod(torch.arange(8), torch.arange(8))
     delta = (units[:, None] - units).abs().sum(-1).to(m)
@@ -206,9 +244,24 @@ def plain_pytorch(case: Case, X: Array, start: dict[str, Array], n_iter: int) ->
         adam.zero_grad()
         loss.backward()
         adam.step()
+    return {"prototypes": m.numpy(force=True)} | by_our_names(encoder=encoder, decoder=decoder)
 
-    learned = {"prototypes": m.numpy(force=True)}
-    for part, network in (("encoder", encoder), ("decoder", decoder)):
+
+def sequential(case: Case, start: Mapping[str, Array], part: str) -> nn.Sequential:
+    """Return an encoder or decoder as one would build it, with our first weights."""
+    layers: list[nn.Module] = []
+    for number in range(len(case.sizes) - 1):
+        W, b = (start[f"{part}.layers.{number}.{name}"] for name in ("weight", "bias"))
+        linear = nn.Linear(*W.shape)
+        linear.weight.data = torch.from_numpy(W.T.copy())
+        linear.bias.data = torch.from_numpy(b[0].copy())
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def by_our_names(**networks: nn.Sequential) -> dict[str, Array]:
+    learned = {}
+    for part, network in networks.items():
         linears = (layer for layer in network if isinstance(layer, nn.Linear))
         for number, linear in enumerate(linears):
             learned[f"{part}.layers.{number}.weight"] = linear.weight.numpy(force=True).T
@@ -217,45 +270,23 @@ def plain_pytorch(case: Case, X: Array, start: dict[str, Array], n_iter: int) ->
 
 
 def bare(case: Case, precision: Precision, X: Array) -> Train:
-    seeds = [list(_products(case, 1)) for _ in range(case.n_seeds)]
+    seeds = [list(case.products(1)) for _ in range(case.n_seeds)]
     first = [[[tensor[0] for tensor in factors] for factors in one] for one in seeds]
     return _multiplied(case, precision, torch.mm, first)
 
 
 def bare_as_usual(case: Case, precision: Precision, X: Array) -> Train:
     """Prepare the same products by the library to which PyTorch gives them unasked."""
-    first = [[tensor[0] for tensor in factors] for factors in _products(case, 1)]
+    first = [[tensor[0] for tensor in factors] for factors in case.products(1)]
     return _multiplied(case, None, torch.mm, [first])
 
 
 def bare_stacked(case: Case, precision: Precision, X: Array) -> Train:
-    return _multiplied(case, precision, torch.bmm, [list(_products(case, case.n_seeds))])
-
-
-def _products(case: Case, S: int) -> Iterator[list[Tensor]]:
-    """Yield the matrix products of an iteration: both factors, and where the result goes.
-
-    For each layer x W, and of its gradient g, xᵀ g for the weights and g Wᵀ for x, except for the
-    first layer, whose x needs none. Memory is had before the clock starts.
-    """
-    generator = torch.Generator().manual_seed(0)
-    B = case.batch_size
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(case.device)
-
-    for number, (a, b) in enumerate(pairwise((*case.sizes, *case.sizes[-2::-1]))):
-        x, W, g = random(S, B, a), random(S, a, b), random(S, B, b)
-        if number == 0:
-            x = x[:1].expand(S, B, a)  # seeds share the samples
-        yield [x, W, torch.empty_like(g)]
-        yield [x.mT, g, torch.empty_like(W)]
-        if number:
-            yield [g, W.mT, torch.empty_like(x)]
+    return _multiplied(case, precision, torch.bmm, [list(case.products(case.n_seeds))])
 
 
 def _multiplied(
-    case: Case, precision: Precision | None, product: Any, trainings: list[list[list[Tensor]]]
+    case: Case, precision: Precision | None, product: Any, trainings: list[list[Factors]]
 ) -> Train:
     def train(n: int) -> None:
         device = torch.device(case.device)
@@ -294,7 +325,6 @@ STEPS_ON_GPU = (
     Entrant("somlib, stacked, not captured", launched),
     Entrant("bare products, stacked", bare_stacked),
 )
-OURS = {x.name for x in (*ONE, *MANY, *RUNS_ON_GPU, *STEPS_ON_GPU) if x.name.startswith("somlib")}
 
 PAPER = (500, 500, 2000)
 CASES = (
@@ -309,7 +339,8 @@ CASES = (
 AGREEMENT = Case("agreement", "mixture", 192, 12, (16, 8), 4, 64, 1, 60, ONE)
 REMEMBERED = (replace(CASES[0], n=70_000), *CASES[2:4])
 
-AIMS: tuple[tuple[str, str, str, Sign, float | None], ...] = (
+Aim: TypeAlias = tuple[str, str, str, Sign, float | None]
+AIMS: tuple[Aim, ...] = (
     ("full", "somlib", "bare products, PyTorch's own", "≤", 1.25),
     ("full", "somlib", "bare products", "≤", 1.25),
     ("full", "somlib, fast", "bare products, fast", "≤", 1.25),
@@ -338,6 +369,10 @@ def agreement() -> float:
     X = samples(case.source, case.n, case.d)[0].astype(np.float64)
     ours = case.model("float32", case.iterations).fit(X).parameters_
     theirs = plain_pytorch(case, X, first_weights(case, X), case.iterations)
+    return largest_difference(ours, theirs)
+
+
+def largest_difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
     difference = max(float(np.abs(ours[name] - theirs[name]).max()) for name in ours)
     say(f"plain PyTorch: {difference:.1e} from ours in float64")
     return difference
@@ -358,7 +393,7 @@ def measure(case: Case, repeats: int, gpu: bool = False) -> pd.DataFrame:
     trains: dict[str, Train] = {}
     taken: dict[str, list[float]] = {entrant.name: [] for entrant in case.entrants}
     notes = dict.fromkeys(taken, "" if gpu or case.device == "cpu" else NO_GPU)
-    for turn in range(1 + repeats):
+    for turn in range(1 + min(repeats, case.at_most or repeats)):
         for entrant in case.entrants:
             name = entrant.name
             if notes[name]:
@@ -454,34 +489,18 @@ def page(
     parts = [
         "# Training DESOM: beside its matrix products, a plain version, and seeds in turn",
         heading(made_by),
-        "Seconds are those of the iterations named, for all seeds together: the median of `runs`, "
-        "which the rows take in turn after a warm-up. Each is the difference between two fits, of "
-        f"{FEW} iterations and of so many more, so that what happens once, at the beginning and at "
-        "the end, is not in it; *whole trainings* keep it. The fits are those of the public `fit` "
-        "and `fit_seeds`. `× first row` is the ratio to the seconds of the first row.",
+        HOW_TIMED,
         "*Bare products*: the matrix products of the layers alone, forwards and for both "
         "gradients, into memory that is there already (the first layer's input needs no gradient). "
-        "They go through oneDNN, as our training does, where that gives float32's own results "
-        "(`training.onednn_is_exact`); *PyTorch's own* are the same products as any program gets "
-        "them, by Intel's MKL. "
+        f"{WHOSE_PRODUCTS} "
         "*Stacked*: all seeds as one batched product. *fast*: factors rounded to bfloat16 on the "
         "processor, to TensorFloat-32 on a GPU. *Plain PyTorch*: `nn.Sequential`, "
         "`torch.optim.Adam`, autograd through all differences of codes and prototypes; no package "
         "that can be installed trains DESOM. From our first weights it ends, after "
         f"{AGREEMENT.iterations} iterations of a small case in float64, within {difference:.1e} of "
         "ours.",
+        *sections(cases, times),
     ]
-    for case in cases:
-        rows = times[times.case == case.name]
-        shown = rows[["library", "precision"]].copy()
-        for column in ("seconds", "milliseconds per iteration", "× first row"):
-            shown[column] = rows[column].map("{:.3g}".format, na_action="ignore")
-        shown["runs"] = rows.runs
-        if (rows.note != "").any():
-            shown["note"] = rows.note
-        timed = "whole trainings of " if case.whole else ""
-        text = f"{case.size}; {timed}{case.iterations} iterations; {case.contents}."
-        parts += [f"## {case.name}", text, report.markdown(shown)]
     if len(used):
         parts += [
             "## Memory",
@@ -501,7 +520,29 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def against_aims(cases: Sequence[Case], times: pd.DataFrame) -> pd.DataFrame:
+def sections(cases: Sequence[Case], times: pd.DataFrame) -> list[str]:
+    """Return heading, description and table of each case."""
+    parts = []
+    for case in cases:
+        rows = times[times.case == case.name]
+        shown = rows[["library", "precision"]].copy()
+        for column in ("seconds", "milliseconds per iteration", "× first row"):
+            shown[column] = rows[column].map("{:.3g}".format, na_action="ignore")
+        shown["runs"] = rows.runs
+        if (rows.note != "").any():
+            shown["note"] = rows.note
+        timed = "whole trainings of " if case.whole else ""
+        text = f"{case.size}; {timed}{case.iterations} iterations; {case.contents}."
+        parts += [f"## {case.name}", text, report.markdown(shown)]
+    return parts
+
+
+def against_aims(
+    cases: Sequence[Case],
+    times: pd.DataFrame,
+    ratios: Sequence[Aim] = AIMS,
+    limit: tuple[str, str, float] = GPU_AIM,
+) -> pd.DataFrame:
     """Return the ratios that count, and which of the project's own aims they meet.
 
     Parameters
@@ -509,19 +550,21 @@ def against_aims(cases: Sequence[Case], times: pd.DataFrame) -> pd.DataFrame:
     cases : sequence of Case
     times : pandas.DataFrame
         As in desom.csv.
+    ratios, limit
+        As `AIMS` and `GPU_AIM`.
     """
     names = {case.name for case in cases}
     table = times.set_index(["case", "library"])
     rows = []
-    for case, above, below, sign, bound in AIMS:
+    for case, above, below, sign, bound in ratios:
         if case in names:
             ratio = table.seconds[case, above] / table.seconds[case, below]
             aim = f"{case}: time of {above} / {below}"
             rows.append(against_aim(aim, ratio, sign, bound, "×", table.note[case, above]))
-    case, library, limit = GPU_AIM
+    case, library, most = limit
     if case in names:
         seconds, aim = table.seconds[case, library], f"{case}: {library}"
-        rows.append(against_aim(aim, seconds, "≤", limit, "s", table.note[case, library]))
+        rows.append(against_aim(aim, seconds, "≤", most, "s", table.note[case, library]))
     return pd.DataFrame(rows)
 
 
@@ -554,41 +597,57 @@ def run(
         A row for each case and entrant.
     """
     begin = time.perf_counter()
+    times, record = timed(cases, repeats, device, agreement)
+    used = memory(remembered)
+    record["memory"] = used.to_dict("records")
+    record["duration"] = round(time.perf_counter() - begin, 1)
+    text = page(cases, record["agreement"], times, used, record)
+    save(folder, "desom", times, text, figure(cases, times), record)
+    return times
+
+
+def timed(
+    cases: Sequence[Case], repeats: int, device: torch.device, agreement: Callable[[], float]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the seconds of every entrant, and the record of how they came about."""
     with all_cores():
         made_by = machine(device=str(device))
         difference = agreement()
         tables = [measure(case, repeats, device.type == "cuda") for case in cases]
-    used = memory(remembered)
-    times = pd.concat(tables, ignore_index=True)
     record = made_by | {
         "cases": {case.name: f"{case.size}; {case.contents}" for case in cases},
         "repeats": repeats,
         "agreement": difference,
-        "memory": used.to_dict("records"),
-        "duration": round(time.perf_counter() - begin, 1),
     }
-    labels = {x.name: x.size.replace(", map", "\nmap") for x in cases if _ran(times, x)}
-    measured = "milliseconds per iteration"
-    text = page(cases, difference, times, used, made_by)
-    save(folder, "desom", times, text, dots(times, labels, OURS, measured), record)
-    return times
+    return pd.concat(tables, ignore_index=True), record
 
 
-def _ran(times: pd.DataFrame, case: Case) -> bool:
-    return bool(times.seconds[times.case == case.name].notna().any())
+def figure(cases: Sequence[Case], times: pd.DataFrame) -> Figure:
+    ran = set(times.case[times.seconds.notna()])
+    labels = {x.name: x.size.replace("mirror, ", "mirror\n") for x in cases if x.name in ran}
+    ours = {library for library in times.library if library.startswith("somlib")}
+    return dots(times, labels, ours, "milliseconds per iteration")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command("desom", __doc__, [case.name for case in CASES])
+def chosen(
+    name: str, description: str | None, cases: Sequence[Case], arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[Case], Path]:
+    """Return the options of a command, the cases that it is to run, and the folder for them."""
+    parser = command(name, description, [case.name for case in cases])
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="cpu leaves out what is for a GPU (default auto)")  # fmt: skip
     options = parser.parse_args(arguments)
-    cases = [case for case in CASES if case.name in options.cases]
-    remembered = [case for case in REMEMBERED if case.name in options.cases]
-    complete = cases == list(CASES) and not options.quick
+    found = [case for case in cases if case.name in options.cases]
+    complete = found == list(cases) and not options.quick
     folder = report.output_folder("figures" if complete else "runs", "benchmarks")
+    return options, [toy(case) for case in found] if options.quick else found, folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options, cases, folder = chosen("desom", __doc__, CASES, arguments)
+    remembered = [case for case in REMEMBERED if case.name in options.cases]
     if options.quick:
-        cases, remembered = [toy(case) for case in cases], [toy(case) for case in remembered]
+        remembered = [toy(case) for case in remembered]
     run(cases, remembered, options.repeats, resolve_device(options.device), folder)
 
 

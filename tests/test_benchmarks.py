@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import common, desom
+from benchmarks import common, desom, soae
 from benchmarks import som as bench
 from somlib import report
 
@@ -136,14 +136,15 @@ def test_training_begins_with_the_first_weights():
     assert not first["encoder.layers.0.bias"].any()
 
 
-def test_bare_products_are_those_of_training():
-    def flops(prepare, case):
-        X = common.samples(case.source, case.n, case.d)[0]
-        train = prepare(case, "float32", X)
-        with FlopCounterMode(display=False) as counter:
-            train(1)
-        return counter.get_total_flops()
+def flops(prepare, case):
+    X = common.samples(case.source, case.n, case.d)[0]
+    train = prepare(case, "float32", X)
+    with FlopCounterMode(display=False) as counter:
+        train(1)
+    return counter.get_total_flops()
 
+
+def test_bare_products_are_those_of_training():
     case = DEEP["full"]
     assert flops(desom.bare, case) == flops(desom.plain, case)
     layers = 2 * (12 * 8 + 8 * 6 + 6 * 3)
@@ -238,4 +239,84 @@ def test_only_a_complete_deep_run_replaces_the_committed_table(tmp_path, monkeyp
     monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
     desom.main(["--quick", "--cases", "full-3-seeds", "--repeats", "1", "--device", "cpu"])
     assert (tmp_path / "runs" / "benchmarks" / "desom.csv").exists()
+    assert not (tmp_path / "figures").exists()
+
+
+# ---------------------------------------------------------------- SOAE
+
+TORI = {case.name: desom.toy(case) for case in soae.CASES}
+
+
+@pytest.mark.parametrize("other", [
+    {"sigma": (1.5, 0.06)}, {"neighborhood": "gaussian"}, {"training": "joint"},
+    {"random_state": 1},  # the same weights to begin with on both sides, but other noise
+], ids=str)  # fmt: skip
+def test_a_plain_soae_ends_with_our_weights_and_only_with_the_same_steps(monkeypatch, other):
+    assert soae.agreement() < 1e-12
+    ours = soae.Case.model
+    monkeypatch.setattr(soae.Case, "model", lambda *a, **k: ours(*a, **k).set_params(**other))
+    assert soae.agreement() > 1e-6
+
+
+def test_bare_products_are_those_of_waking_and_sleeping():
+    case = TORI["full"]
+    assert flops(soae.plain, case) - flops(desom.bare, case) == 2 * 32 * (6 * 6 + 6 * 8 + 8 * 12)
+    assert flops(desom.bare, case) == flops(desom.one_seed, case)
+    assert flops(desom.bare_as_usual, case) == flops(desom.one_seed, case)
+    three = TORI["digits-10-seeds"]
+    assert flops(desom.bare_stacked, three) == flops(desom.stacked, three)
+
+
+def test_the_twin_has_the_same_networks():
+    case = TORI["full"]
+    X = common.samples(case.source, case.n, case.d)[0]
+    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, soae.twin))
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in twins.items()}
+
+
+def test_a_run_over_tori_writes_table_figure_and_record(tmp_path):
+    times = soae.run(list(TORI.values()), 1, CPU, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"soae.{x}" for x in ("csv", "md", "png", "json")
+    }
+    on_gpu = times.case == "gpu-10-seeds"
+    assert set(times.note[on_gpu]) == {desom.NO_GPU}
+    assert set(times.note[~on_gpu]) == {""}
+    assert (times.seconds[~on_gpu] > 0).all()
+    record = json.loads((tmp_path / "soae.json").read_text(encoding="utf-8"))
+    assert {"processor", "versions", "commit", "date", "agreement", "duration"} <= set(record)
+    page = (tmp_path / "soae.md").read_text(encoding="utf-8")
+    assert "torus of 3 circles" in page
+    assert "Against the aims" not in page  # toys have none
+    assert str(tmp_path) not in page + json.dumps(record)
+
+
+def test_ten_on_a_gpu_are_compared_with_one_that_is_really_trained():
+    table = desom.measure(replace(TORI["gpu-10-seeds"], device="cpu"), 1)
+    assert list(table.library) == ["somlib, stacked", "somlib, one seed"]
+    assert set(table.note) == {""}
+
+
+def test_a_long_case_is_timed_less_often():
+    whole = next(case for case in soae.CASES if case.name == "whole")
+    assert (whole.whole, whole.n, whole.iterations) == (True, 60_000, 4000)
+    assert desom.measure(TORI["whole"], 3).runs.to_list() == [2]
+    assert desom.measure(TORI["whole"], 1).runs.to_list() == [1]
+
+
+def test_aims_of_a_whole_training_and_of_ten():
+    table = pd.concat(desom.measure(replace(x, device="cuda"), 1) for x in TORI.values())
+    table.loc[table.case == "whole", "seconds"] = 61.0
+    table.loc[table.case == "gpu-10-seeds", "seconds"] = [30.0, 20.0]
+    aims = desom.against_aims(soae.CASES, table, soae.AIMS, soae.LIMIT).set_index("aim")
+    assert len(aims) == len(soae.AIMS) + 1
+    assert aims.loc["whole: somlib"].to_list() == ["≤ 60 s", "61.0 s", "missed"]
+    ten = aims.loc["gpu-10-seeds: time of somlib, stacked / somlib, one seed"]
+    assert ten.to_list() == ["≤ 2 ×", "1.50 ×", "met"]
+
+
+def test_only_a_complete_run_over_tori_replaces_the_committed_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    soae.main(["--quick", "--cases", "whole", "--repeats", "1", "--device", "cpu"])
+    assert (tmp_path / "runs" / "benchmarks" / "soae.csv").exists()
     assert not (tmp_path / "figures").exists()
