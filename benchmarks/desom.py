@@ -624,7 +624,11 @@ def timed(
 
 def figure(cases: Sequence[Case], times: pd.DataFrame) -> Figure:
     ran = set(times.case[times.seconds.notna()])
-    labels = {x.name: x.size.replace("mirror, ", "mirror\n") for x in cases if x.name in ran}
+    labels = {
+        x.name: x.size.replace("mirror, ", "mirror\n") + ", whole" * x.whole
+        for x in cases
+        if x.name in ran
+    }
     ours = {library for library in times.library if library.startswith("somlib")}
     return dots(times, labels, ours, "milliseconds per iteration")
 
