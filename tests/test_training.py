@@ -954,3 +954,50 @@ def test_fast_is_nearly_single_precision_and_leaves_double_precision_alone(name)
     for loss in ("loss", "reconstruction", "som"):
         np.testing.assert_allclose(fast.history_[loss], slow.history_[loss], rtol=0.03)
     np.testing.assert_allclose(fast.transform(single), slow.transform(single), atol=0.05)
+
+
+# ---------------------------------------------------------------- models that differ in a stack
+
+
+class Shrinking(Autoencoder):
+    """An autoencoder that is asked for small codes, by a weight of its own."""
+
+    _may_differ = ("weight",)
+
+    def __init__(self, weight=0.0, n_iter=60, random_state=None, device="cpu"):
+        super().__init__((9,), 2, n_iter=n_iter, batch_size=25, random_state=random_state)
+        self.weight, self.device = weight, device
+
+    def _tell(self, stack, models):
+        stack.weight = torch.tensor([model.weight for model in models])
+
+    def _losses(self, stack, x, rows, values):
+        z = stack.encoder(x)
+        error = (stack.decoder(z) - x).square().mean((1, 2))
+        return {"loss": error + stack.weight * z.square().mean((1, 2))}
+
+
+def test_what_may_differ_within_a_stack_differs_and_is_as_it_is_alone():
+    settings = [{"weight": 0.0}, {"weight": 3.0}, {"weight": 3.0}]
+    together = fit_seeds(Shrinking(), X, [0, 0, 1], settings=settings)
+    for setting, seed, model in zip(settings, [0, 0, 1], together, strict=True):
+        assert (model.weight, model.random_state) == (setting["weight"], seed)
+        assert_same(model, Shrinking(**setting, random_state=seed).fit(X), atol=1e-9)
+    free, small, _ = (abs(model.transform(X)).mean() for model in together)
+    assert small < 0.8 * free
+
+
+def test_a_checkpoint_knows_in_what_a_stack_differs(tmp_path):
+    file = tmp_path / "stack.checkpoint"
+    with pytest.raises(KeyboardInterrupt), interrupted_at(Shrinking(), 55):
+        fit_seeds(Shrinking(), X, [0, 1], settings=[{"weight": 1.0}, {}], checkpoint=file)
+    with pytest.raises(ValueError, match="other data, parameters"):
+        fit_seeds(Shrinking(), X, [0, 1], settings=[{"weight": 2.0}, {}], checkpoint=file)
+
+
+def test_settings_say_what_is_wrong():
+    with pytest.raises(ValueError, match=r"settings holds 1 dicts for 2 seeds; give one for each"):
+        fit_seeds(Shrinking(), X, [0, 1], settings=[{}])
+    message = r"'n_iter' cannot differ within a stack of Shrinking; what can: \['weight'\]"
+    with pytest.raises(ValueError, match=message):
+        fit_seeds(Shrinking(), X, [0, 1], settings=[{}, {"n_iter": 3}])
