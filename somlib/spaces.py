@@ -5,6 +5,7 @@ keeps a hexagonal map hexagonal in training, in its U-matrix and in its topograp
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -403,7 +404,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Continuous:
+class Continuous(ABC):
     """What the continuous spaces share; use `Euclidean`, `Torus` or `Sphere`.
 
     A point is z, an array or tensor of shape (..., m). Its embedding, of shape (..., `n_embedded`),
@@ -457,21 +458,22 @@ class Continuous:
 
     # ---------------------------------------------------------------- what a space must tell
 
+    @abstractmethod
     def project(self, raw: Any) -> Any:
         """Return the points of which `raw`, shape (..., n_embedded), are embeddings, or nearly.
 
         The inverse of `embed`: an encoder's output need not lie on the space, its projection does.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, z: Any) -> Any:
         """Return the embedding of points, shape (..., n_embedded)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def distance(self, a: Any, b: Any) -> Any:
         """Return the geodesic distance, shape (...), of points that broadcast."""
-        raise NotImplementedError
 
+    @abstractmethod
     def displace(self, z: Any, sigma: Any, normals: Any, kind: Kind = "gaussian") -> Any:
         """Return where standard normals lead from z; see `perturb`.
 
@@ -483,16 +485,16 @@ class Continuous:
             The first m say where to, the last, for "radius", how far.
         kind : {"gaussian", "radius"}
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def log_density(self, z: Any, center: Any, sigma: float, kind: Kind = "gaussian") -> Any:
         """Return log h(center, z): where `perturb` sends a center, as a density over the space.
 
         Its integral over z is 1 (equation 6 of the SOAE paper), in the space's own measure:
         radians on circles, steradians on the sphere.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def geodesic(self, a: Any, b: Any, t: Any) -> Any:
         """Return points on the shortest way from a (t = 0) to b (t = 1).
 
@@ -505,19 +507,18 @@ class Continuous:
         -------
         array or tensor of shape (..., k, m)
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, n: int, generator: np.random.Generator) -> Array:
         """Return n points drawn uniformly, shape (n, m)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mesh(self, n: int) -> Array:
         """Return a regular sheet of points for drawing, shape (rows, cols, m), row 0 on top.
 
         It has n rows where there are two dimensions to show (of more, it shows the first two, the
         others staying in the middle), and one row where there is one.
         """
-        raise NotImplementedError
 
     # ---------------------------------------------------------------- what follows from that
 
