@@ -8,7 +8,7 @@ awake, G learns to draw x at every place near C(x), as a map's neighbours learn 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -262,7 +262,7 @@ class SOAE(DeepEstimator):
     ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
         sigma, normals, w = values["sigma"], stack.normals.now, stack.weight
         if self.training == "joint":
-            d = self._wake(stack, x, normals[:, 0], sigma)
+            d = self._wake(stack, x, self._places(stack, x), normals[:, 0], sigma)
             if self.importance_sampling:
                 stack.last_seen.scatter_(-1, rows, d.detach())
             L = (w * d).mean(-1)
@@ -276,21 +276,26 @@ class SOAE(DeepEstimator):
                 stack.last_seen.scatter_(-1, rows[:, batch], d.detach())
             L = (w_t * d).mean(-1)
             yield {"loss": L, "sleep": L}, stack.encoder.parameters()  # (5)
+        with torch.no_grad():
+            center = self._places(stack, x_t)  # C rests while G learns
         for t2 in range(self.decoder_steps):
-            L = (w_t * self._wake(stack, x_t, normals[:, t2], sigma)).mean(-1)
+            L = (w_t * self._wake(stack, x_t, center, normals[:, t2], sigma)).mean(-1)
             yield {"loss": L, "wake": L}, stack.decoder.parameters()  # (9)
+
+    def _places(self, stack: Any, x: Tensor) -> Tensor:
+        """Return C(x), (S, B, m)."""
+        return cast("Tensor", self.space.project(stack.encoder(x)))
 
     def _sleep(self, stack: Any, x: Tensor) -> Tensor:
         """Return d(x, G(C(x))) of each sample, (S, B): equation 5."""
-        z = self.space.project(stack.encoder(x))
-        return distance(x, stack.decoder(self.space.embed(z)), self.distance)
+        decoded = stack.decoder(self.space.embed(self._places(stack, x)))
+        return distance(x, decoded, self.distance)
 
-    def _wake(self, stack: Any, x: Tensor, normals: Tensor, sigma: Tensor) -> Tensor:
+    def _wake(
+        self, stack: Any, x: Tensor, center: Tensor, normals: Tensor, sigma: Tensor
+    ) -> Tensor:
         """Return d(x, G(z)) with z ~ h_t(C(x), ·) of each sample, (S, B): equation 9."""
-        with torch.set_grad_enabled(self.training == "joint"):
-            center = self.space.project(stack.encoder(x))
-            normals = normals[:, : center.shape[1]]
-            z = self.space.displace(center, sigma, normals, self.neighborhood)
+        z = self.space.displace(center, sigma, normals[:, : x.shape[-2]], self.neighborhood)
         return distance(x, stack.decoder(self.space.embed(z)), self.distance)
 
     def _learn(self, stack: nn.Module, s: int) -> None:
