@@ -12,11 +12,13 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
 _HOME = {
     "Autoencoder": "autoencoders",
+    "DCSOMRL": "somrl",
     "DESOM": "desom",
     "Euclidean": "spaces",
     "Grid": "spaces",
     "SOAE": "soae",
     "SOM": "som",
+    "SOMRL": "somrl",
     "Sphere": "spaces",
     "Torus": "spaces",
     "fit_seeds": "training",
@@ -24,7 +26,7 @@ _HOME = {
 }
 _MODULES = (
     *("autoencoders", "cache", "clustering", "data", "desom", "diagrams", "metrics", "networks"),
-    *("plots", "report", "schedules", "soae", "som", "spaces", "training"),
+    *("plots", "report", "schedules", "soae", "som", "somrl", "spaces", "training"),
 )
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -37,6 +37,11 @@ EPSILON = 1e-7
 """ε of equation 1."""
 
 
+def _rounding(like: Tensor) -> float:
+    """Return what may come of rounding alone, for numbers in [0, 1]."""
+    return 8 * torch.finfo(like.dtype).eps
+
+
 # ---------------------------------------------------------------- the formulas
 
 
@@ -65,13 +70,14 @@ def activation(x: Tensor, c: Tensor, omega: Tensor) -> Tensor:
 def relevances(delta: Tensor, s: Tensor | float) -> Tensor:
     """Return ω of nodes whose samples lie δ away, dimension by dimension: equation 6.
 
-    The printed sign makes dimensions of *large* distance relevant, against the text beside it and
-    every public code of this family; here, as the text has it, they go to zero.
+    Where all distances are equal, up to rounding, all dimensions are relevant. The printed sign
+    makes dimensions of *large* distance relevant, against the text beside it and every public code
+    of this family; here, as the text has it, they go to zero.
     """
     mean, most, least = delta.mean(-1, True), delta.amax(-1, True), delta.amin(-1, True)
-    spread = s * (most - least)
-    omega = torch.sigmoid((mean - delta) / torch.where(spread > 0, spread, 1.0))
-    return torch.where(most > least, omega, 1.0)
+    differ = most - least > _rounding(delta)
+    omega = torch.sigmoid((mean - delta) / torch.where(differ, s * (most - least), 1.0))
+    return torch.where(differ, omega, 1.0)
 
 
 def repulsion(d: Tensor, kind: Repel = "signed") -> Tensor:
@@ -85,7 +91,8 @@ def repulsion(d: Tensor, kind: Repel = "signed") -> Tensor:
         return torch.zeros_like(d)
     if kind == "literal":
         return (1 - 2 * d).clamp(min=0)
-    return d.sign() * (1 - 2 * d.abs()).clamp(min=0)
+    away = d.sign() * (d.abs() > _rounding(d))  # the sign of what rounding left means nothing
+    return away * (1 - 2 * d.abs()).clamp(min=0)
 
 
 class Nodes(nn.Module):
@@ -109,6 +116,7 @@ class Nodes(nn.Module):
             self.register_buffer(name, torch.zeros(S, K, m))
         self.register_buffer("life", torch.full((S, K), -1.0))
         self.register_buffer("unplaced", torch.zeros(S))
+        self.register_load_state_dict_pre_hook(_as_many_places)  # type: ignore[no-untyped-call]
 
     @property
     def alive(self) -> Tensor:
@@ -144,6 +152,7 @@ class Nodes(nn.Module):
         if life_rule == "update":
             wins, loss = heard, loss * (heard > 0).sum(-1, keepdim=True)
         life = torch.where(wins > 0, 1.0, self.life - loss)
+        life = torch.where(life.abs() > _rounding(life), life, 0.0)
         self.life.copy_(torch.where(alive & (life >= 0), life, -1.0))
         self._insert(failed, x_failed, free=~alive)
 
@@ -152,9 +161,11 @@ class Nodes(nn.Module):
         c, omega, delta = self.centers, self.relevances, self.distances
         answers = self.answers(x)  # (S, K groups, K nodes)
         answers.diagonal(dim1=-2, dim2=-1).fill_(2.0)  # rank 0 is the winner's
-        rank = answers.argsort(-1, descending=True).argsort(-1)
+        r = torch.arange(answers.shape[-1], device=x.device)
+        h = torch.exp(-r / rule["gamma"]).expand_as(answers)
         near = (answers >= rule["a_t"]) & self.alive[:, None] & (heard > 0)[..., None]
-        lr = rule["lr"] * torch.exp(-rank / rule["gamma"]) * near  # lr h(r)
+        by_rank = answers.argsort(-1, descending=True)
+        lr = rule["lr"] * torch.zeros_like(answers).scatter_(-1, by_rank, h) * near  # lr h(r)
         # several groups may pull a node: as far as one after the other, to their weighted mean
         pulled = lr.sum(1)[..., None]
         rate = 1 - (1 - lr).prod(1)[..., None]
@@ -180,11 +191,30 @@ class Nodes(nn.Module):
         new = (count > 0) & free.gather(-1, slot)
         self.unplaced += (count * ~new).sum(-1)
         x = x.gather(1, order[..., None].expand_as(x))
-        for old, value in ((self.centers, x), (self.relevances, 1.0), (self.distances, 0.0)):
-            at = slot[..., None].expand_as(old)
-            fresh = torch.as_tensor(value).to(old).expand_as(old)
+        at = slot[..., None].expand_as(x)
+        for old, fresh in (
+            (self.centers, x),
+            (self.relevances, torch.ones_like(x)),
+            (self.distances, torch.zeros_like(x)),
+        ):
             old.scatter_(1, at, torch.where(new[..., None], fresh, old.gather(1, at)))
         self.life.scatter_(1, slot, torch.where(new, 1.0, self.life.gather(1, slot)))
+
+    def make_room(self, K: int) -> None:
+        """Have K places, which must be enough for the nodes that there are."""
+        order = self.alive.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+        for name in ("centers", "relevances", "distances", "life"):
+            old = getattr(self, name)
+            at = order.view(*order.shape, *[1] * (old.ndim - 2)).expand_as(old)
+            new = old.new_full((old.shape[0], K, *old.shape[2:]), -1.0 if name == "life" else 0.0)
+            new[:, : old.shape[1]] = old.gather(1, at)[:, :K]
+            setattr(self, name, new)
+
+
+def _as_many_places(nodes: Nodes, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Let nodes that are to be loaded have as many places as those that were saved."""
+    for name, buffer in list(nodes.named_buffers(recurse=False)):
+        setattr(nodes, name, torch.empty_like(state[prefix + name], device=buffer.device))
 
 
 def _group_means(member: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +253,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     def _tell(self, stack: Any, models: Sequence[Any]) -> None:
         like = stack.nodes.centers
         stack.rule = {
-            symbol: torch.tensor([getattr(model, name) for model in models]).to(like)[:, None, None]
+            symbol: like.new_tensor([getattr(model, name) for model in models])[:, None, None]
             for name, symbol in self._SYMBOLS.items()
         }
 
@@ -236,17 +266,21 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         """Yield how strongly each living node answers each point, (rows, n_nodes_) at a time."""
         device = resolve_device(self.device)
         nodes = self._restored(device).nodes
-        with torch.no_grad(), products(self.precision, device):
-            for rows in np.split(Z, range(ROWS_AT_ONCE, len(Z), ROWS_AT_ONCE)):
+        for rows in np.split(Z, range(ROWS_AT_ONCE, len(Z), ROWS_AT_ONCE)):
+            with torch.no_grad(), products(self.precision, device):
                 answers = nodes.answers(torch.from_numpy(rows).to(device)[None])
-                yield answers[0][:, nodes.alive[0]].numpy(force=True)
+            yield answers[0][:, nodes.alive[0]].numpy(force=True)
 
-    def _winners(self, Z: Array) -> NDArray[np.int64]:
-        return np.concatenate([answers.argmax(1) for answers in self._answers(Z)])
+    def _winners(self, Z: Array, a_t: float = 0.0) -> NDArray[np.int64]:
+        """Return who answers most, −1 where nobody answers with a_t."""
+        if not self.n_nodes_:  # interrupted before the first batch
+            return np.full(len(Z), -1)
+        found = [np.where(ac.max(1) >= a_t, ac.argmax(1), -1) for ac in self._answers(Z)]
+        return np.concatenate(found)
 
-    def _at_nodes(self, X: ArrayLike) -> Array:
+    def _places(self, X: Array) -> Array:
         """Return samples as points of the space that nodes lie in."""
-        raise NotImplementedError
+        return X
 
     def predict(self, X: ArrayLike, *, noise: bool = False) -> NDArray[np.int64]:
         """Return the node of each sample, shape (n,).
@@ -257,12 +291,9 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         noise : bool, default=False
             Whether a sample that no node answers as strongly as `activation_threshold` gets −1.
         """
-        a_t = self.activation_threshold if noise else 0.0
-        found = [
-            np.where(answers.max(1) >= a_t, answers.argmax(1), -1)
-            for answers in self._answers(self._at_nodes(X))
-        ]
-        return np.concatenate(found)
+        return self._winners(
+            self._places(self._valid(X, reset=False)), self.activation_threshold if noise else 0.0
+        )
 
     def memberships(self, X: ArrayLike) -> NDArray[np.bool_]:
         """Return which nodes answer each sample, shape (n, n_nodes_): none, one or several.
@@ -270,7 +301,8 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         Clusters of subspaces overlap: those whose activation reaches `activation_threshold`.
         """
         a_t = self.activation_threshold
-        return np.concatenate([ac >= a_t for ac in self._answers(self._at_nodes(X))])
+        Z = self._places(self._valid(X, reset=False))
+        return np.concatenate([ac >= a_t for ac in self._answers(Z)])
 
     def _living(self, name: str) -> Array:
         check_is_fitted(self)
@@ -309,12 +341,16 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         self.unplaced_ = int(self.parameters_["nodes.unplaced"])
 
     def _after(self, X: Array) -> None:
-        if self.unplaced_:
+        self._warn_of(self.unplaced_, stacklevel=5)
+        self.labels_ = self._winners(self._places(X))
+
+    def _warn_of(self, unplaced: int, stacklevel: int) -> None:
+        if unplaced:
             warnings.warn(
-                f"{self.unplaced_} times a sample asked for a node when all max_nodes="
+                f"{unplaced} times a sample asked for a node when all max_nodes="
                 f"{self.max_nodes} were taken; raise max_nodes, or lower activation_threshold="
                 f"{self.activation_threshold}",
-                stacklevel=5,
+                stacklevel=stacklevel,
             )
 
     def _check(self, n: int, d: int) -> None:
@@ -475,10 +511,20 @@ class SOMRL(_NodesEstimator):
         fitted = hasattr(self, "parameters_")
         X = self._valid(X, reset=not fitted)
         n, d = X.shape
+        require_count("batch_size", self.batch_size)
+        self._check_common(max(n, self.batch_size), d)
         self._check(n, d)
         device = resolve_device(self.device)
+        earlier = self.unplaced_ if fitted else 0
         if fitted:
+            if self.n_nodes_ > self.max_nodes:
+                raise ValueError(
+                    f"max_nodes={self.max_nodes} is less than the {self.n_nodes_} nodes that there "
+                    "are; raise it, or fit anew"
+                )
             stack = self._restored(device)
+            if stack.nodes.life.shape[1] != self.max_nodes:
+                stack.nodes.make_room(self.max_nodes)
         else:
             self.seed_, self.n_iter_, self.history_ = resolve_seed(self.random_state), 0, {}
             stack = self._build(d, [torch.Generator()]).to(device, torch.from_numpy(X).dtype)
@@ -492,7 +538,8 @@ class SOMRL(_NodesEstimator):
                     self.history_[name] = np.append(seen, loss.numpy(force=True))
                 self.n_iter_ += 1
         self._learn(stack, 0)
-        self._after(X)
+        self._warn_of(self.unplaced_ - earlier, stacklevel=3)
+        self.labels_ = self._winners(X)
         return self
 
     def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
@@ -503,13 +550,6 @@ class SOMRL(_NodesEstimator):
                 "in [0, 1]; scale them, with sklearn.preprocessing.MinMaxScaler(clip=True) for one"
             )
         return checked
-
-    def _after(self, X: Array) -> None:
-        super()._after(X)
-        self.labels_ = self._winners(X)
-
-    def _at_nodes(self, X: ArrayLike) -> Array:
-        return self._valid(X, reset=False)
 
     def transform(self, X: ArrayLike) -> Array:
         """Return how strongly each node answers each sample, (n, n_nodes_): equation 1."""
@@ -603,6 +643,7 @@ class DCSOMRL(_NodesEstimator):
 
     _SYMBOLS: ClassVar[dict[str, str]] = _NodesEstimator._SYMBOLS | {"alpha": "alpha"}
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
+    _adam_rate: ClassVar[str] = "adam_rate"
     _code: ClassVar[Any] = "sigmoid"
 
     def __init__(
@@ -665,10 +706,11 @@ class DCSOMRL(_NodesEstimator):
         return stack  # type: ignore[no-any-return]
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
-        if self.input_scaling == "standardize":
+        if isinstance(self.input_scaling, str):
             shift, scale = X.mean(), X.std().clamp(min=torch.finfo(X.dtype).tiny)
         else:
-            shift, scale = map(torch.as_tensor, self.input_scaling or (0.0, 1.0))
+            given = (0.0, 1.0) if self.input_scaling is None else self.input_scaling
+            shift, scale = map(torch.as_tensor, given)
         stack.shift.fill_(shift)
         stack.scale.fill_(scale)
 
@@ -693,36 +735,28 @@ class DCSOMRL(_NodesEstimator):
             raise ValueError(f"alpha={self.alpha!r} must be a number of at least 0")
         if not 0 < self.adam_rate < float("inf"):
             raise ValueError(f"adam_rate={self.adam_rate!r} must be a positive number")
-        given = self.input_scaling
+        given: Any = self.input_scaling
         if given is None or (isinstance(given, str) and given == "standardize"):
             return
-        fits = not isinstance(given, str) and np.shape(given) == (2,)
-        if not fits or not np.isfinite(given).all() or given[1] <= 0:
+        try:
+            mean, sd = map(float, given)
+        except (TypeError, ValueError):
+            mean = sd = float("nan")
+        if not (np.isfinite([mean, sd]).all() and sd > 0):
             raise ValueError(
                 f"input_scaling={given!r}; choose 'standardize', (mean, standard deviation) with "
                 "a positive second, or None"
             )
 
-    @property
-    def _adam_rate(self) -> float:
-        return self.adam_rate
-
-    def _after(self, X: Array) -> None:
-        super()._after(X)
-        self.labels_ = self._winners(self._codes(X))
-
     # ------------------------------------------------------------ using
 
-    def _codes(self, X: Array) -> Array:
+    def _places(self, X: Array) -> Array:
         shift, scale = (self.parameters_[name].ravel() for name in ("shift", "scale"))
         return self._through("encoder", (X - shift) / scale)
 
-    def _at_nodes(self, X: ArrayLike) -> Array:
-        return self.transform(X)
-
     def transform(self, X: ArrayLike) -> Array:
         """Return the code of each sample, shape (n, latent_dim), in [0, 1]."""
-        return self._codes(self._valid(X, reset=False))
+        return self._places(self._valid(X, reset=False))
 
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Return the decoded codes, shape (n, d), in the units of the data."""

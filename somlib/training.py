@@ -104,6 +104,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     image_shape: tuple[int, int] | None = None
 
     _may_differ: ClassVar[tuple[str, ...]] = ()
+    _adam_rate: ClassVar[str] = "learning_rate"
     _code: ClassVar[Any] = "linear"
     _output: ClassVar[Any] = "linear"
 
@@ -156,10 +157,6 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     @property
     def _samples_per_iteration(self) -> int:
         return self.batch_size
-
-    @property
-    def _adam_rate(self) -> float:
-        return self.learning_rate
 
     def _schedules(self, n_iter: int) -> dict[str, Array]:
         """Return what changes from iteration to iteration: by name, its value at each."""
@@ -443,8 +440,8 @@ def _train(
     for model in models[1:]:  # what they are told of X is the same, and so are their samples
         validate_data(model, X, skip_check_array=True)
     n, d = data.shape
-    n_iter = one._check_common(n, d)
     for model in models:
+        n_iter = model._check_common(n, d)
         model._check(n, d)
     schedules = one._schedules(n_iter)
     for begun_with in start or ():
@@ -538,7 +535,7 @@ class _Training:
         on_gpu = X.device.type == "cuda"
         self.adam = torch.optim.Adam(
             [{"params": list(stack.parameters())}],  # none are fine here, but not as a bare list
-            lr=model._adam_rate,
+            lr=getattr(model, model._adam_rate),
             eps=1e-7,  # Keras' ε, which the papers ran with
             fused=X.device.type in ("cpu", "cuda"),
             capturable=on_gpu,
@@ -618,8 +615,8 @@ class _Training:
             self._go_back(first)
             raise FloatingPointError(
                 f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
-                f"{first + i} of {self.n_iter}; lower "
-                f"learning_rate={self.model.learning_rate}, or look at the scale of X"
+                f"{first + i} of {self.n_iter}; lower {self.model._adam_rate}="
+                f"{getattr(self.model, self.model._adam_rate)}, or look at the scale of X"
             )
 
     def _go_back(self, done: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import common, desom, soae
+from benchmarks import common, desom, soae, somrl
 from benchmarks import som as bench
 from somlib import report
 
@@ -319,4 +319,83 @@ def test_only_a_complete_run_over_tori_replaces_the_committed_table(tmp_path, mo
     monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
     soae.main(["--quick", "--cases", "whole", "--repeats", "1", "--device", "cpu"])
     assert (tmp_path / "runs" / "benchmarks" / "soae.csv").exists()
+    assert not (tmp_path / "figures").exists()
+
+
+# ---------------------------------------------------------------- DC-SOMRL
+
+NODES = {case.name: desom.toy(case) for case in somrl.CASES}
+
+
+@pytest.mark.parametrize(("who", "other"), [
+    ("Case", {"alpha": 0.2}), ("Case", {"repel": "literal"}), ("Case", {"life_rule": "update"}),
+    ("Layer", {"life_decay": 0.3}), ("Layer", {"neighborhood_decay": 1.0}),
+], ids=str)  # fmt: skip
+def test_plain_nodes_end_where_ours_do_and_only_by_the_same_rule(monkeypatch, who, other):
+    assert somrl.agreement() < 1e-12
+    ours = getattr(somrl, who).model
+    monkeypatch.setattr(
+        getattr(somrl, who), "model", lambda *a, **k: ours(*a, **k).set_params(**other)
+    )
+    assert somrl.agreement() > 1e-6
+
+
+def test_maps_agree_on_nodes_that_came_and_went():
+    for case in (somrl.AGREEMENT, somrl.AGREEMENT_ALONE):
+        X = common.samples(case.source, case.n, case.d)[0]
+        model = case.model("float32", case.iterations).fit(X)
+        assert model.n_nodes_ > 10
+        assert (np.diff(model.history_["nodes"]) < 0).any()
+
+
+def test_twin_and_plain_nodes_do_the_bare_products():
+    case = NODES["full"]
+    assert flops(somrl.plain, case) == flops(somrl.twin, case) == flops(desom.bare, case)
+
+
+def test_the_twin_has_the_networks_of_the_nodes():
+    case = NODES["full"]
+    X = common.samples(case.source, case.n, case.d)[0]
+    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, somrl.twin))
+    assert {k: v.shape for k, v in ours.items() if "layers" in k} == {
+        k: v.shape for k, v in twins.items()
+    }
+    model = somrl.Twin(**vars(case)).model("float32", 1).fit(X)
+    codes = model.transform(X)
+    assert 0 <= codes.min() <= codes.max() <= 1
+
+
+def test_a_run_over_nodes_writes_table_figure_and_record(tmp_path):
+    times = somrl.run(list(NODES.values()), 1, CPU, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"somrl.{x}" for x in ("csv", "md", "png", "json")
+    }
+    on_gpu = times.case == "gpu-10-seeds"
+    assert set(times.note[on_gpu]) == {desom.NO_GPU}
+    assert set(times.note[~on_gpu]) == {""}
+    assert (times.seconds[~on_gpu] > 0).all()
+    record = json.loads((tmp_path / "somrl.json").read_text(encoding="utf-8"))
+    assert {"processor", "versions", "commit", "date", "agreement", "duration"} <= set(record)
+    page = (tmp_path / "somrl.md").read_text(encoding="utf-8")
+    assert "map alone, 12 dimensions, room for 200 nodes" in page
+    assert "Against the aims" not in page  # toys have none
+    assert str(tmp_path) not in page + json.dumps(record)
+
+
+def test_aims_of_an_epoch_and_of_nodes_alone():
+    table = pd.concat(desom.measure(replace(x, device="cpu"), 1) for x in NODES.values())
+    assert set(table.note) == {""}
+    table.loc[table.case == "epoch", "seconds"] = [13.2, 11.0]
+    table.loc[table.case == "layer", "seconds"] = [0.1, 0.5, 10.0]
+    aims = desom.against_aims(somrl.CASES, table, somrl.AIMS, somrl.NO_LIMIT).set_index("aim")
+    assert len(aims) == len(somrl.AIMS)
+    epoch = aims.loc["epoch: time of somlib / somlib, Autoencoder"]
+    assert epoch.to_list() == ["≤ 1.3 ×", "1.20 ×", "met"]
+    assert aims.loc["layer: time of one by one / somlib", "measured"] == "100.00 ×"
+
+
+def test_only_a_complete_run_over_nodes_replaces_the_committed_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    somrl.main(["--quick", "--cases", "layer", "--repeats", "1", "--device", "cpu"])
+    assert (tmp_path / "runs" / "benchmarks" / "somrl.csv").exists()
     assert not (tmp_path / "figures").exists()

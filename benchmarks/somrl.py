@@ -1,0 +1,338 @@
+"""DC-SOMRL's training beside its plain twin, its products, plain versions, many seeds in one pass.
+
+    python -m benchmarks.somrl                        everything, in some minutes on two cores
+    python -m benchmarks.somrl --cases full           one case (they are listed by --help)
+    python -m benchmarks.somrl --quick                toy sizes: does everything still run?
+
+Nobody has published a program for DC-SOMRL, so the peers are those of the DESOM benchmark, from
+which the clock comes too, and for the map alone its rule as one would write it, once with loops
+over groups and once also over samples and nodes. Plain versions begin with our first weights and
+must end with ours before anything is timed.
+
+A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmarks import desom
+from benchmarks.common import Array, heading, samples, save
+from benchmarks.desom import MANY, Aim, Entrant, Train, against_aims, one_seed
+from benchmarks.soae import ON_GPU
+from somlib import report
+from somlib.autoencoders import Autoencoder
+from somlib.loop import resolve_device
+from somlib.somrl import DCSOMRL, SOMRL
+from somlib.training import DeepEstimator, Precision
+
+# ---------------------------------------------------------------- what is trained
+
+# the paper's best values for MNIST, which are our defaults
+ALPHA, A_T, LR, RHO, LD = 0.1145, 0.99425, 0.1426, 1.0, 0.36
+BETA, GAMMA, S = 0.067, 1.382, 0.426
+ROOM = 200
+LAYER_A_T = 0.95
+"""At which ten Gaussians, whose points lie wider apart than codes, need some 100 nodes."""
+
+
+class Case(desom.Case):
+    """Data, networks and number of seeds."""
+
+    @property
+    def size(self) -> str:
+        """The case in short."""
+        size = super().size.replace("map 8 × 8", f"room for {ROOM} nodes")
+        return size + ", an epoch" * (self.name == "epoch")
+
+    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
+        """Return what is fitted."""
+        return DCSOMRL(
+            hidden=self.hidden,
+            latent_dim=self.latent_dim,
+            max_nodes=ROOM,
+            batch_size=self.batch_size,
+            n_iter=n_iter,
+            precision=precision,
+            random_state=seed,
+            device=self.device,
+        )
+
+
+class SigmoidAutoencoder(Autoencoder):
+    """The plain autoencoder with DC-SOMRL's codes, in [0, 1]."""
+
+    _code = "sigmoid"
+
+
+class Twin(desom.Case):
+    """The same without nodes."""
+
+    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
+        """Return what is fitted."""
+        return SigmoidAutoencoder(
+            hidden=self.hidden,
+            latent_dim=self.latent_dim,
+            batch_size=self.batch_size,
+            n_iter=n_iter,
+            precision=precision,
+            random_state=seed,
+            device=self.device,
+        )
+
+
+class Layer(desom.Case):
+    """The map alone."""
+
+    @property
+    def size(self) -> str:
+        """The case in short."""
+        return f"map alone, {self.d} dimensions, room for {ROOM} nodes, batch {self.batch_size}"
+
+    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
+        """Return what is fitted."""
+        return SOMRL(
+            LAYER_A_T, LR, RHO, LD, BETA, GAMMA, S, ROOM,
+            batch_size=self.batch_size, n_iter=n_iter, precision=precision, random_state=seed,
+            device=self.device,
+        )  # fmt: skip
+
+
+# ---------------------------------------------------------------- who trains
+
+
+class Groups:
+    """A map as one would write it: nodes come and go by `cat` and mask, groups come in a loop."""
+
+    def __init__(self, x: Tensor, a_t: float) -> None:
+        self.c, self.omega, self.delta = (x.new_empty(0, x.shape[1]) for _ in range(3))
+        self.life, self.a_t = x.new_empty(0), a_t
+
+    def answers(self, x: Tensor) -> Tensor:
+        """Return activations, a column for each node."""
+        total = self.omega.sum(1)
+        return total / (total + (self.omega * (x[:, None] - self.c) ** 2).sum(-1) + 1e-7)
+
+    def learn(self, x: Tensor) -> None:
+        """Take one batch."""
+        if not len(self.c):
+            return self._insert([x])
+        room = ROOM - len(self.c)
+        best, winner = self.answers(x).max(1)
+        near = best >= self.a_t
+        self._move([(j, x[near & (winner == j)].mean(0)) for j in set(winner[near].tolist())])
+        failed = [x[~near & (winner == j)] for j in sorted(set(winner[~near].tolist()))]
+        self.life -= LD
+        self.life[winner] = 1.0
+        stay = self.life >= 0
+        for name in ("c", "omega", "delta", "life"):
+            setattr(self, name, getattr(self, name)[stay])
+        self._insert(sorted(failed, key=len, reverse=True)[:room])
+
+    def _move(self, groups: list[tuple[int, Tensor]]) -> None:
+        pull = torch.zeros_like(self.c)
+        weight, left = torch.zeros_like(self.c[:, :1]), torch.ones_like(self.c[:, :1])
+        for j, mean in groups:
+            answers = self.answers(mean[None])[0]
+            answers[j] = 2.0
+            rank = answers.argsort(descending=True).argsort().to(mean)
+            lr = (LR * torch.exp(-rank / GAMMA) * (answers >= self.a_t))[:, None]
+            pull, weight, left = pull + lr * mean, weight + lr, left * (1 - lr)
+        at = weight[:, 0] > 0
+        c, x, rate = self.c[at], pull[at] / weight[at], 1 - left[at]
+        d = self.c.mean(0) - c
+        c = c + rate * ((x - c) - RHO * d.sign() * (1 - 2 * d.abs()).clamp(min=0))
+        delta = (1 - BETA * rate) * self.delta[at] + BETA * rate * (x - c).abs()
+        spread = S * (delta.amax(1, True) - delta.amin(1, True))
+        self.omega[at] = torch.sigmoid((delta.mean(1, True) - delta) / spread).nan_to_num(1.0)
+        self.c[at], self.delta[at] = c, delta
+
+    def _insert(self, groups: list[Tensor]) -> None:
+        for x in groups:
+            self.c = torch.cat([self.c, x.mean(0)[None]])
+            self.omega = torch.cat([self.omega, torch.ones_like(x[:1])])
+            self.delta = torch.cat([self.delta, torch.zeros_like(x[:1])])
+            self.life = torch.cat([self.life, x.new_ones(1)])
+
+
+class OneByOne(Groups):
+    """The same, and who answers how strongly is found for one sample and one node at a time."""
+
+    def answers(self, x: Tensor) -> Tensor:
+        """Return activations, a column for each node."""
+        nodes = [(c, w, w.sum()) for c, w in zip(self.c.numpy(), self.omega.numpy(), strict=True)]
+        found = [
+            [total / (total + w @ (sample - c) ** 2 + 1e-7) for c, w, total in nodes]
+            for sample in x.numpy()
+        ]
+        return torch.from_numpy(np.array(found, x.numpy().dtype))
+
+
+def alone(kind: type[Groups], case: desom.Case, precision: Precision, X: Array) -> Train:
+    """Prepare a map without networks."""
+    batches = torch.split(torch.from_numpy(X), case.batch_size)
+
+    def train(n: int) -> dict[str, Array]:
+        nodes = kind(batches[0], LAYER_A_T)
+        for i in range(n):
+            nodes.learn(batches[i % len(batches)])
+        return in_no_order(nodes.c, nodes.omega)
+
+    return train
+
+
+def standardised(X: Array) -> Array:
+    scaled: Array = (X - X.mean()) / X.std(ddof=1)
+    return scaled
+
+
+def twin(case: desom.Case, precision: Precision, X: Array) -> Train:
+    """Prepare the plain autoencoder of the same networks, with inputs of the same scale."""
+    return one_seed(Twin(**vars(case)), precision, standardised(X))
+
+
+def plain(case: desom.Case, precision: Precision, X: Array) -> Train:
+    X = standardised(X)
+    start = desom.first_weights(Twin(**vars(case)), X)
+    return lambda n: plain_pytorch(case, X, start, n)
+
+
+def plain_pytorch(
+    case: desom.Case, X: Array, start: dict[str, Array], n_iter: int
+) -> dict[str, Array]:
+    """Train DC-SOMRL as one would write it without somlib, and return what it has learned."""
+    encoder, decoder = (desom.sequential(case, start, part) for part in ("encoder", "decoder"))
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    adam = torch.optim.Adam(parameters, lr=1e-3, eps=1e-7)
+    batches = torch.split(torch.from_numpy(X), case.batch_size)
+    nodes = Groups(parameters[0].new_empty(0, case.latent_dim), A_T)
+    for i in range(n_iter):
+        x = batches[i % len(batches)]
+        z = torch.sigmoid(encoder(x))
+        with torch.no_grad():
+            nodes.learn(z)
+            winner = nodes.answers(z).argmax(1)
+        L_c = (nodes.omega[winner] * (z - nodes.c[winner]) ** 2).sum(1).mean()
+        loss = ((decoder(z) - x) ** 2).sum(1).mean() + ALPHA * L_c
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    learned = desom.by_our_names(encoder=encoder, decoder=decoder)
+    return learned | in_no_order(nodes.c, nodes.omega)
+
+
+def in_no_order(c: Any, omega: Any) -> dict[str, Array]:
+    """Return nodes such that it does not matter where each is kept, nor how many there are."""
+    found = np.zeros((ROOM, 2 * c.shape[1]), np.asarray(c).dtype)
+    found[: len(c)] = np.hstack([c, omega])
+    return {"nodes": np.sort(found, 0)}
+
+
+ONE = (
+    Entrant("somlib", one_seed),
+    Entrant("somlib, Autoencoder", twin),
+    Entrant("plain PyTorch", plain),
+    Entrant("bare products", desom.bare),
+    Entrant("bare products, PyTorch's own", desom.bare_as_usual),
+)
+ALONE = (
+    Entrant("somlib", one_seed),
+    Entrant("plain PyTorch", partial(alone, Groups)),
+    Entrant("one by one", partial(alone, OneByOne)),
+)
+
+PAPER = desom.PAPER
+CASES: tuple[desom.Case, ...] = (
+    Case("full", "mnist", 5120, 784, PAPER, 22, 256, 1, 100, ONE),
+    Case("epoch", "mnist", 60_000, 784, PAPER, 22, 256, 1, 235, ONE[:2], at_most=3),
+    Case("digits-10-seeds", "digits", 1792, 64, (32, 32, 64), 8, 64, 10, 300, MANY),
+    Layer("layer", "mixture", 5120, 22, (), 22, 256, 1, 50, ALONE),
+    Case("gpu-10-seeds", "mnist", 60_000, 784, PAPER, 22, 256, 10, 7050, ON_GPU, "cuda",
+         whole=True),
+)  # fmt: skip
+AGREEMENT = Case("agreement", "mixture", 192, 12, (16, 8), 4, 64, 1, 100, ONE)
+AGREEMENT_ALONE = Layer("agreement", "mixture", 192, 12, (), 12, 64, 1, 30, ALONE)
+
+AIMS: tuple[Aim, ...] = (
+    ("epoch", "somlib", "somlib, Autoencoder", "≤", 1.3),
+    ("full", "somlib", "somlib, Autoencoder", "≤", 1.3),
+    ("full", "somlib", "bare products, PyTorch's own", "≤", None),
+    ("full", "somlib", "bare products", "≤", None),
+    ("full", "plain PyTorch", "somlib", "≥", None),
+    ("digits-10-seeds", "somlib, in turn", "somlib, stacked", "≥", None),
+    ("digits-10-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
+    ("layer", "plain PyTorch", "somlib", "≥", None),
+    ("layer", "one by one", "somlib", "≥", None),
+    ("gpu-10-seeds", "somlib, stacked", "somlib, one seed", "≤", None),
+)
+NO_LIMIT = ("", "", 0.0)
+
+
+# ---------------------------------------------------------------- equal work, table, command
+
+
+def agreement() -> float:
+    """Return how far what the plain versions learn is from ours, in float64."""
+    differences = []
+    for case in (AGREEMENT, AGREEMENT_ALONE):
+        X = samples(case.source, case.n, case.d)[0].astype(np.float64)
+        model: Any = case.model("float32", case.iterations).set_params(shuffle=False).fit(X)
+        ours = model.parameters_ | in_no_order(model.centers_, model.relevances_)
+        peers = [x for x in case.entrants if x.name in ("plain PyTorch", "one by one")]
+        for peer in peers:
+            theirs = peer.prepare(case, "float32", X)(case.iterations)
+            differences.append(desom.largest_difference(theirs, ours))
+    return max(differences)
+
+
+def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any]) -> str:
+    """Return the tables as one page of Markdown."""
+    parts = [
+        "# Training DC-SOMRL: beside its plain twin, its matrix products, plain versions",
+        heading(record),
+        desom.HOW_TIMED,
+        "*Autoencoder*: the plain one of the same networks, with a sigmoid at the code, of samples "
+        "that are standardised beforehand. *Bare products*: the matrix products of the layers "
+        "alone, forwards and for both gradients, into memory that is there already. "
+        f"{desom.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *Plain PyTorch*: "
+        "`nn.Sequential`, `torch.optim.Adam`, and the rule of the nodes as one would write it, "
+        "with all differences of codes and centres, nodes that come and go by `torch.cat` and "
+        "masks, and a loop over the groups of a batch; it takes the samples in order. *One by "
+        "one*: the same rule with activations found for one sample and one node at a time. Only "
+        "ours takes equally long whether there is one node or 200, and keeps a history. From our "
+        f"first weights they end, after {AGREEMENT.iterations} iterations of a small case in "
+        f"float64, or {AGREEMENT_ALONE.iterations} of the map alone, within "
+        f"{record['agreement']:.1e} of ours.",
+        *desom.sections(cases, times),
+    ]
+    aims = against_aims([case for case in cases if case in CASES], times, AIMS, NO_LIMIT)
+    if len(aims):  # the aims are about these sizes, not about toys
+        parts += ["## Against the aims", report.markdown(aims)]
+    return "\n\n".join(parts) + "\n"
+
+
+def run(
+    cases: Sequence[desom.Case], repeats: int, device: torch.device, folder: Path
+) -> pd.DataFrame:
+    """Measure everything, write somrl.csv, .md, .png and .json to a folder, return the table."""
+    begin = time.perf_counter()
+    times, record = desom.timed(cases, repeats, device, agreement)
+    record["duration"] = round(time.perf_counter() - begin, 1)
+    save(folder, "somrl", times, page(cases, times, record), desom.figure(cases, times), record)
+    return times
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options, cases, folder = desom.chosen("somrl", __doc__, CASES, arguments)
+    run(cases, options.repeats, resolve_device(options.device), folder)
+
+
+if __name__ == "__main__":
+    main()
