@@ -14,6 +14,7 @@ _HOME = {
     "Autoencoder": "autoencoders",
     "DCSOMRL": "somrl",
     "DESOM": "desom",
+    "DenoisingAutoencoder": "autoencoders",
     "Euclidean": "spaces",
     "Grid": "spaces",
     "SOAE": "soae",
@@ -21,12 +22,13 @@ _HOME = {
     "SOMRL": "somrl",
     "Sphere": "spaces",
     "Torus": "spaces",
+    "VAE": "vae",
     "fit_seeds": "training",
     "load": "storage",
 }
 _MODULES = (
     *("autoencoders", "cache", "clustering", "data", "desom", "diagrams", "metrics", "networks"),
-    *("plots", "report", "schedules", "soae", "som", "somrl", "spaces", "training"),
+    *("plots", "report", "schedules", "soae", "som", "somrl", "spaces", "training", "vae"),
 )
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -1,11 +1,15 @@
 """Autoencoders: a code from which a network can draw the sample again."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from somlib.training import DeepEstimator, Precision
+from somlib.training import DeepEstimator, Draws, Precision
+
+Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
 
 
 def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
@@ -102,3 +106,127 @@ class Autoencoder(DeepEstimator):
         self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         return {"loss": reconstruction_error(x, stack.decoder(stack.encoder(x)))}
+
+
+class DenoisingAutoencoder(Autoencoder):
+    """An autoencoder that is given damaged samples and has to draw the whole ones.
+
+    Copying no longer helps, whatever the width of the code: what is missing must come from what
+    samples have in common.
+
+    Parameters
+    ----------
+    corruption : {"gaussian", "masking", "salt-and-pepper"}, default="gaussian"
+        Noise is added; features are set to 0; or to 0 and 1, half each.
+    noise : float, default=0.1
+        Standard deviation of Gaussian noise, or the share of features that are replaced.
+    clip : (float, float) or None, default=(0.0, 1.0)
+        Limits of what is damaged by Gaussian noise; None for data that have none.
+    hidden, latent_dim, architecture, image_shape, n_epochs, n_iter, batch_size, learning_rate, ...
+        See `Autoencoder`.
+
+    Attributes
+    ----------
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+
+    References
+    ----------
+    P. Vincent, H. Larochelle, Y. Bengio and P.-A. Manzagol, "Extracting and Composing Robust
+    Features with Denoising Autoencoders", ICML 2008.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> model = DenoisingAutoencoder((64,), 4, n_epochs=5, random_state=0).fit(X)
+    >>> model.inverse_transform(model.transform(X[:2])).shape
+    (2, 64)
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (500, 500, 2000),
+        latent_dim: int = 10,
+        corruption: Corruption = "gaussian",
+        noise: float = 0.1,
+        clip: tuple[float, float] | None = (0.0, 1.0),
+        architecture: Literal["mlp", "conv"] = "mlp",
+        image_shape: tuple[int, int] | None = None,
+        n_epochs: int = 200,
+        n_iter: int | None = None,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        shuffle: bool = True,
+        precision: Precision = "float32",
+        random_state: Any = None,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden,
+            latent_dim,
+            architecture,
+            image_shape,
+            n_epochs,
+            n_iter,
+            batch_size,
+            learning_rate,
+            shuffle,
+            precision,
+            random_state,
+            device,
+            progress,
+        )
+        self.corruption = corruption
+        self.noise = noise
+        self.clip = clip
+
+    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
+        stack: Any = super()._build(d, generators)
+        method: Literal["standard_normal", "random"] = (
+            "standard_normal" if self.corruption == "gaussian" else "random"
+        )
+        stack.damage = Draws(generators, (self.batch_size, d), method, at_once=2)
+        return stack  # type: ignore[no-any-return]
+
+    def _before(self, stack: Any, X: Tensor, i: int) -> None:
+        stack.damage.turn_to(i, X)
+
+    def _losses(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        damaged = self.corrupt(x, stack.damage.now[:, : x.shape[-2]])
+        return {"loss": reconstruction_error(x, stack.decoder(stack.encoder(damaged)))}
+
+    def corrupt(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """Return damaged samples, given standard normal or uniform random numbers."""
+        if self.corruption == "gaussian":
+            damaged = x + self.noise * drawn
+            return damaged if self.clip is None else damaged.clamp(*self.clip)
+        if self.corruption == "masking":
+            return torch.where(drawn < self.noise, 0.0, x)
+        salt, pepper = drawn > 1 - self.noise / 2, drawn < self.noise / 2
+        return torch.where(pepper, 0.0, torch.where(salt, 1.0, x))
+
+    def _check(self, n: int, d: int) -> None:
+        if self.corruption not in get_args(Corruption):
+            raise ValueError(
+                f"corruption={self.corruption!r} is unknown; choose one of "
+                f"{list(get_args(Corruption))}"
+            )
+        most = float("inf") if self.corruption == "gaussian" else 1.0
+        if not 0 <= self.noise <= most or self.noise == float("inf"):
+            raise ValueError(
+                f"noise={self.noise!r} must be a number of at least 0"
+                + ("" if self.corruption == "gaussian" else " and at most 1, a share of features")
+            )
+        if self.clip is not None and not (
+            np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]
+        ):
+            raise ValueError(f"clip={self.clip!r} must be (lowest, highest) or None")

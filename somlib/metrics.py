@@ -757,6 +757,107 @@ def _edges(name: str, X: Array, image_shape: tuple[int, int]) -> dict[str, float
 _LAPLACIAN = [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
 
 
+def variance_lost(X: ArrayLike, drawn: ArrayLike) -> float:
+    """Return the share of the data's variance that pictures of it have not, over all features.
+
+    1 − Σ var(drawn) / Σ var(X): 0 when they vary as much as the data, 1 when all of them are the
+    same. A mean over neighbours loses variance, and noise adds some: below 0 they vary more.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    drawn : array of shape (n', d)
+        Such as reconstructions or samples.
+
+    Raises
+    ------
+    ValueError
+        Also when the data do not vary, or the widths differ.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).random((50, 4))
+    >>> round(variance_lost(X, X.mean(0) + (X - X.mean(0)) / 2), 3)
+    0.75
+    """
+    X, drawn = _same_width(X=X, drawn=drawn)
+    total = X.var(0).sum()
+    if total == 0:
+        raise ValueError("the samples of X are all the same: there is no variance to lose")
+    return float(1 - drawn.var(0).sum() / total)
+
+
+def frechet_distance(A: ArrayLike, B: ArrayLike) -> float:
+    """Return the Fréchet distance of two sets of features, each taken for a Gaussian.
+
+    ‖μ_A − μ_B‖² + tr(C_A + C_B − 2 (C_A C_B)^½), 0 for equal means and covariances. Its value
+    depends on the features: say where they come from.
+
+    Parameters
+    ----------
+    A : array of shape (n, f)
+    B : array of shape (n', f)
+        Features, at least two rows each.
+
+    References
+    ----------
+    D. Dowson and B. Landau, "The Fréchet distance between multivariate normal distributions",
+    1982; M. Heusel et al., "GANs trained by a two time-scale update rule", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> A = np.random.default_rng(0).normal(size=(1000, 3))
+    >>> round(frechet_distance(A, A + [2, 0, 0]), 6), round(frechet_distance(A, A), 6)
+    (4.0, 0.0)
+    """
+    A, B = _same_width(A=A, B=B)
+    if min(len(A), len(B)) < 2:
+        raise ValueError(f"A has {len(A)} and B {len(B)} rows; a covariance takes at least two")
+    apart = A.mean(0) - B.mean(0)
+    C_A, C_B = (np.cov(part, rowvar=False).reshape(apart.size, -1) for part in (A, B))
+    values, vectors = np.linalg.eigh(C_A)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T  # C_A^½
+    # C_A C_B has the eigenvalues of C_A^½ C_B C_A^½, which is symmetric
+    shared = np.sqrt(np.linalg.eigvalsh(root @ C_B @ root).clip(min=0)).sum()
+    return float(max(0.0, apart @ apart + C_A.trace() + C_B.trace() - 2 * shared))
+
+
+def path_length(paths: ArrayLike) -> float:
+    """Return how much longer paths are than the straight way between their ends, in the mean.
+
+    Parameters
+    ----------
+    paths : array of shape (paths, places, f)
+        Such as decoded interpolations, or a classifier's features of them; paths whose two ends
+        coincide do not count.
+
+    Returns
+    -------
+    float
+        1 for straight lines, more for detours.
+
+    Raises
+    ------
+    ValueError
+        Also for fewer than two places, or when no path leads anywhere.
+
+    Examples
+    --------
+    >>> corner = np.array([[[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]]])
+    >>> path_length(corner)
+    1.4
+    """
+    paths = _checked("paths", paths, 3).astype(float)
+    if paths.shape[1] < 2:
+        raise ValueError(f"paths of {paths.shape[1]} place lead nowhere; give at least two places")
+    walked = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
+    straight = np.linalg.norm(paths[:, -1] - paths[:, 0], axis=1)
+    if not straight.any():
+        raise ValueError("all paths end where they begin; there is no straight way to compare with")
+    away = straight > 0
+    return float((walked[away] / straight[away]).mean())
+
+
 # ---------------------------------------------------------------- search and checks
 
 
@@ -804,6 +905,16 @@ def _checked(name: str, values: ArrayLike, n_axes: int) -> NDArray[Any]:
     if not known:
         raise ValueError(f"{name} contains NaN or infinity; drop those rows or fill them first")
     return array
+
+
+def _same_width(**arrays: ArrayLike) -> tuple[Array, Array]:
+    """Return two finite arrays of as many columns, in float64."""
+    (a, A), (b, B) = ((name, _checked(name, array, 2)) for name, array in arrays.items())
+    if A.shape[1] != B.shape[1]:
+        raise ValueError(
+            f"{a} has {A.shape[1]} columns and {b} has {B.shape[1]}; they must have as many"
+        )
+    return A.astype(float), B.astype(float)
 
 
 def _prototypes(weights: ArrayLike, grid: Grid) -> Array:

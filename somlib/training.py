@@ -679,6 +679,8 @@ class Draws:
         What they are: a method of numpy's Generator.
     stream : int
         Tells draws for different purposes apart; 1 is the order of the samples.
+    at_once : int, default=64
+        Iterations whose numbers are drawn together; fewer where a batch of them is large.
 
     Attributes
     ----------
@@ -687,26 +689,25 @@ class Draws:
         CUDA graph needs them.
     """
 
-    AT_ONCE = 64
-
     def __init__(
         self,
         generators: Sequence[torch.Generator],
         shape: tuple[int, ...],
         method: Literal["standard_normal", "random"] = "standard_normal",
         stream: int = 2,
+        at_once: int = 64,
     ) -> None:
         self.seeds = [g.initial_seed() for g in generators]
-        self.shape, self.method, self.stream = shape, method, stream
+        self.shape, self.method, self.stream, self.at_once = shape, method, stream, at_once
         self._drawn = -1
         self.now = torch.empty(0)
 
     def turn_to(self, i: int, like: Tensor) -> Tensor:
         """Put the numbers of iteration i, of the type and on the device of `like`, into `now`."""
-        block, at = divmod(i, self.AT_ONCE)
+        block, at = divmod(i, self.at_once)
         if block != self._drawn:
             rngs = [np.random.default_rng([seed, self.stream, block]) for seed in self.seeds]
-            shape = (self.AT_ONCE, *self.shape)
+            shape = (self.at_once, *self.shape)
             drawn = np.stack([getattr(rng, self.method)(shape) for rng in rngs], 1)
             self._block, self._drawn = torch.from_numpy(drawn).to(like), block
         if not len(self.now):

@@ -191,8 +191,8 @@ class VAE(DeepEstimator):
         stack.log_noise = nn.Parameter(log_noise, requires_grad=learned)
         stack.epsilon = Draws(generators, (self.batch_size, m))
         if self.binarize:
-            stack.uniform = Draws(generators, (self.batch_size, d), "random", stream=3)
-            stack.uniform.AT_ONCE = 2  # these are as large as the batches themselves
+            size = (self.batch_size, d)
+            stack.uniform = Draws(generators, size, "random", stream=3, at_once=2)
         return stack  # type: ignore[no-any-return]
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:

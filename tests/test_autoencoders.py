@@ -5,15 +5,16 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
-from somlib.autoencoders import Autoencoder, reconstruction_error
+from somlib.autoencoders import Autoencoder, DenoisingAutoencoder, reconstruction_error
 from somlib.storage import load
-from somlib.training import fit_seeds
+from somlib.training import Draws, fit_seeds
 
 rng = np.random.default_rng(42)
 X = rng.random((90, 12))
@@ -198,3 +199,116 @@ def test_a_model_of_another_class_is_not_taken_for_this_one(tmp_path):
     somlib.SOM((2, 2), n_epochs=1).fit(X).save(tmp_path / "map.npz")
     with pytest.raises(TypeError, match=r"map\.npz holds a SOM, not a Autoencoder"):
         Autoencoder.load(tmp_path / "map.npz")
+
+
+# ---------------------------------------------------------------- denoising
+
+
+def denoising(**params):
+    return DenoisingAutoencoder(**SMALL | {"n_iter": 6, "learning_rate": 0.01} | params)
+
+
+def literal_damage(x, drawn, corruption, noise, clip):
+    damaged = x.copy()
+    for i, j in np.ndindex(x.shape):
+        if corruption == "gaussian":
+            damaged[i, j] += noise * drawn[i, j]
+            if clip is not None:
+                damaged[i, j] = min(max(damaged[i, j], clip[0]), clip[1])
+        elif corruption == "masking" and drawn[i, j] < noise:
+            damaged[i, j] = 0
+        elif corruption == "salt-and-pepper":
+            if drawn[i, j] < noise / 2:
+                damaged[i, j] = 0
+            elif drawn[i, j] > 1 - noise / 2:
+                damaged[i, j] = 1
+    return damaged
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"corruption": "gaussian", "noise": 0.3},
+        {"corruption": "gaussian", "noise": 0.3, "clip": None},
+        {"corruption": "masking", "noise": 0.4},
+        {"corruption": "salt-and-pepper", "noise": 0.4},
+    ],
+)
+def test_a_denoising_autoencoder_draws_the_whole_sample_from_a_damaged_one(how):
+    model = denoising(shuffle=False, n_iter=1, random_state=3, **how)
+    stack = model._build(12, [torch.Generator().manual_seed(3)]).double()
+    method = "standard_normal" if model.corruption == "gaussian" else "random"
+    draws = Draws([torch.Generator().manual_seed(3)], (40, 12), method, at_once=2)
+    x = X[:40]
+    drawn = draws.turn_to(0, torch.tensor(x))[0].numpy()
+    damaged = literal_damage(x, drawn, model.corruption, model.noise, model.clip)
+    assert not np.allclose(damaged, x)
+    drawn_again = stack.decoder(stack.encoder(torch.tensor(damaged)[None]))[0].detach().numpy()
+    model.fit(X)
+    assert model.history_["loss"][0] == pytest.approx(((drawn_again - x) ** 2).mean())
+
+
+def test_half_of_the_replaced_features_are_salt_and_half_pepper():
+    model, rng = denoising(corruption="salt-and-pepper", noise=0.2), np.random.default_rng(0)
+    damaged = model.corrupt(torch.full((200, 100), 0.5), torch.from_numpy(rng.random((200, 100))))
+    assert float((damaged == 0).double().mean()) == pytest.approx(0.1, abs=0.01)
+    assert float((damaged == 1).double().mean()) == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("corruption", ["gaussian", "masking", "salt-and-pepper"])
+def test_without_noise_it_is_the_plain_autoencoder(corruption):
+    plain = Autoencoder(**SMALL, n_iter=6, learning_rate=0.01, random_state=0).fit(X)
+    without = denoising(corruption=corruption, noise=0.0, random_state=0).fit(X)
+    np.testing.assert_array_equal(without.history_["loss"], plain.history_["loss"])
+
+
+def test_it_mends_what_it_has_learned_to_mend():
+    digits = load_digits().data / 16
+    how = {"hidden": (64,), "latent_dim": 32, "n_iter": 400, "batch_size": 128, "random_state": 0}
+    mending = DenoisingAutoencoder(corruption="masking", noise=0.3, **how).fit(digits)
+    plain = Autoencoder(**how).fit(digits)
+    holes = digits * (np.random.default_rng(1).random(digits.shape) > 0.3)
+    errors = [
+        ((m.inverse_transform(m.transform(holes)) - digits) ** 2).mean() for m in (mending, plain)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_seeds_and_resuming_of_a_denoising_autoencoder(tmp_path):
+    together = fit_seeds(denoising(), X, [0, 1])
+    for seed, model in enumerate(together):
+        alone = denoising(random_state=seed).fit(X)
+        np.testing.assert_allclose(model.history_["loss"], alone.history_["loss"], rtol=1e-9)
+    model, kept = denoising(n_iter=110, random_state=0), tmp_path / "ae.checkpoint"
+
+    def stop(i, logs):
+        if i > 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).fit(X, callbacks=[stop], checkpoint=kept)
+    resumed, whole = clone(model).fit(X, checkpoint=kept), clone(model).fit(X)
+    np.testing.assert_array_equal(resumed.history_["loss"], whole.history_["loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"corruption": "rain"}, "corruption='rain' is unknown"),
+        ({"noise": -0.1}, "noise=-0.1 must be a number of at least 0"),
+        ({"noise": float("nan")}, "noise=nan must be a number"),
+        ({"corruption": "masking", "noise": 1.1}, "at most 1, a share of features"),
+        ({"clip": (1.0, 0.0)}, r"clip=\(1.0, 0.0\) must be \(lowest, highest\) or None"),
+        ({"clip": 3}, "clip=3 must be"),
+    ],
+)
+def test_bad_damage_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        denoising(**change).fit(X)
+
+
+def test_scikit_learn_accepts_the_denoising_autoencoder():
+    model = DenoisingAutoencoder((3,), 1, n_iter=5, batch_size=1, random_state=0)
+    assert clone(model).get_params() == model.get_params()
+    checked = check_estimator(model, on_fail=None, on_skip=None)
+    assert [c["check_name"] for c in checked if c["status"] == "failed"] == []

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minisom import MiniSom
+from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter, laplace
 from sklearn import manifold
 from sklearn.datasets import load_digits
@@ -812,3 +813,72 @@ def test_bad_input_is_named(metric, arguments, message):
 def test_nmi_has_no_default_average():
     with pytest.raises(TypeError, match="average"):
         metrics.nmi([0, 1], [0, 1])
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_variance_lost_is_one_minus_the_share_of_variance_that_is_left():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    middle = X.mean(0)
+    for kept in (0.0, 0.3, 1.0, 1.5):
+        drawn = middle + kept * (X - middle)
+        assert metrics.variance_lost(X, drawn) == pytest.approx(1 - kept**2)
+    assert metrics.variance_lost(X, X[::-1] + 3) == pytest.approx(0)  # neither order nor place
+
+
+def test_the_frechet_distance_of_gaussians_in_one_dimension_is_the_known_one():
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(1, 2, (500, 1)), rng.normal(-1, 0.5, (300, 1))
+    known = (A.mean() - B.mean()) ** 2 + (A.std(ddof=1) - B.std(ddof=1)) ** 2
+    assert metrics.frechet_distance(A, B) == pytest.approx(known)
+
+
+def test_the_frechet_distance_is_that_with_a_matrix_square_root():
+    rng = np.random.default_rng(1)
+    A, B = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(50, 4)) + 1
+    C_A, C_B = np.cov(A.T), np.cov(B.T)
+    cross = sqrtm(C_A @ C_B).real
+    known = ((A.mean(0) - B.mean(0)) ** 2).sum() + np.trace(C_A + C_B - 2 * cross)
+    assert metrics.frechet_distance(A, B) == pytest.approx(known)
+    assert metrics.frechet_distance(B, A) == pytest.approx(known)
+
+
+def test_the_frechet_distance_bears_features_that_are_always_zero():
+    A = np.random.default_rng(0).normal(size=(30, 3)) * [1, 0, 1]
+    assert metrics.frechet_distance(A, A) == pytest.approx(0, abs=1e-12)
+    assert metrics.frechet_distance(A, A + np.array([0, 2, 0])) == pytest.approx(4)
+
+
+def test_the_length_of_a_path_is_measured_in_ways_straight_ahead():
+    t = np.linspace(0, 1, 9)[:, None]
+    straight = t * [3.0, 4.0]
+    half_turn = np.hstack(
+        [
+            np.cos(np.pi * np.linspace(0, 1, 1001)[:, None]),
+            np.sin(np.pi * np.linspace(0, 1, 1001)[:, None]),
+        ]
+    )
+    assert metrics.path_length(straight[None]) == pytest.approx(1)
+    assert metrics.path_length(half_turn[None]) == pytest.approx(np.pi / 2, rel=1e-5)
+    there_and_back = np.vstack([straight, straight[::-1]])[None]
+    both = np.concatenate([there_and_back, np.repeat(straight, 2, 0)[None]])
+    assert metrics.path_length(both) == pytest.approx(1)  # the first leads nowhere
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.variance_lost(np.ones((3, 2)), np.eye(2)), "all the same"),
+        (lambda: metrics.variance_lost(np.eye(3), np.eye(2)), "X has 3 columns and drawn has 2"),
+        (lambda: metrics.frechet_distance(np.eye(3), np.eye(2)), "A has 3 columns and B has 2"),
+        (lambda: metrics.frechet_distance(np.eye(3)[:1], np.eye(3)), "A has 1 and B 3 rows"),
+        (lambda: metrics.path_length(np.zeros((2, 1, 3))), "at least two places"),
+        (lambda: metrics.path_length(np.zeros((2, 4, 3))), "end where they begin"),
+        (lambda: metrics.path_length(np.zeros((4, 3))), "paths"),
+        (lambda: metrics.frechet_distance(np.full((3, 2), np.nan), np.eye(2)), "A"),
+    ],
+)
+def test_pictures_that_cannot_be_measured_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
