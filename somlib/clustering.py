@@ -435,7 +435,6 @@ class _Hardening(EmbeddedBaseline):
         stack: Any = super()._build(d, generators)
         for name in _WORKING:
             stack.register_buffer(name, None)
-        stack.register_load_state_dict_pre_hook(_make_room)
         return stack  # type: ignore[no-any-return]
 
     def _initialise(self, stack: Any, X: Tensor, generators: Generators) -> None:
@@ -469,13 +468,6 @@ class _Hardening(EmbeddedBaseline):
         super()._learn(stack, s)
         for name in _WORKING:
             self.parameters_.pop(name, None)
-
-
-def _make_room(stack: Any, state: Tensors, prefix: str, *_: Any) -> None:
-    """Let a stack that is to go on from a checkpoint hold what the checkpoint has."""
-    for name in _WORKING:
-        if name in state:
-            setattr(stack, name, torch.empty_like(state[name], device=stack.centers.device))
 
 
 @dataclass(eq=False, repr=False)

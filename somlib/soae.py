@@ -25,6 +25,7 @@ from somlib.training import (
     DeepEstimator,
     Draws,
     Precision,
+    load_state,
     products,
     require_count,
 )
@@ -99,7 +100,7 @@ def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
     for rows in np.split(X, range(128, len(X), 128)):  # a stack with one network for each sample
         stack: Any = model._build(X.shape[1], [torch.Generator()] * len(rows))
         state = {name: value.repeat_interleave(len(rows), 0) for name, value in one.items()}
-        stack.load_state_dict(state, assign=True)
+        load_state(stack, state, assign=True)
         d = model._sleep(stack, torch.from_numpy(rows)[:, None])
         gradients = torch.autograd.grad(d.sum(), tuple(getattr(stack, part).parameters()))
         squared = [g.flatten(1).square().sum(1) for g in gradients]
@@ -232,7 +233,6 @@ class SOAE(DeepEstimator):
         stack.uniform = Draws(generators, (self._samples_per_iteration,), "random", stream=3)
         stack.weight = torch.ones(())  # of each sample of a batch in the estimate of the mean
         stack.register_buffer("last_seen", None)
-        stack.register_load_state_dict_pre_hook(_make_room)
         return stack  # type: ignore[no-any-return]
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
@@ -446,11 +446,3 @@ def _probabilities(last_seen: Tensor) -> Tensor:
     N = last_seen.shape[-1]
     some = last_seen + torch.finfo(last_seen.dtype).tiny  # also where nothing is lost any more
     return (1 - UNIFORM_SHARE) * some / some.sum(-1, keepdim=True) + UNIFORM_SHARE / N
-
-
-def _make_room(stack: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Let a stack that is to go on from a checkpoint hold what the checkpoint has."""
-    if "last_seen" in state:
-        stack.last_seen = torch.empty_like(
-            state["last_seen"], device=next(stack.parameters()).device
-        )

@@ -116,7 +116,6 @@ class Nodes(nn.Module):
             self.register_buffer(name, torch.zeros(S, K, m))
         self.register_buffer("life", torch.full((S, K), -1.0))
         self.register_buffer("unplaced", torch.zeros(S))
-        self.register_load_state_dict_pre_hook(_as_many_places)  # type: ignore[no-untyped-call]
 
     @property
     def alive(self) -> Tensor:
@@ -209,12 +208,6 @@ class Nodes(nn.Module):
             new = old.new_full((old.shape[0], K, *old.shape[2:]), -1.0 if name == "life" else 0.0)
             new[:, : old.shape[1]] = old.gather(1, at)[:, :K]
             setattr(self, name, new)
-
-
-def _as_many_places(nodes: Nodes, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Let nodes that are to be loaded have as many places as those that were saved."""
-    for name, buffer in list(nodes.named_buffers(recurse=False)):
-        setattr(nodes, name, torch.empty_like(state[prefix + name], device=buffer.device))
 
 
 def _group_means(member: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -707,10 +700,9 @@ class DCSOMRL(_NodesEstimator):
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
         if isinstance(self.input_scaling, str):
-            shift, scale = X.mean(), X.std().clamp(min=torch.finfo(X.dtype).tiny)
+            shift, scale = float(X.mean()), max(float(X.std()), torch.finfo(X.dtype).tiny)
         else:
-            given = (0.0, 1.0) if self.input_scaling is None else self.input_scaling
-            shift, scale = map(torch.as_tensor, given)
+            shift, scale = (0.0, 1.0) if self.input_scaling is None else self.input_scaling
         stack.shift.fill_(shift)
         stack.scale.fill_(scale)
 

@@ -280,7 +280,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Return the network as learned, a stack of one."""
         stack = self._build(self.n_features_in_, [torch.Generator()])
         state = {name: torch.from_numpy(a)[None].clone() for name, a in self.parameters_.items()}
-        stack.load_state_dict(state, assign=True)
+        load_state(stack, state, assign=True)
         return stack.to(device)
 
     def _through(self, part: str, X: Array) -> Array:
@@ -621,7 +621,7 @@ class _Training:
 
     def _go_back(self, done: int) -> None:
         """Take the parameters that the last good loss left; there are none before the first."""
-        self.stack.load_state_dict(self._good)
+        load_state(self.stack, self._good)
         self.done, self.sound = done, done > 0
         for parts in self.history.values():
             if sum(map(len, parts)) > done:  # entered before another loss was found bad
@@ -657,7 +657,7 @@ class _Training:
                 adam.setdefault(int(number), {})[what] = torch.from_numpy(array)
             else:
                 self.history[name] = [array]
-        self.stack.load_state_dict(stack)
+        load_state(self.stack, stack)
         groups = self.adam.state_dict()["param_groups"]
         self.adam.load_state_dict({"state": adam, "param_groups": groups})
         self.done = facts["done"]
@@ -751,6 +751,21 @@ class _Captured:
             self.inputs[2][name].copy_(value)
         self.graph.replay()
         return {name: loss.clone() for name, loss in self.losses.items()}
+
+
+def load_state(stack: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a stack the parameters and buffers that were saved.
+
+    Parameters are of one shape; a buffer is of the shape that was saved, whatever room the stack
+    has made for it so far.
+    """
+    for key, saved in state.items():
+        path, _, name = key.rpartition(".")
+        buffers = stack.get_submodule(path)._buffers  # also those that are None
+        if name in buffers and getattr(buffers[name], "shape", None) != saved.shape:
+            device = next(iter(stack.state_dict().values())).device
+            buffers[name] = torch.empty_like(saved, device=device)
+    stack.load_state_dict(state, assign=assign)
 
 
 def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:

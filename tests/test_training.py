@@ -1001,3 +1001,23 @@ def test_settings_say_what_is_wrong():
     message = r"'n_iter' cannot differ within a stack of Shrinking; what can: \['weight'\]"
     with pytest.raises(ValueError, match=message):
         fit_seeds(Shrinking(), X, [0, 1], settings=[{}, {"n_iter": 3}])
+
+
+# ---------------------------------------------------------------- loading
+
+
+def test_buffers_take_the_shape_that_was_saved_and_parameters_keep_theirs():
+    def stack(room):
+        module = torch.nn.Module()
+        module.inner = torch.nn.Linear(2, 3)
+        module.inner.register_buffer("places", None if room is None else torch.zeros(room))
+        return module
+
+    saved = {name: value + 1 for name, value in stack(5).state_dict().items()}
+    for room in (None, 2, 5):
+        module = stack(room)
+        training.load_state(module, saved)
+        for name, value in saved.items():
+            torch.testing.assert_close(module.state_dict()[name], value)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        training.load_state(stack(5), saved | {"inner.weight": torch.zeros(3, 4)})
