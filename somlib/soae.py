@@ -8,7 +8,7 @@ awake, G learns to draw x at every place near C(x), as a map's neighbours learn 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -223,6 +223,8 @@ class SOAE(DeepEstimator):
         self.random_state = random_state
         self.device = device
         self.progress = progress
+
+    _may_differ: ClassVar[tuple[str, ...]] = ("sigma",)
 
     # ------------------------------------------------------------ training
 

@@ -480,7 +480,7 @@ class Continuous(ABC):
         Parameters
         ----------
         z : array or tensor of shape (..., m)
-        sigma : float or tensor of shape ()
+        sigma : float or tensor that broadcasts with (..., 1)
         normals : array or tensor of shape (..., m + 1)
             The first m say where to, the last, for "radius", how far.
         kind : {"gaussian", "radius"}

@@ -69,7 +69,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     - `_initialise(stack, X, generators)`: what depends on data, such as first prototypes;
     - `_before(stack, X, i)`: what is done now and then, such as new assignments;
     - `_tell(stack, models)`: what differs between the models of a stack, named by `_may_differ`;
-    - `_schedules(n_iter)`: what changes from iteration to iteration;
+    - `_schedules(n_iter)`: what changes from iteration to iteration, in each model its own way
+      where that is named by `_may_differ`;
     - `_after(X)`: learned attributes beside the parameters.
 
     Attributes
@@ -443,7 +444,7 @@ def _train(
     for model in models:
         n_iter = model._check_common(n, d)
         model._check(n, d)
-    schedules = one._schedules(n_iter)
+    schedules = [model._schedules(n_iter) for model in models]
     for begun_with in start or ():
         check_is_fitted(begun_with)
     if start is not None and len(start) != len(models):
@@ -522,15 +523,17 @@ class _Training:
         stack: nn.Module,
         X: Tensor,
         seeds: Sequence[int],
-        schedules: dict[str, Array],
+        schedules: Sequence[dict[str, Array]],
         n_iter: int,
     ) -> None:
         self.model, self.stack, self.X, self.seeds = model, stack, X, seeds
         self.n_iter, self.done, self.sound = n_iter, 0, True
-        self.values = {
-            name: torch.from_numpy(values).to(dtype=X.dtype, device=X.device)
-            for name, values in schedules.items()
-        }
+        self.values = {}
+        for name in schedules[0]:  # (n_iter,), or, where the models' differ, (n_iter, S, 1, 1)
+            values = np.stack([of_one[name] for of_one in schedules], -1)
+            same = (values == values[:, :1]).all()
+            values = values[:, 0] if same else values[..., None, None]
+            self.values[name] = torch.from_numpy(values).to(dtype=X.dtype, device=X.device)
         self.history: dict[str, list[Array]] = {}
         on_gpu = X.device.type == "cuda"
         self.adam = torch.optim.Adam(
@@ -564,7 +567,7 @@ class _Training:
                         break
             finally:  # an interrupt leaves a history of what was done
                 logs = self._record(seen)
-        return logs | {name: float(v[until - 1]) for name, v in self.values.items()}
+        return logs | {name: float(v[until - 1].mean()) for name, v in self.values.items()}
 
     def _record(self, seen: list[dict[str, Tensor]]) -> Logs:
         """Enter the losses of some iterations into the history and return their means."""
@@ -634,7 +637,8 @@ class _Training:
             model.seed_, model.n_iter_ = self.seeds[s], self.done
             model.history_ = {k: np.concatenate(v)[:, s] for k, v in self.history.items()}
             for name, values in self.values.items():
-                model.history_[name] = values[: self.done].numpy(force=True)
+                own = values if values.ndim == 1 else values[:, s, 0, 0]
+                model.history_[name] = own[: self.done].numpy(force=True)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what a checkpoint must hold."""

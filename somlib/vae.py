@@ -29,6 +29,7 @@ from somlib.training import (
     Draws,
     Precision,
     products,
+    require_count,
 )
 
 Likelihood = Literal["gaussian", "bernoulli"]
@@ -291,9 +292,10 @@ class VAE(DeepEstimator):
         drawn = super().inverse_transform(Z)
         return _sigmoid(drawn) if self.likelihood == "bernoulli" else drawn
 
-    def sample(self, n: int, random_state: Any = None) -> Array:
+    def sample(self, n: int = 1, random_state: Any = None) -> Array:
         """Return the means of p(x|z) for n codes drawn from the prior, shape (n, d)."""
         check_is_fitted(self)
+        require_count("n", n)
         normal = check_random_state(random_state).standard_normal((n, self.latent_dim))
         return self.inverse_transform(normal)
 
@@ -306,7 +308,10 @@ class VAE(DeepEstimator):
         n : int, default=10
             Places on the straight line between the codes, both ends included.
         """
+        require_count("n", n)
         begin, end = self.transform(x_0), self.transform(x_1)
+        if begin.shape != end.shape:
+            raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; a way has one of each")
         t = np.linspace(0, 1, n, dtype=begin.dtype)[:, None]
         codes = begin[:, None] + t * (end - begin)[:, None]
         return self.inverse_transform(codes.reshape(-1, self.latent_dim)).reshape(
@@ -370,8 +375,7 @@ class VAE(DeepEstimator):
     ) -> Iterator[NDArray[np.float64]]:
         """Yield log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
         X = self._valid(X, reset=False)
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ValueError(f"n_draws={k!r} must be a whole number of at least 1")
+        require_count("n_draws", k)
         device, rng = resolve_device(self.device), check_random_state(random_state)
         stack = self._restored(device)
         at_once = max(1, ROWS_AT_ONCE // k)

@@ -761,6 +761,25 @@ def test_a_seed_gives_the_same_alone_and_among_others(name):
     assert len({m.parameters_[next(iter(m.parameters_))].tobytes() for m in among}) == 4
 
 
+@pytest.mark.parametrize(
+    "space", [Torus(2), Sphere(3), Euclidean(2)], ids=lambda space: type(space).__name__
+)
+@pytest.mark.parametrize("neighborhood", ["radius", "gaussian"])
+def test_maps_of_a_stack_may_differ_in_the_width_of_their_kernel(tmp_path, space, neighborhood):
+    model = soae(55, space=space, neighborhood=neighborhood)
+    widths, file = [(1.5, 0.05), (0.4, 0.4), (1.5, 0.05)], tmp_path / "widths.checkpoint"
+    settings = [{"sigma": sigma} for sigma in widths]
+    with pytest.raises(KeyboardInterrupt), interrupted_at(52):
+        fit_seeds(model, X, [3, 3, 4], settings=settings, checkpoint=file)
+    together = fit_seeds(model, X, [3, 3, 4], settings=settings, checkpoint=file)
+    for sigma, seed, one in zip(widths, [3, 3, 4], together, strict=True):
+        alone = clone(model).set_params(sigma=sigma, random_state=seed).fit(X)
+        assert_same(one, alone, atol=1e-9)
+        np.testing.assert_array_equal(one.history_["sigma"], alone.history_["sigma"])
+    with pytest.raises(ValueError, match=r"sigma=\(1, 0\)"):
+        fit_seeds(model, X, [0, 1], settings=[{}, {"sigma": (1, 0)}])
+
+
 @contextmanager
 def interrupted_at(iteration, error=KeyboardInterrupt):
     """Raise before the steps of one iteration, counted from entering the `with`."""

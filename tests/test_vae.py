@@ -241,6 +241,20 @@ def test_samples_are_decoded_draws_from_the_prior():
     np.testing.assert_allclose(model.sample(3, random_state=4), model.inverse_transform(z))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.sample(0), "n=0 must be a whole number of at least 1"),
+        (lambda model: model.sample(2.5), "n=2.5 must be a whole number of at least 1"),
+        (lambda model: model.interpolate(X[:2], X[2:4], n=0), "n=0 must be a whole number"),
+        (lambda model: model.interpolate(X[:2], X[:1]), "x_0 has 2 samples, x_1 1; a way has one"),
+    ],
+)
+def test_drawing_says_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(vae(random_state=0).fit(X))
+
+
 def test_an_interpolation_begins_and_ends_at_the_reconstructions():
     model = vae(random_state=0).fit(X)
     way = model.interpolate(X[:4], X[4:8], n=5)
