@@ -104,6 +104,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     architecture: Literal["mlp", "conv"] = "mlp"
     image_shape: tuple[int, int] | None = None
 
+    likelihood: str = "gaussian"
+    _overcomplete: ClassVar[bool] = False
     _may_differ: ClassVar[tuple[str, ...]] = ()
     _adam_rate: ClassVar[str] = "learning_rate"
     _code: ClassVar[Any] = "linear"
@@ -234,7 +236,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise ValueError(
                 f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
             )
-        return self._through("decoder", Z)
+        drawn = self._through("decoder", Z)
+        if self.likelihood != "bernoulli":
+            return drawn
+        return np.asarray(torch.from_numpy(drawn).sigmoid())  # networks learn with logits
 
     @property
     def _n_features_out(self) -> int:
@@ -270,6 +275,12 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checked: Array = validate_data(
             self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
         )
+        if self.likelihood == "bernoulli" and (checked.min() < 0 or checked.max() > 1):
+            raise ValueError(
+                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but "
+                "likelihood='bernoulli' takes its values for probabilities; scale them to [0, 1], "
+                "or choose likelihood='gaussian'"
+            )
         # PyTorch warns of arrays that cannot be written to
         return checked if checked.flags.writeable else checked.copy()
 
@@ -313,7 +324,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             )
         if hasattr(self, "latent_dim"):
             require_count("latent_dim", self.latent_dim)
-            if self.latent_dim > d:
+            if self.latent_dim > d and not self._overcomplete:
                 raise ValueError(
                     f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
                     f"need not compress anything; choose at most {d}"
