@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from somlib.storage import Saveable
 from somlib.training import Array, require_count
 
 Kind = Literal["sne", "symmetric", "t"]
@@ -163,7 +164,7 @@ def _squared_distances(Y: Tensor) -> Tensor:
 # ---------------------------------------------------------------- the estimator
 
 
-class SNE(BaseEstimator):
+class SNE(Saveable, BaseEstimator):
     """A map of points by SNE, symmetric SNE or t-SNE, as the papers compute it: all pairs.
 
     Gradient descent with momentum (.5, from iteration 250 on .8) and a gain per coordinate, as in
