@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -609,6 +610,12 @@ def test_a_bernoulli_likelihood_takes_probabilities_only(model, bad, range_):
     clone(model).set_params(likelihood="gaussian", n_iter=2).fit(Y)  # where nothing is the matter
 
 
+def test_what_scikit_learn_has_scaled_to_0_and_1_are_probabilities():
+    scaled = MinMaxScaler().fit_transform(np.random.default_rng(1).normal(size=(500, 50)))
+    assert 0 < scaled.max() - 1 < 1e-15  # by rounding
+    Autoencoder((), 2, n_iter=1, likelihood="bernoulli").fit(scaled)
+
+
 # ---------------------------------------------------------------- tied weights
 
 
@@ -634,7 +641,7 @@ def test_tied_the_decoder_is_the_encoder_transposed_before_and_after_training(hi
     assert not np.allclose(moved[1], moved[2])  # 1 and 9 steps: it is about learned weights
     counted = sum(value.size for value in fitted[1].parameters_.values())
     biases = 2 * sum(sizes) - 12 - 2
-    assert counted == sum(a * b for a, b in zip(sizes, sizes[1:], strict=False)) + biases
+    assert counted == sum(a * b for a, b in pairwise(sizes)) + biases
     free = clone(model).set_params(tied=False, n_iter=1).fit(X)
     weights = sum(v.size for k, v in free.parameters_.items() if k.endswith("weight"))
     assert weights == 2 * (counted - biases)
@@ -1145,9 +1152,7 @@ def test_a_bad_weight_of_the_contraction_is_named(weight):
         ContractiveAutoencoder(**SMALL, weight=weight, n_iter=2).fit(X)
 
 
-@pytest.mark.parametrize(
-    "make", [DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder]
-)
+@pytest.mark.parametrize("make", [DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder])
 def test_a_code_may_be_wider_than_a_sample_where_something_else_forbids_to_copy(make):
     assert make((), 13, n_iter=2, batch_size=40).fit(X).transform(X).shape == (90, 13)
 

@@ -174,10 +174,11 @@ def test_fewer_copies_than_perplexity_leave_it_what_it_is():
 
 
 def test_one_crowd_of_copies_does_not_disturb_the_others():
-    Z = np.concatenate([np.tile(X[0], (20, 1)), X[1:41]])
+    Z = np.concatenate([np.tile(10 + X[0], (20, 1)), X[1:41], [[9, 9, 9, 9]]])
     P = conditional_probabilities(Z, 4)
     np.testing.assert_allclose(P[:20, :20], (1 - np.eye(20)) / 19, atol=1e-12)
-    assert np.abs(log_perplexity(P)[20:] - math.log(4)).max() <= 1e-5
+    assert np.abs(log_perplexity(P)[20:60] - math.log(4)).max() <= 1e-5
+    np.testing.assert_allclose(P[60, :20], 1 / 20, atol=1e-12)  # whose nearest they are, all alike
 
 
 STAR = np.concatenate([np.zeros((1, 4)), np.eye(4), -np.eye(4)])
@@ -251,7 +252,7 @@ def test_probabilities_of_pairs_are_symmetric_and_leave_nobody_out(n, share, see
 
 
 def test_every_point_has_more_than_its_share_and_pairs_are_means():
-    Z = np.concatenate([X, [[40, 40, 40, 40]]])
+    Z = np.concatenate([X, [[4, 4, 4, 4]]])
     P = conditional_probabilities(Z, 10)
     joint = joint_probabilities(P)
     assert (joint.sum(1) > 1 / (2 * 61)).all()
@@ -514,7 +515,7 @@ def test_objectives_fall_and_come_to_rest(kind, dtype):
     assert len(loss) == 60
     assert loss[-1] < 0.5 * loss[0]
     assert (loss[30:] < loss[0]).all()
-    assert np.ptp(loss[-10:]) < 1e-2 * loss[-1]
+    assert np.ptp(loss[-10:]) < {"sne": 1e-4, "symmetric": 1e-4, "t": 0.05}[kind] * loss[-1]
     assert model.embedding_.dtype == dtype
     assert np.isfinite(model.embedding_).all()
     assert type(model.kl_divergence_) is float
@@ -596,10 +597,10 @@ def test_maps_start_with_random_numbers_on_request_and_more_of_them_than_feature
 def test_maps_start_where_they_are_told(dtype):
     start = np.round(100 * a_map(n=60)).astype(dtype)
     told = start.copy()
-    np.testing.assert_allclose(first_map(X, init=told), start, atol=1e-290)
-    np.testing.assert_allclose(first_map(X, init=start.tolist()), start, atol=1e-290)
+    for init in (told, start.tolist()):
+        np.testing.assert_allclose(first_map(X, init=init), start.astype(float), atol=1e-290)
     SNE(perplexity=5, n_iter=20, init=told).fit(X)
-    np.testing.assert_array_equal(told, start)  # and the array stays as it was
+    np.testing.assert_array_equal(told, start)  # the array stays as it was
 
 
 @pytest.mark.parametrize("shift", [0, 30, 1e4])
@@ -775,7 +776,7 @@ def test_a_rate_that_is_far_too_large_is_named_and_an_earlier_map_is_kept():
         assert getattr(model, name) is value
 
 
-@pytest.mark.parametrize("n_iter", [3, 5, 10, 25])
+@pytest.mark.parametrize("n_iter", [8, 9, 11, 25])
 def test_no_map_of_nothing_is_handed_out(n_iter):
     """Also when the numbers end after the last look at the divergence."""
     with pytest.raises(FloatingPointError, match=r"lower learning_rate=1e\+30"):
