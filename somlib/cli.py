@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
     )
     run.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="let a GPU repeat itself bit for bit, or fail; processors always do",
+    )
+    run.add_argument(
         "-p",
         dest="parameters",
         action="append",
@@ -206,13 +211,15 @@ def _list(names: Any) -> str:
 
 
 class Outcome(NamedTuple):
-    """How a notebook ended."""
+    """How a notebook ended; memory in MB, None where that cannot be told."""
 
     notebook: str
     status: str
     seconds: float
     figures: int
     tables: int
+    memory: int | None
+    gpu_memory: int | None
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -220,23 +227,37 @@ def reproduce(options: argparse.Namespace) -> int:
     jobs = plan(options)
     from somlib import report
 
+    if options.deterministic:  # read where the device is chosen; cuBLAS asks for its part at once
+        os.environ |= {"SOMLIB_DETERMINISTIC": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     copies = report.output_folder("runs", options.profile)
     for folder in (copies, report.output_folder("figures", options.profile)):
         _require_writable(folder)
         files.remove_partials(folder)
     files.remove_partials(report.output_folder("runs", "cache"))
     outcomes: list[Outcome] = []
+    usual = _usual_seconds(report.records(options.profile))
     try:
         for number, job in enumerate(jobs, start=1):
             name, began = job.notebook.stem, time.time()
-            print(f"[{number}/{len(jobs)}] {name} ... ", end="", flush=True)
+            left = [usual.get(later.notebook.stem) for later in jobs[number - 1 :]]
+            print(f"[{number}/{len(jobs)}] {name}{_foretold(left)} ... ", end="", flush=True)
             problem = run(job, copies)
             seconds = time.time() - began
             print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
-            made = [r["kind"] for r in report.records(options.profile) if r["notebook"] == name]
-            status = "failed" if problem else "done"
+            made = [r for r in report.records(options.profile) if r["notebook"] == name]
+            kinds = [r["kind"] for r in made]
+            latest = max(made, key=lambda r: str(r.get("date")), default={})
+            memory = latest.get("peak memory", {})
             outcomes.append(
-                Outcome(name, status, seconds, made.count("figure"), made.count("table"))
+                Outcome(
+                    name,
+                    "failed" if problem else "done",
+                    seconds,
+                    kinds.count("figure"),
+                    kinds.count("table"),
+                    memory.get("MB"),
+                    memory.get("GPU MB"),
+                )
             )
     except KeyboardInterrupt:
         finished = _list(o.notebook for o in outcomes if o.status == "done")
@@ -323,10 +344,32 @@ def _own_kernel() -> type[Any]:
     return OwnKernel
 
 
+def _usual_seconds(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how long each notebook took when it last ran, as far as that is recorded."""
+    seconds: dict[str, float] = {}
+    for record in records:
+        name = record["notebook"]
+        seconds[name] = max(seconds.get(name, 0.0), record.get("duration", 0.0))
+    return seconds
+
+
+def _foretold(seconds: list[float | None]) -> str:
+    """Return in words how long this notebook and all that are left took the last time."""
+    known = [s for s in seconds if s is not None]
+    if len(known) < len(seconds):
+        return ""
+    return f" (last time {known[0]:.0f} s; {sum(known):.0f} s with all that follow)"
+
+
 def _print_summary(outcomes: list[Outcome]) -> None:
-    print(f"\n{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}")
-    for name, status, seconds, figures, tables in outcomes:
-        print(f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}")
+    on_gpu = any(outcome.gpu_memory for outcome in outcomes)
+    titles = f"{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}{'MB':>8}"
+    print(f"\n{titles}" + (f"{'GPU MB':>8}" if on_gpu else ""))
+    for name, status, seconds, figures, tables, memory, gpu_memory in outcomes:
+        line = f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}{memory or '–':>8}"
+        print(line + (f"{gpu_memory or '–':>8}" if on_gpu else ""))
+    if len(outcomes) > 1:
+        print(f"{'all':<28}{sum(outcome.seconds for outcome in outcomes):>8.0f}")
 
 
 def build_report(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -36,7 +37,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     ----------
     device : {"auto", "cpu", "cuda", "mps"} or torch.device, default="auto"
         "auto" takes a CUDA GPU where there is one, else the CPU. Apple's "mps" is used only when
-        asked for, because it has no float64. "cuda:1" names one of several GPUs.
+        asked for, because it has no float64. "cuda:1" names one of several GPUs. With
+        SOMLIB_DETERMINISTIC set in the environment (`somlib reproduce --deterministic`), CUDA
+        computes the same bits each time, or says what cannot; processors always do.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     device(type='cpu')
     """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except RuntimeError:
@@ -72,6 +75,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"{torch.__version__}) does not have it; use device='cpu', or 'auto' to take the best "
             "there is"
         )
+    if found.type == "cuda" and os.environ.get("SOMLIB_DETERMINISTIC"):
+        torch.use_deterministic_algorithms(True)
     return found
 
 

@@ -581,9 +581,27 @@ def _write_record(run: Run, record: dict[str, Any]) -> None:
         "seeds": list(run.seeds),
         "parameters": run.parameters,
         "duration": round(time.perf_counter() - run._clock, 1),
+        "peak memory": _peak_memory(run.device),
     }
     text = json.dumps(record | made | run.made_by, indent=2, ensure_ascii=False, default=str)
     _write(run.figures / f"{record['id']}.json", text + "\n")
+
+
+def _peak_memory(device: str) -> dict[str, int | None]:
+    """Return the MB that this process has had at most, and, where one is used, of a GPU's."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        peak = None
+    else:
+        unit = 1 if platform.system() == "Darwin" else 1024
+        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+    found: dict[str, int | None] = {"MB": peak}
+    if device.startswith("cuda"):
+        import torch
+
+        found["GPU MB"] = round(torch.cuda.max_memory_allocated() / 1e6)
+    return found
 
 
 def _write(path: Path, text: str) -> None:
@@ -659,6 +677,7 @@ def _how(record: dict[str, Any]) -> str:
         f"{len(record['seeds'])} seeds",
         *(f"{name} = {value}" for name, value in record["parameters"].items()),
         f"{record['duration']} s after the start",
+        *(f"at most {n} {unit}" for unit, n in record.get("peak memory", {}).items() if n),
         record["platform"],
         used,
         f"commit {record['commit'] or 'unknown'}",

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist, squareform
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
@@ -43,8 +44,8 @@ def conditional_probabilities(
     tol : float, default=1e-5
         Largest deviation of log perplexity.
     max_steps : int, default=100
-        Bisections. A point with more copies of itself than `perplexity` cannot have fewer
-        neighbours than copies, and ends with those.
+        Bisections. A point with more equally near nearest ones (such as copies of itself) than
+        `perplexity` cannot have fewer neighbours than those, and ends with them.
 
     Returns
     -------
@@ -69,13 +70,13 @@ def conditional_probabilities(
         raise ValueError(
             f"perplexity={perplexity!r} must lie between 1 and {n - 1}, the number of other points"
         )
-    D = _squared_distances(torch.from_numpy(X).double())
+    D = torch.from_numpy(squareform(pdist(X, "sqeuclidean")))
     others = ~torch.eye(n, dtype=torch.bool)
     D = D[others].reshape(n, n - 1)
     D = D - D.min(1, keepdim=True).values  # the nearest decides nothing but the scale
     beta = 1 / D.mean(1, keepdim=True).clamp(min=torch.finfo(D.dtype).tiny)
     low, high = torch.zeros_like(beta), torch.full_like(beta, math.inf)
-    target = math.log(perplexity)
+    target, largest = math.log(perplexity), torch.finfo(D.dtype).max
     for _ in range(max_steps):
         p = torch.softmax(-beta * D, 1)
         H = torch.logsumexp(-beta * D, 1, keepdim=True) + beta * (p * D).sum(1, keepdim=True)
@@ -83,7 +84,7 @@ def conditional_probabilities(
         if ((H - target).abs() <= tol).all():
             break
         low, high = torch.where(wide, beta, low), torch.where(wide, high, beta)
-        beta = torch.where(high.isinf(), 2 * beta, (low + high) / 2)
+        beta = torch.where(high.isinf(), 2 * beta, (low + high) / 2).clamp(max=largest)
     P = torch.zeros(n, n, dtype=D.dtype)
     P[others] = p.flatten()
     return np.asarray(P)
@@ -108,7 +109,7 @@ def map_probabilities(Y: Tensor, kind: Kind) -> Tensor:
     Gaussian exp(−‖y_i − y_j‖²), so that the map's own σ² is 1/2, or, for "t", 1 / (1 + ‖…‖²);
     over the sum of each row for "sne", of all pairs otherwise.
     """
-    return _log_probabilities(_log_kernel(Y, kind), kind).exp()
+    return _probabilities(_log_kernel(Y, kind), kind)
 
 
 def divergence(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
@@ -138,14 +139,16 @@ def gradient(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
     Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008.
     """
     log_kernel = _log_kernel(Y, kind)
-    f = P - _log_probabilities(log_kernel, kind).exp()
+    f = P - _probabilities(log_kernel, kind)
     force = f + f.mT if kind == "sne" else 2 * f
     if kind == "t":
         force = force * log_kernel.exp()
+    Y = Y - Y.mean(0)  # only differences count, and rounding grows with what is common
     return 2 * (force.sum(1, keepdim=True) * Y - force @ Y)
 
 
 def _log_kernel(Y: Tensor, kind: Kind) -> Tensor:
+    _require_kind(kind)
     D = _squared_distances(Y)
     log_kernel = -torch.log1p(D) if kind == "t" else -D
     return log_kernel.fill_diagonal_(-math.inf)  # nobody is a neighbour of itself
@@ -156,9 +159,20 @@ def _log_probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
     return log_kernel - log_kernel.logsumexp(over, keepdim=True)
 
 
+def _probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
+    least = math.log(torch.finfo(log_kernel.dtype).tiny)  # float32's exp is slow below it
+    log_q = _log_probabilities(log_kernel, kind).clamp(min=least)
+    return log_q.exp().fill_diagonal_(0)
+
+
 def _squared_distances(Y: Tensor) -> Tensor:
-    squares = (Y * Y).sum(1)
-    return (squares[:, None] + squares - 2 * Y @ Y.mT).clamp(min=0)
+    D: Tensor = sum((y[:, None] - y).square() for y in Y.mT)  # maps have few dimensions
+    return D
+
+
+def _require_kind(kind: str) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {list(get_args(Kind))}")
 
 
 # ---------------------------------------------------------------- the estimator
@@ -255,14 +269,15 @@ class SNE(Saveable, BaseEstimator):
             gain = torch.where(step * slope < 0, gain + 0.2, gain * 0.8).clamp(min=0.01)
             step = momentum * step - rate * gain * slope
             Y = Y + step
-            if i % 10 == 0:
-                seen.append(float(divergence(Y, P, self.kind)))
-                if not math.isfinite(seen[-1]):
+            if i % 10 == 0 or i == self.n_iter - 1:
+                loss = float(divergence(Y, P, self.kind))
+                seen += [loss] if i % 10 == 0 else []
+                if not math.isfinite(loss):
                     raise FloatingPointError(
                         f"the divergence is no longer a number at iteration {i} of {self.n_iter}; "
                         f"lower learning_rate={rate:g}"
                     )
-        self.kl_divergence_ = float(divergence(Y, P, self.kind))
+        self.kl_divergence_ = loss
         self.embedding_ = Y.numpy()
         self.history_ = {"loss": np.array(seen)}
         self.n_iter_ = self.n_iter
@@ -298,8 +313,7 @@ class SNE(Saveable, BaseEstimator):
         return np.asarray(1e-4 * Y, dtype=X.dtype)
 
     def _check(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind={self.kind!r} is unknown; choose one of {list(get_args(Kind))}")
+        _require_kind(self.kind)
         if isinstance(self.init, str) and self.init not in ("pca", "random"):
             raise ValueError(f"init={self.init!r} is unknown; choose 'pca', 'random' or an array")
         require_count("n_components", self.n_components)
@@ -317,4 +331,4 @@ def _checked(X: ArrayLike) -> Array:
         raise ValueError(
             f"X has shape {X.shape}; expected a finite matrix of at least 4 points, (n, d)"
         )
-    return X
+    return X.astype(np.float64)

@@ -506,6 +506,19 @@ def test_automatic_rates_and_exaggeration_are_the_documented_ones():
         assert not np.array_equal(auto.embedding_, other.embedding_)
 
 
+@pytest.mark.parametrize(("n_iter", "early"), [(3, 0), (42, 10), (1020, 250)])
+def test_exaggeration_lasts_a_quarter_of_all_iterations_and_250_at_most(monkeypatch, n_iter, early):
+    factors = []
+
+    def watched(Y, P, kind):
+        factors.append(float(P.sum()))
+        return gradient(Y, P, kind)
+
+    monkeypatch.setattr("somlib.sne.gradient", watched)
+    SNE(perplexity=3, n_iter=n_iter).fit(X[:6])
+    np.testing.assert_allclose(factors, early * [12] + (n_iter - early) * [1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_objectives_fall_and_come_to_rest(kind, dtype):
