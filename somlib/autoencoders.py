@@ -103,7 +103,7 @@ def jacobian(encoder: nn.Module, x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
         z = encoder(x)
         m = z.shape[-1]
-        which = torch.eye(m).to(z)[:, None, None].expand(m, *z.shape)
+        which = torch.eye(m, dtype=z.dtype, device=z.device)[:, None, None].expand(m, *z.shape)
         (J,) = torch.autograd.grad(z, x, which, is_grads_batched=True, create_graph=True)
     return J.movedim(0, -2)
 
@@ -263,7 +263,7 @@ class Autoencoder(DeepEstimator):
 
 
 def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
-    """Return the principal components that a linear autoencoder has found, (latent_dim, d).
+    """Return the principal components that a linear autoencoder has found, as rows of length d.
 
     Its decoder's rows span the same space, but any basis of that decodes as well. The codes of
     the data tell which directions they use how much: with C their covariance, the right singular
@@ -297,7 +297,9 @@ def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
            [0., 1., 0.]])
     """
     check_is_fitted(model)
-    if len(tuple(model.hidden)) or model.code != "linear" or model.likelihood != "gaussian":
+    k_sparse = getattr(model, "sparsity", None) == "k-sparse"
+    linear = model.code == "linear" and model.likelihood == "gaussian" and not k_sparse
+    if len(tuple(model.hidden)) or not linear:
         raise ValueError(
             f"{model!r} is not linear; only Autoencoder(hidden=(), code='linear', "
             "likelihood='gaussian') has principal components"
@@ -492,6 +494,11 @@ class SparseAutoencoder(Autoencoder):
         if self.sparsity != "k-sparse":
             return Z
         return np.asarray(keep_largest(torch.from_numpy(Z), self._ks()[1]))
+
+    def jacobian(self, X: ArrayLike) -> Array:
+        """Return ∂z_j/∂x_i, shape (n, latent_dim, d), for "k-sparse" 0 where a unit is silent."""
+        J = super().jacobian(X)
+        return J * (self.transform(X) != 0)[:, :, None] if self.sparsity == "k-sparse" else J
 
     def _ks(self) -> tuple[int, int]:
         return self.k if isinstance(self.k, tuple) else (self.k, self.k)

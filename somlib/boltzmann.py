@@ -18,6 +18,8 @@ from somlib.training import DeepEstimator, Draws, Precision, fit_seeds
 class RBM(DeepEstimator):
     """Restricted Boltzmann machine: p(v, h) ∝ exp(b·v + c·h + v W h), by contrastive divergence.
 
+    (Less ‖h‖²/2 in the exponent, where hidden units are real.)
+
     One step of CD-1 goes from the sample v to hidden units h drawn from p(h|v), back to v' (the
     probabilities, not drawn), and lowers F(v) − F(v') for the free energy F, v' held fixed. Its
     gradient is that of the usual rule, ⟨v h⟩ of the data less ⟨v' h'⟩ of the reconstruction.
@@ -123,7 +125,8 @@ def pretrained(
     Parameters
     ----------
     model : Autoencoder
-        Dense, with `activation="sigmoid"` and a linear or sigmoid code; left as it is.
+        Dense, with `activation="sigmoid"`, a linear or sigmoid code and
+        `likelihood="bernoulli"`; left as it is.
     X : array of shape (n, d)
         Samples in [0, 1].
     seeds : iterable of int
@@ -144,7 +147,8 @@ def pretrained(
     --------
     >>> from somlib import data
     >>> X = data.load("digits").X
-    >>> deep = Autoencoder((40, 20), 2, activation="sigmoid", n_epochs=2, random_state=0)
+    >>> how = {"activation": "sigmoid", "likelihood": "bernoulli", "n_epochs": 2}
+    >>> deep = Autoencoder((40, 20), 2, random_state=0, **how)
     >>> (start,) = pretrained(deep, X, [0], n_epochs=2)
     >>> deep.fit(X, start=start).transform(X).shape
     (1797, 2)
@@ -153,6 +157,11 @@ def pretrained(
         raise ValueError(
             f"{model!r} has no stack of Boltzmann machines: choose architecture='mlp' and a "
             "linear or sigmoid code"
+        )
+    if model.likelihood != "bernoulli":
+        raise ValueError(
+            f"likelihood={model.likelihood!r}: Boltzmann machines draw probabilities, which a "
+            "decoder without a sigmoid takes for values; choose likelihood='bernoulli'"
         )
     if len(tuple(model.hidden)) and model.activation != "sigmoid":
         raise ValueError(
@@ -177,8 +186,8 @@ def pretrained(
 def _unrolled(model: Autoencoder, X: ArrayLike, seed: int, machines: Sequence[RBM]) -> Autoencoder:
     """Return an autoencoder made of machines upwards and the same machines down again."""
     whole: Autoencoder = clone(model).set_params(random_state=seed)
-    d = whole._valid(X, reset=True).shape[1]
-    stack = whole._build(d, [torch.Generator().manual_seed(seed)])
+    data = torch.from_numpy(whole._valid(X, reset=True))
+    stack = whole._build(data.shape[1], [torch.Generator().manual_seed(seed)]).to(data)
     state: dict[str, Tensor] = {}
     for i, machine in enumerate(machines):
         W, c, b = (torch.from_numpy(value) for value in machine.parameters_.values())

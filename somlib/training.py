@@ -256,6 +256,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.positive_only = self.likelihood == "bernoulli"
         return tags
 
     # ------------------------------------------------------------ inside
@@ -275,11 +276,14 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checked: Array = validate_data(
             self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
         )
-        if self.likelihood == "bernoulli" and (checked.min() < 0 or checked.max() > 1):
+        low, high = checked.min(), checked.max()
+        slack = 4 * np.finfo(checked.dtype).eps  # scikit-learn's scaling is exact up to that
+        if self.likelihood == "bernoulli" and (low < -slack or high > 1 + slack):
+            other = "likelihood" in self.get_params()
             raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but "
-                "likelihood='bernoulli' takes its values for probabilities; scale them to [0, 1], "
-                "or choose likelihood='gaussian'"
+                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood takes its "
+                "values for probabilities; scale them to [0, 1]"
+                + (", or choose likelihood='gaussian'" if other else "")
             )
         # PyTorch warns of arrays that cannot be written to
         return checked if checked.flags.writeable else checked.copy()
@@ -795,7 +799,7 @@ def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:
                 found = "none" if array is None else f"shape {array.shape}"
                 raise ValueError(
                     f"start does not fit: {name} needs shape {tuple(value.shape[1:])}, but "
-                    f"{start[s]!r} has {found}; give a model of the same hidden and latent_dim"
+                    f"{start[s]!r} has {found}; give one of the same hidden, latent_dim and tied"
                 )
             value[s] = torch.from_numpy(array)
 

@@ -597,7 +597,7 @@ def test_a_bernoulli_likelihood_takes_probabilities_only(model, bad, range_):
     Y = X.copy()
     Y[3, 3] = bad
     message = (
-        "but likelihood='bernoulli' takes its values for probabilities; scale them to [0, 1], or "
+        "but a Bernoulli likelihood takes its values for probabilities; scale them to [0, 1], or "
         "choose likelihood='gaussian'"
     )
     with pytest.raises(ValueError, match=re.escape(message)) as raised:

@@ -31,7 +31,7 @@ from somlib.training import fit_seeds
 rng = np.random.default_rng(42)
 X = rng.random((90, 12))
 KINDS = ("sigmoid", "linear")
-NOT_PROBABILITIES = "but likelihood='bernoulli' takes its values for probabilities"
+NOT_PROBABILITIES = "but a Bernoulli likelihood takes its values for probabilities"
 
 
 def rbm(code="sigmoid", **params):
@@ -504,9 +504,9 @@ def test_a_deep_net_of_sigmoids_learns_more_from_there():
     assert begun.history_["loss"][-1] < 0.9 * from_nothing.history_["loss"][-1]
 
 
-def test_a_start_for_squared_errors_draws_no_worse_than_the_mean_of_the_samples():
+def test_a_start_draws_better_than_the_mean_of_the_samples():
     V = digits()
-    model = Autoencoder((40, 20), 5, activation="sigmoid")  # likelihood="gaussian", as by default
+    model = Autoencoder((40, 20), 5, activation="sigmoid", likelihood="bernoulli")
     (start,) = pretrained(model, V, [0], n_epochs=15, learning_rate=0.01)
     missed = ((start.inverse_transform(start.transform(V)) - V) ** 2).mean()
     assert missed < V.var(0).mean()
@@ -534,6 +534,10 @@ def test_parameters_of_the_machines_are_passed_on_and_others_are_the_model_s(mon
 NO_MACHINES = (
     "has no stack of Boltzmann machines: choose architecture='mlp' and a linear or sigmoid code"
 )
+NO_PROBABILITIES = (
+    "likelihood='gaussian': Boltzmann machines draw probabilities, which a decoder without a "
+    "sigmoid takes for values; choose likelihood='bernoulli'"
+)
 NO_SIGMOIDS = "the units of a Boltzmann machine answer with a sigmoid; choose activation='sigmoid'"
 
 
@@ -544,6 +548,7 @@ NO_SIGMOIDS = "the units of a Boltzmann machine answer with a sigmoid; choose ac
     ({"activation": "relu"}, f"activation='relu': {NO_SIGMOIDS}"),
     ({"activation": "tanh"}, f"activation='tanh': {NO_SIGMOIDS}"),
     ({"activation": "linear"}, f"activation='linear': {NO_SIGMOIDS}"),
+    ({"likelihood": "gaussian"}, NO_PROBABILITIES),
 ], ids=str)  # fmt: skip
 def test_a_model_that_is_no_stack_of_machines_is_refused(change, message):
     model = deep(**change)
