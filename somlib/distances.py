@@ -148,7 +148,8 @@ class Blocks:
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
-        return torch.from_numpy(np.subtract(rows, self.center)).to(self.device)
+        centred = np.subtract(rows, self.center, dtype=self.center.dtype, casting="same_kind")
+        return torch.from_numpy(centred).to(self.device)
 
 
 class Codebook:
