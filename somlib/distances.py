@@ -302,10 +302,11 @@ def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tens
     size = max(1, BLOCK_ELEMENTS // W.shape[1])
     parts: list[torch.Tensor] = []
     for r, u in zip(torch.split(rows, size), torch.split(units, size), strict=True):
-        difference: torch.Tensor = block.x[r].to(_precise(W.device)) - W[u]
+        difference: torch.Tensor = block.x[r].to(_precise(W.device))
+        difference -= W[u]
         if block.known is not None:
             difference *= block.known[r]
-        parts.append(difference.square().sum(1))
+        parts.append(difference.square_().sum(1))
     return torch.cat(parts)
 
 

@@ -1,9 +1,8 @@
 """Several processes train one model: each has its share of the samples, and their sums are added.
 
-`torchrun` starts the processes, on one machine or on many, and tells each who it is; `group` joins
-them. With one process, and outside of `group`, everything here leaves things as they are, so the
-models call it without asking. What is read or drawn comes from the first process; all the rest
-that passes between them is sums over samples.
+`torchrun` starts them, on one machine or on many; `group` joins them. With one process, and
+outside of `group`, everything here leaves things as they are, so models call it without asking.
+What is read or drawn comes from the first process; all else that passes between them is sums.
 """
 
 import os
@@ -21,32 +20,20 @@ from torch import Tensor
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=5)
-"""How long a process waits for one that answers nothing: longer than reading data may take. One
-that ends is missed at once, for it closes its connections."""
+"""How long to wait for a process that does not answer: longer than reading data may take. One that
+ends is missed at once, for its connections are closed."""
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the group has ended or answers no more."""
+    """Another process of the group has ended, or answers no more."""
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Train with the other processes that `torchrun` started inside a `with`.
+    """Train with the other processes inside a `with`: on "cpu" by gloo, on "cuda" by NCCL.
 
-    Callbacks in there see the same numbers in every process, and must answer alike.
-
-    Parameters
-    ----------
-    device : torch.device
-        "cpu": the processes talk by gloo. "cuda": by NCCL, and each takes the GPU of its number
-        on its machine, which is what "auto" and "cuda" then mean.
-
-    Raises
-    ------
-    ValueError
-        For a device that several processes cannot each have.
-    ProcessLostError
-        From whatever waits for a process that is gone.
+    With "cuda" each takes the GPU of its number on its machine. Callbacks see the same numbers
+    everywhere, and must answer alike. A `ValueError` says which device cannot serve them all.
 
     Examples
     --------
@@ -54,8 +41,7 @@ def group(device: torch.device) -> Iterator[None]:
     ...     size()
     1
     """
-    n = int(os.environ.get("WORLD_SIZE", "1"))
-    if n == 1:
+    if (n := int(os.environ.get("WORLD_SIZE", "1"))) == 1:
         yield
         return
     backend = "gloo"
@@ -63,8 +49,8 @@ def group(device: torch.device) -> Iterator[None]:
         local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= there:
             raise ValueError(
-                f"process {local} of this machine has no GPU of its own: there are {there}; start "
-                f"at most {there} (--nproc-per-node), or use device='cpu'"
+                f"process {local} of this machine has no GPU of its own, for there are {there}; "
+                f"start --nproc-per-node={there}, or use device='cpu'"
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
@@ -73,7 +59,10 @@ def group(device: torch.device) -> Iterator[None]:
     with _others():
         dist.init_process_group(backend, timeout=TIMEOUT)
     yield
-    dist.destroy_process_group()  # not after an error: there may be nobody to take leave of
+    # all leave together; after an error there may be nobody to take leave of
+    with _others():
+        dist.barrier()
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -82,7 +71,7 @@ def _others() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ProcessLostError(
-            f"another process of the training has ended or answers no more ({error}); all stop"
+            f"another process of the training has ended, or answers no more ({error}); all stop"
         ) from error
 
 
@@ -96,9 +85,6 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-# -------------------------------------------------------------------- who has which samples
-
-
 def part(n: int) -> slice:
     """Return which of n samples are this process's: consecutive ones, as a file is best read."""
     if n < size():
@@ -107,11 +93,8 @@ def part(n: int) -> slice:
 
 
 def stripe() -> slice:
-    """Return which samples of a batch are this process's, whatever its size: every size()-th."""
+    """Return which samples of a batch, of any size, are this process's: every size()-th."""
     return slice(rank(), None, size())
-
-
-# -------------------------------------------------------------------- what passes between them
 
 
 def from_first(make: Callable[[], T]) -> T:
@@ -122,10 +105,10 @@ def from_first(make: Callable[[], T]) -> T:
     if rank() == 0:
         try:
             answer[0] = make()
-        except Exception as error:  # the others would wait for ever
+        except Exception as error:  # the others would wait
             answer[1] = error
     with _others():
-        dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(answer, device=torch.device("cpu"))
     if answer[1] is not None:
         raise answer[1]
     return answer[0]  # type: ignore[no-any-return]
@@ -146,14 +129,13 @@ def average(values: NDArray[Any], weights: NDArray[Any] | None) -> float:
     """Return `np.average` over the samples of all processes."""
     if size() == 1:
         return float(np.average(values, weights=weights))
-    above = values.sum(dtype=float) if weights is None else np.dot(values, weights.astype(float))
-    below = len(values) if weights is None else weights.sum(dtype=float)
-    (both,) = total(torch.tensor([above, below], dtype=torch.float64))
+    times = np.ones(len(values)) if weights is None else weights.astype(float)
+    (both,) = total(torch.tensor([values @ times, times.sum()], dtype=torch.float64))
     return float(both[0] / both[1])
 
 
 def joined(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the values of all processes one after the other, in the order of `part`."""
+    """Return the values of all processes, one after the other in the order of `part`."""
     if size() == 1:
         return values
     parts: list[Any] = [None] * size()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,11 @@ from somlib.clustering import DEC
 from somlib.storage import read_arrays
 
 PACKAGE = Path(somlib.__file__).parents[1]
-X = np.random.default_rng(0).random((101, 6))  # of a batch of 4 or 20, one sample is left
+X = np.random.default_rng(0).random((101, 6))  # one sample is left of batches of 25 or 4
 GAPS = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
-GAPS[60:] = X[60:]  # only one of the processes sees any
+GAPS[30:] = X[30:]  # the first process alone sees any
 
-SHAPE = {"hidden": (5,), "n_iter": 37, "batch_size": 20, "random_state": 3}
+SHAPE = {"hidden": (5,), "n_iter": 37, "batch_size": 25, "random_state": 3}
 MODELS = {
     "som": (SOM((4, 5), n_epochs=6), X, {}),
     "hexagons": (SOM(Grid(4, 5, "hex"), n_epochs=6, init="sample", random_state=3), X, {}),
@@ -49,7 +50,7 @@ MODELS = {
     "denoising": (DenoisingAutoencoder(latent_dim=2, **SHAPE), X, {}),
     "sparse": (SparseAutoencoder(latent_dim=4, sparsity="l1", **SHAPE), X, {}),
     "contractive": (ContractiveAutoencoder(latent_dim=2, **SHAPE), X, {}),
-    "rbm": (RBM(4, n_iter=37, batch_size=20, random_state=3), X, {}),
+    "rbm": (RBM(4, n_iter=37, batch_size=25, random_state=3), X, {}),
     "vae": (VAE(likelihood="bernoulli", binarize=True, **SHAPE), X, {}),
     "soae": (SOAE(encoder_steps=3, decoder_steps=2, **SHAPE | {"batch_size": 4}), X, {}),
     "joint": (SOAE(training="joint", distance="l1", **SHAPE), X, {}),
@@ -104,7 +105,7 @@ def die_in_the_middle(folder):
 
 def command(folder):
     np.save(folder / "data.npy", X)
-    options = "-p hidden=(5,) -p latent_dim=2 -p n_iter=400 -p batch_size=20 -p random_state=3"
+    options = "-p hidden=(5,) -p latent_dim=2 -p n_iter=400 -p batch_size=25 -p random_state=3"
     files = ("--data", "data.npy", "--output", "model.npz", "--checkpoint", "checkpoint")
     paths = [name if name[:2] == "--" else str(folder / name) for name in files]
     return ["fit", "DESOM", *options.split(), "-p", "grid=(3, 4)", *paths]
@@ -115,12 +116,14 @@ def command(folder):
 
 def start(*arguments, **environment):
     inherited = os.environ | {"PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}
+    inherited["PYTHONFAULTHANDLER"] = "1"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, *arguments], env=inherited | environment, **pipes)
 
 
 def torchrun(n, *arguments):
-    process = start("-m", "torch.distributed.run", f"--nproc-per-node={n}", *arguments)
+    many = ("--standalone", f"--nproc-per-node={n}")
+    process = start("-m", "torch.distributed.run", *many, *arguments)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -168,7 +171,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
     _, err = first.communicate(timeout=60)
     assert time.monotonic() - died < 10
     assert first.returncode == 1
-    assert "somlib: another process of the training has ended" in err
+    assert "somlib: another process of the training has ended, or answers no more" in err
     assert not (tmp_path / "model.npz").exists()
     assert 0 < read_arrays(tmp_path / "checkpoint")[1]["done"] < 400
 
@@ -181,6 +184,68 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
     for part in ("parameters_", "history_"):
         for name, expected in getattr(one, part).items():
             np.testing.assert_allclose(getattr(several, part)[name], expected, 1e-8, 1e-8)
+
+
+# ------------------------------------------------------------------ the command, in one process
+
+
+def test_the_command_trains_in_one_process_too(tmp_path, capsys):
+    assert cli.main(command(tmp_path)) == 0
+    assert "DESOM trained and saved" in capsys.readouterr().out
+    model = somlib.load(tmp_path / "model.npz")
+    expected = DESOM((3, 4), latent_dim=2, **SHAPE | {"n_iter": 400}).fit(X)
+    np.testing.assert_array_equal(model.prototypes_, expected.prototypes_)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("ZOM --data digits", "unknown model 'ZOM'; there are .*, DESOM, .*, SOM, "),
+        ("SOM --data digits -p epochs=3", "unknown parameter 'epochs'; SOM has .*, n_epochs, "),
+        ("SOM --data digits -p n_epochs", "'n_epochs': expected NAME=VALUE"),
+        ("SOM --data digits -p n_epochs=few", "n_epochs = 'few': SOM expects something like 20"),
+        ("SOM --data digits -p n_epochs=0", "n_epochs=0 must be a whole number of at least 1"),
+        ("SOM --data digits -p init=sideways", "init='sideways' is unknown"),
+        ("SOM --data digits -p device=tpu", "-p device=tpu: .* is unknown"),
+        ("SOM --data numbers", "unknown data set 'numbers'"),
+        ("SOM --data none.npy", "No such file.*none.npy"),
+        ("SOM --data none.npy --split test", "--split test: none.npy has no parts"),
+        ("SOM --data digits --checkpoint .", r"cannot write to \.: it is a folder; name a file"),
+        ("SOM --data digits --checkpoint file/x", "cannot write to .*file: .*"),
+    ],
+)
+def test_the_command_refuses_in_words(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert cli.main(["fit", *options.split(), "--output", "model.npz"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ------------------------------------------------------------------ data larger than the memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit what is anonymous")
+def test_a_map_of_a_file_needs_a_part_of_its_size(tmp_path):
+    from benchmarks import memory  # not for the processes above: it imports much
+
+    memory.write(tmp_path / "x.npy", "float32", 400)
+    used, _, note = memory.alone(tmp_path / "x.npy", "SOM.fit", limit=160)
+    assert used < 160, note
+    assert "MemoryError" in memory.alone(tmp_path / "x.npy", "SOM.fit, in memory", 160)[2]
+
+
+def test_a_file_of_the_other_precision_is_converted_as_it_is_read(tmp_path):
+    for dtype, other in ((np.float32, np.float64), (np.float64, np.float32)):
+        np.save(tmp_path / "x.npy", X.astype(dtype))
+        file = np.load(tmp_path / "x.npy", mmap_mode="r")
+        som = SOM((3, 4), random_state=0).fit(X.astype(other))
+        for method in (som.predict, som.transform):
+            found, expected = method(file), method(np.array(file))
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == expected.dtype
+        going_on = deepcopy(som).partial_fit(file), som.partial_fit(np.array(file))
+        np.testing.assert_allclose(*(map.weights_ for map in going_on), rtol=1e-6)
 
 
 if __name__ == "__main__":
