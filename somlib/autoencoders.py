@@ -209,6 +209,8 @@ class Autoencoder(DeepEstimator):
     code: Activation = "linear"
     tied: bool = False
 
+    _divisible: ClassVar[bool] = True
+
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         return AutoencoderStack(
             d,
@@ -465,6 +467,10 @@ class SparseAutoencoder(Autoencoder):
     k: int | tuple[int, int] = 25
 
     _overcomplete: ClassVar[bool] = True
+
+    @property
+    def _divisible(self) -> bool:  # type: ignore[override]
+        return self.sparsity != "kl"  # which compares the mean activity of a whole batch
 
     def _schedules(self, n_iter: int) -> dict[str, Array]:
         if self.sparsity != "k-sparse":

@@ -78,6 +78,7 @@ class RBM(DeepEstimator):
     progress: bool = False
 
     likelihood: ClassVar[str] = "bernoulli"  # type: ignore[misc]
+    _divisible: ClassVar[bool] = True
     _overcomplete: ClassVar[bool] = True
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib import distributed
 from somlib.progress import progress_bar
 from somlib.storage import encode, read_arrays, write_arrays
 
@@ -86,7 +87,7 @@ def resolve_seed(random_state: Any) -> int:
     Parameters
     ----------
     random_state : None, int, numpy Generator or RandomState
-        None draws fresh entropy; a generator is advanced by one draw.
+        None draws fresh entropy, the same for all processes; a generator is advanced by one draw.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def resolve_seed(random_state: Any) -> int:
         For anything else, or a negative number.
     """
     if random_state is None:
-        return int(np.random.default_rng().integers(2**63))
+        return distributed.from_first(lambda: int(np.random.default_rng().integers(2**63)))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):
@@ -116,7 +117,7 @@ class Checkpoint:
     Parameters
     ----------
     path : path-like or None
-        Where it lies; None keeps nothing.
+        Where it lies; None keeps nothing. Of several processes the first reads and writes it.
     fingerprint : str
         What the training depends on (see `fingerprint`); a file with another one is refused.
     """
@@ -134,6 +135,9 @@ class Checkpoint:
         ValueError
             When the file belongs to other data or settings, or is not a checkpoint.
         """
+        return distributed.from_first(self._load)
+
+    def _load(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         if self.path is None or not self.path.exists():
             return None
         arrays, facts = read_arrays(self.path)
@@ -148,7 +152,7 @@ class Checkpoint:
         self, state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]], *, now: bool
     ) -> None:
         """Write what `state()` returns, when `now` or when the last file is old enough."""
-        if self.path is None:
+        if self.path is None or distributed.rank() > 0:
             return
         began = time.monotonic()
         if now or began >= self._due:
@@ -197,7 +201,8 @@ def run_loop(
         Passed on after the checkpoint is written; the model stays usable as of the last step.
     """
     done = first
-    with progress_bar(n_steps, description, progress, initial=first) as bar:
+    shown = progress and distributed.rank() == 0
+    with progress_bar(n_steps, description, shown, initial=first) as bar:
         try:
             for i in range(first, n_steps):
                 logs = step(i)

@@ -178,6 +178,7 @@ class VAE(DeepEstimator):
         self.device = device
         self.progress = progress
 
+    _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("beta",)
 
     # ------------------------------------------------------------ training
