@@ -31,12 +31,12 @@ from somlib import metrics, report
 from somlib.autoencoders import Autoencoder
 from somlib.som import SOM
 
-LIMIT = 256
+LIMIT = 400
 """MB that a process may take beyond its imports."""
 
 WIDTH = 784
 SIZES = (1000, 4000)
-"""MB of the files: four and sixteen times the limit."""
+"""MB of the files: to ten times the limit."""
 
 
 METHODS: dict[str, Callable[[SOM, Array], Any]] = {
