@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # later, its default arguments would hold on to the group
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,11 +59,10 @@ def group(device: torch.device) -> Iterator[None]:
         raise ValueError(f"device={str(device)!r} cannot serve {n} processes; use 'cpu' or 'cuda'")
     with _others():
         dist.init_process_group(backend, timeout=TIMEOUT)
-    yield
-    # all leave together; after an error there may be nobody to take leave of
-    with _others():
-        dist.barrier()
-    dist.destroy_process_group()
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 @contextmanager

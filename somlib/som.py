@@ -264,7 +264,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Parameters
         ----------
         X : array, tensor or memmap of shape (n, d)
-            Samples. A `numpy.memmap` is read in blocks and may be larger than the memory.
+            Samples. A `numpy.memmap` of float32 or float64, in rows, is read in blocks and may be
+            larger than the memory.
         y : ignored
         sample_weight : array of shape (n,), optional
             How many times each sample counts; a weight of w is worth w copies of the sample

@@ -193,7 +193,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : array of shape (n, d)
-            Samples. float64 is computed in float64, everything else in float32.
+            Samples, all held in memory. float64 is computed in float64, everything else in float32.
         y : ignored
         start : DeepEstimator, optional
             A fitted model with an encoder and decoder of the same shape: training begins with
