@@ -858,7 +858,8 @@ def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:
                 found = "none" if array is None else f"shape {array.shape}"
                 raise ValueError(
                     f"start does not fit: {name} needs shape {tuple(value.shape[1:])}, but "
-                    f"{start[s]!r} has {found}; give one of the same hidden, latent_dim and tied"
+                    f"{start[s]!r} has {found}; give a model of the same hidden, latent_dim and "
+                    "tied"
                 )
             value[s] = torch.from_numpy(array)
 
