@@ -67,19 +67,14 @@ class Case(desom.Case):
         )
 
 
-class SigmoidAutoencoder(Autoencoder):
-    """The plain autoencoder with DC-SOMRL's codes, in [0, 1]."""
-
-    _code = "sigmoid"
-
-
 class Twin(desom.Case):
     """The same without nodes."""
 
     def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
         """Return what is fitted."""
-        return SigmoidAutoencoder(
+        return Autoencoder(
             hidden=self.hidden,
+            code="sigmoid",
             latent_dim=self.latent_dim,
             batch_size=self.batch_size,
             n_iter=n_iter,

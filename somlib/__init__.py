@@ -12,14 +12,18 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
 _HOME = {
     "Autoencoder": "autoencoders",
+    "ContractiveAutoencoder": "autoencoders",
     "DCSOMRL": "somrl",
     "DESOM": "desom",
     "DenoisingAutoencoder": "autoencoders",
     "Euclidean": "spaces",
     "Grid": "spaces",
+    "RBM": "boltzmann",
+    "SNE": "sne",
     "SOAE": "soae",
     "SOM": "som",
     "SOMRL": "somrl",
+    "SparseAutoencoder": "autoencoders",
     "Sphere": "spaces",
     "Torus": "spaces",
     "VAE": "vae",
@@ -27,8 +31,9 @@ _HOME = {
     "load": "storage",
 }
 _MODULES = (
-    *("autoencoders", "cache", "clustering", "data", "desom", "diagrams", "metrics", "networks"),
-    *("plots", "report", "schedules", "soae", "som", "somrl", "spaces", "training", "vae"),
+    *("autoencoders", "boltzmann", "cache", "clustering", "data", "desom", "diagrams", "metrics"),
+    *("networks", "plots", "report", "schedules", "sne", "soae", "som", "somrl", "spaces"),
+    *("training", "vae"),
 )
 __all__ = ["__version__", *_HOME, *_MODULES]
 

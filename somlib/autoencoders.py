@@ -1,15 +1,39 @@
-"""Autoencoders: a code from which a network can draw the sample again."""
+"""Autoencoders: a code from which a network can draw the sample again.
+
+One idea per class: a narrow code, damaged samples, few active units, a code that hardly moves when
+the sample does. `boltzmann` has the way they were once begun.
+"""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from somlib.training import DeepEstimator, Draws, Precision
+from somlib.loop import resolve_device
+from somlib.networks import SLOPES, Activation, AutoencoderStack
+from somlib.training import (
+    Array,
+    DeepEstimator,
+    Draws,
+    Precision,
+    products,
+    require_count,
+)
 
+Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
+Sparsity = Literal["kl", "l1", "k-sparse"]
+
+_JACOBIANS_AT_ONCE = 128
+"""Samples whose Jacobians are taken together: each is as large as its code times its features."""
+
+
+# ---------------------------------------------------------------- the formulas
 
 
 def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
@@ -22,8 +46,93 @@ def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
     return (difference * difference).mean(dim=(1, 2))
 
 
+def cross_entropy(x: Tensor, logits: Tensor) -> Tensor:
+    """Return −x log p − (1 − x) log (1 − p), p = sigmoid(logits), per feature of each seed: (S,).
+
+    The lecture's loss of the 784-128-32 autoencoder: minus a Bernoulli log-likelihood per feature.
+    """
+    loss = nn.functional.binary_cross_entropy_with_logits
+    return loss(logits, x.expand_as(logits), reduction="none").mean(dim=(1, 2))
+
+
+def bernoulli_divergence(rho: float, active: Tensor) -> Tensor:
+    """Return Σ_j ρ log ρ/ρ̂_j + (1 − ρ) log (1 − ρ)/(1 − ρ̂_j), the lecture's KL sparsity: (S,).
+
+    Parameters
+    ----------
+    rho : float
+        ρ: how active a unit is to be.
+    active : tensor of shape (S, m)
+        ρ̂: how active each is, in the mean over a batch.
+
+    Examples
+    --------
+    >>> float(bernoulli_divergence(0.1, torch.tensor([[0.1, 0.5]]))[0])  # doctest: +ELLIPSIS
+    0.368...
+    """
+    q = active.clamp(1e-6, 1 - 1e-6)  # a unit that never answers costs much, not everything
+    return (rho * (rho / q).log() + (1 - rho) * ((1 - rho) / (1 - q)).log()).sum(-1)
+
+
+def keep_largest(z: Tensor, k: Tensor | int, at_most: int | None = None) -> Tensor:
+    """Return z with all but the k largest of the last axis set to 0, which then get no gradient.
+
+    Parameters
+    ----------
+    z : tensor of shape (..., m)
+    k : int or tensor of shape ()
+    at_most : int, optional
+        A bound for k, where reading that would make a GPU wait.
+
+    Examples
+    --------
+    >>> keep_largest(torch.tensor([[3.0, -5.0, 1.0, 2.0]]), 2)
+    tensor([[3., -0., 0., 2.]])
+    """
+    order = z.topk(int(k) if at_most is None else at_most, dim=-1).indices
+    kept = (torch.arange(order.shape[-1], device=z.device) < k).to(z).expand(order.shape)
+    return z * torch.zeros_like(z).scatter(-1, order, kept)
+
+
+def jacobian(encoder: nn.Module, x: Tensor) -> Tensor:
+    """Return ∂z_j/∂x_i of each sample, shape (S, B, m, d), by reverse differentiation.
+
+    One backward pass per code dimension, all of them at once.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        z = encoder(x)
+        m = z.shape[-1]
+        which = torch.eye(m, dtype=z.dtype, device=z.device)[:, None, None].expand(m, *z.shape)
+        (J,) = torch.autograd.grad(z, x, which, is_grads_batched=True, create_graph=True)
+    return J.movedim(0, -2)
+
+
+def contraction(encoder: Any, x: Tensor, activation: Activation | None = None) -> Tensor:
+    """Return ‖J(x)‖²_F = Σ_ij (∂z_j/∂x_i)², the mean over the samples of each seed: (S,).
+
+    Parameters
+    ----------
+    encoder : network
+    x : tensor of shape (S, B, d)
+    activation : {"sigmoid", ...}, optional
+        That of an encoder of one dense layer, for which Σ_j a'_j² Σ_i W_ij² needs no
+        differentiation (Rifai et al. 2011, equation 7); None takes the Jacobian itself.
+    """
+    if activation is None:
+        return jacobian(encoder, x).square().sum((-1, -2)).mean(-1)
+    W = encoder.layers[0].weight
+    slope = SLOPES[activation](encoder(x))
+    squared = slope.square() * W.square().sum(1, keepdim=True)
+    return cast("Tensor", squared.sum(-1).mean(-1))
+
+
+# ---------------------------------------------------------------- the plain one
+
+
+@dataclass(eq=False, repr=False)
 class Autoencoder(DeepEstimator):
-    """The plain autoencoder: encode, decode, lower the squared error.
+    """The plain autoencoder: encode, decode, lower the error.
 
     Parameters
     ----------
@@ -52,6 +161,16 @@ class Autoencoder(DeepEstimator):
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
     progress : bool, default=False
         Show a progress bar.
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        Of a feature, given what is decoded: the squared error, or, for features between 0 and 1,
+        the cross-entropy, with a sigmoid after the decoder. Both as means over features.
+    activation : {"relu", "sigmoid", "tanh", "linear"}, default="relu"
+        Of dense hidden layers.
+    code : {"linear", "relu", "sigmoid", "tanh"}, default="linear"
+        Activation of the code.
+    tied : bool, default=False
+        Whether the decoder has the encoder's weights, transposed: half as many parameters. For
+        "mlp".
 
     Attributes
     ----------
@@ -72,42 +191,133 @@ class Autoencoder(DeepEstimator):
     ((1797, 4), (2, 64))
     """
 
-    def __init__(
-        self,
-        hidden: Sequence[int] = (500, 500, 2000),
-        latent_dim: int = 10,
-        architecture: Literal["mlp", "conv"] = "mlp",
-        image_shape: tuple[int, int] | None = None,
-        n_epochs: int = 200,
-        n_iter: int | None = None,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.hidden = hidden
-        self.latent_dim = latent_dim
-        self.architecture = architecture
-        self.image_shape = image_shape
-        self.n_epochs = n_epochs
-        self.n_iter = n_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
+    hidden: Sequence[int] = (500, 500, 2000)
+    latent_dim: int = 10
+    architecture: Literal["mlp", "conv"] = "mlp"
+    image_shape: tuple[int, int] | None = None
+    n_epochs: int = 200
+    n_iter: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
+    likelihood: Likelihood = "gaussian"
+    activation: Activation = "relu"
+    code: Activation = "linear"
+    tied: bool = False
+
+    _divisible: ClassVar[bool] = True
+
+    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
+        return AutoencoderStack(
+            d,
+            self.hidden,
+            self.latent_dim,
+            generators,
+            self.architecture,
+            self._image_shape(d),
+            self.code,
+            inside=self.activation,
+            tied=self.tied,
+        )
 
     def _losses(
         self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        return {"loss": reconstruction_error(x, stack.decoder(stack.encoder(x)))}
+        return {"loss": self._error(x, stack.decoder(stack.encoder(x)))}
+
+    def _error(self, x: Tensor, decoded: Tensor) -> Tensor:
+        if self.likelihood == "bernoulli":
+            return cross_entropy(x, decoded)
+        return reconstruction_error(x, decoded)
+
+    def _check(self, n: int, d: int) -> None:
+        for name, value, choices in (
+            ("likelihood", self.likelihood, get_args(Likelihood)),
+            ("activation", self.activation, get_args(Activation)),
+            ("code", self.code, get_args(Activation)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}")
+        if self.tied and self.architecture != "mlp":
+            raise ValueError(
+                f"tied=True transposes dense layers; architecture={self.architecture!r} has others"
+            )
+
+    def jacobian(self, X: ArrayLike) -> Array:
+        """Return how the code moves with each feature, ∂z_j/∂x_i: shape (n, latent_dim, d).
+
+        Its singular vectors are the directions in which the sample can change and the code sees
+        it, its singular values how much.
+        """
+        X = self._valid(X, reset=False)
+        device = resolve_device(self.device)
+        encoder = self._restored(device).encoder
+        with products(self.precision, device):
+            done = [
+                jacobian(encoder, torch.from_numpy(rows).to(device)[None])[0].numpy(force=True)
+                for rows in np.split(X, range(_JACOBIANS_AT_ONCE, len(X), _JACOBIANS_AT_ONCE))
+            ]
+        return np.concatenate(done)
 
 
+def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
+    """Return the principal components that a linear autoencoder has found, as rows of length d.
+
+    Its decoder's rows span the same space, but any basis of that decodes as well. The codes of
+    the data tell which directions they use how much: with C their covariance, the right singular
+    vectors of C^½ W are the principal axes of what is decoded, by falling variance. (Those of W
+    alone are, where training has punished large weights.)
+
+    Parameters
+    ----------
+    model : fitted Autoencoder
+        With `hidden=()` and linear code.
+    X : array of shape (n, d)
+        The data that it was trained with.
+
+    Raises
+    ------
+    ValueError
+        When the autoencoder is not linear.
+
+    References
+    ----------
+    E. Plaut, "From Principal Subspaces to Principal Components with Linear Autoencoders",
+    arXiv:1804.10253, 2018; D. Kunin et al., "Loss Landscapes of Regularized Linear Autoencoders",
+    ICML 2019.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(200, 3)) * [3, 2, 0.1]
+    >>> linear = Autoencoder((), 2, n_iter=800, batch_size=200, learning_rate=0.02, random_state=0)
+    >>> np.abs(principal_components(linear.fit(X), X)).round(1) + 0
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+    check_is_fitted(model)
+    k_sparse = getattr(model, "sparsity", None) == "k-sparse"
+    linear = model.code == "linear" and model.likelihood == "gaussian" and not k_sparse
+    if len(tuple(model.hidden)) or not linear:
+        raise ValueError(
+            f"{model!r} is not linear; only Autoencoder(hidden=(), code='linear', "
+            "likelihood='gaussian') has principal components"
+        )
+    C = np.atleast_2d(np.cov(model.transform(X), rowvar=False))
+    zero = np.zeros((1, model.latent_dim), model._dtype())
+    W = model.inverse_transform(np.eye(model.latent_dim)) - model.inverse_transform(zero)
+    variance, axes = np.linalg.eigh(C)
+    half = axes * np.sqrt(variance.clip(0)) @ axes.T
+    return np.asarray(np.linalg.svd(half @ W, full_matrices=False)[2])
+
+
+# ---------------------------------------------------------------- the others
+
+
+@dataclass(eq=False, repr=False)
 class DenoisingAutoencoder(Autoencoder):
     """An autoencoder that is given damaged samples and has to draw the whole ones.
 
@@ -116,14 +326,14 @@ class DenoisingAutoencoder(Autoencoder):
 
     Parameters
     ----------
+    hidden, latent_dim, ...
+        See `Autoencoder`; the code may be wider than a sample.
     corruption : {"gaussian", "masking", "salt-and-pepper"}, default="gaussian"
         Noise is added; features are set to 0; or to 0 and 1, half each.
     noise : float, default=0.1
         Standard deviation of Gaussian noise, or the share of features that are replaced.
     clip : (float, float) or None, default=(0.0, 1.0)
         Limits of what is damaged by Gaussian noise; None for data that have none.
-    hidden, latent_dim, architecture, image_shape, n_epochs, n_iter, batch_size, learning_rate, ...
-        See `Autoencoder`.
 
     Attributes
     ----------
@@ -149,43 +359,11 @@ class DenoisingAutoencoder(Autoencoder):
     (2, 64)
     """
 
-    def __init__(
-        self,
-        hidden: Sequence[int] = (500, 500, 2000),
-        latent_dim: int = 10,
-        corruption: Corruption = "gaussian",
-        noise: float = 0.1,
-        clip: tuple[float, float] | None = (0.0, 1.0),
-        architecture: Literal["mlp", "conv"] = "mlp",
-        image_shape: tuple[int, int] | None = None,
-        n_epochs: int = 200,
-        n_iter: int | None = None,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden,
-            latent_dim,
-            architecture,
-            image_shape,
-            n_epochs,
-            n_iter,
-            batch_size,
-            learning_rate,
-            shuffle,
-            precision,
-            random_state,
-            device,
-            progress,
-        )
-        self.corruption = corruption
-        self.noise = noise
-        self.clip = clip
+    corruption: Corruption = "gaussian"
+    noise: float = 0.1
+    clip: tuple[float, float] | None = (0.0, 1.0)
+
+    _overcomplete: ClassVar[bool] = True
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         stack: Any = super()._build(d, generators)
@@ -202,7 +380,7 @@ class DenoisingAutoencoder(Autoencoder):
         self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         damaged = self.corrupt(x, stack.damage.now[:, : x.shape[-2]])
-        return {"loss": reconstruction_error(x, stack.decoder(stack.encoder(damaged)))}
+        return {"loss": self._error(x, stack.decoder(stack.encoder(damaged)))}
 
     def corrupt(self, x: Tensor, drawn: Tensor) -> Tensor:
         """Return damaged samples, given standard normal or uniform random numbers."""
@@ -215,6 +393,7 @@ class DenoisingAutoencoder(Autoencoder):
         return torch.where(pepper, 0.0, torch.where(salt, 1.0, x))
 
     def _check(self, n: int, d: int) -> None:
+        super()._check(n, d)
         if self.corruption not in get_args(Corruption):
             raise ValueError(
                 f"corruption={self.corruption!r} is unknown; choose one of "
@@ -230,3 +409,191 @@ class DenoisingAutoencoder(Autoencoder):
             np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]
         ):
             raise ValueError(f"clip={self.clip!r} must be (lowest, highest) or None")
+
+
+@dataclass(eq=False, repr=False)
+class SparseAutoencoder(Autoencoder):
+    """An autoencoder with a wide code, few units of which may answer each sample.
+
+    The loss is the error per feature + `weight` · the sparsity term; "k-sparse" has no such term,
+    but a code of which the k largest values alone are kept and learn.
+
+    Parameters
+    ----------
+    hidden, latent_dim, ...
+        See `Autoencoder`; the code may be wider than a sample, and is a sigmoid by default.
+        Makhzani and Frey's k-sparse autoencoder has `hidden=()`, `code="linear"`, `tied=True`.
+    sparsity : {"kl", "l1", "k-sparse"}, default="kl"
+        Divergence between the wanted and the measured mean activity of each unit, the sum over
+        units (for a sigmoid code); Σ_j |z_j|, the mean over samples; or a hard limit.
+    weight : float, default=1e-3
+        β: of the sparsity term, beside an error that is a mean over features.
+    rho : float, default=0.05
+        ρ: wanted mean activity, for "kl".
+    k : int or (int, int), default=25
+        Values kept, for "k-sparse"; (first, last) shrinks evenly during the first half of
+        training, so that all units find something to do before few are left.
+
+    Attributes
+    ----------
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`; the history also holds "reconstruction" and, but for
+        "k-sparse", "sparsity", before weighting; for "k-sparse", "k".
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+
+    References
+    ----------
+    A. Makhzani and B. Frey, "k-Sparse Autoencoders", ICLR 2014; the KL term as in the lecture
+    "Unsupervised learning" (INF5860, Oslo 2018). (The lecture "Autoencoders" prints the L2 norm
+    under the name of L1.)
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> few = SparseAutoencoder((), 100, sparsity="k-sparse", k=5, code="linear", n_epochs=2)
+    >>> (few.set_params(random_state=0).fit(X).transform(X) != 0).sum(1).max()
+    np.int64(5)
+    """
+
+    code: Activation = "sigmoid"
+    sparsity: Sparsity = "kl"
+    weight: float = 1e-3
+    rho: float = 0.05
+    k: int | tuple[int, int] = 25
+
+    _overcomplete: ClassVar[bool] = True
+
+    @property
+    def _divisible(self) -> bool:  # type: ignore[override]
+        return self.sparsity != "kl"  # which compares the mean activity of a whole batch
+
+    def _schedules(self, n_iter: int) -> dict[str, Array]:
+        if self.sparsity != "k-sparse":
+            return {}
+        first, last = self._ks()
+        t = np.minimum(np.arange(n_iter) / max(n_iter // 2, 1), 1)
+        return {"k": np.round(first + (last - first) * t)}
+
+    def _losses(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        z = stack.encoder(x)
+        if self.sparsity == "k-sparse":
+            z = keep_largest(z, values["k"], max(self._ks()))
+            L_r = self._error(x, stack.decoder(z))
+            return {"loss": L_r, "reconstruction": L_r}
+        L_r = self._error(x, stack.decoder(z))
+        if self.sparsity == "kl":
+            L_s = bernoulli_divergence(self.rho, z.mean(1))
+        else:
+            L_s = z.abs().sum(-1).mean(1)
+        return {"loss": L_r + self.weight * L_s, "reconstruction": L_r, "sparsity": L_s}
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the code of each sample, shape (n, latent_dim)."""
+        Z = super().transform(X)
+        if self.sparsity != "k-sparse":
+            return Z
+        return np.asarray(keep_largest(torch.from_numpy(Z), self._ks()[1]))
+
+    def jacobian(self, X: ArrayLike) -> Array:
+        """Return ∂z_j/∂x_i, shape (n, latent_dim, d), for "k-sparse" 0 where a unit is silent."""
+        J = super().jacobian(X)
+        return J * (self.transform(X) != 0)[:, :, None] if self.sparsity == "k-sparse" else J
+
+    def _ks(self) -> tuple[int, int]:
+        return self.k if isinstance(self.k, tuple) else (self.k, self.k)
+
+    def _check(self, n: int, d: int) -> None:
+        super()._check(n, d)
+        if self.sparsity not in get_args(Sparsity):
+            raise ValueError(
+                f"sparsity={self.sparsity!r} is unknown; choose one of {list(get_args(Sparsity))}"
+            )
+        _require_weight(self.weight)
+        if self.sparsity == "kl" and self.code != "sigmoid":
+            raise ValueError(
+                f"sparsity='kl' compares probabilities, which code={self.code!r} does not give; "
+                "choose code='sigmoid', or sparsity='l1'"
+            )
+        if not 0 < self.rho < 1:
+            raise ValueError(f"rho={self.rho!r} must lie between 0 and 1: it is a mean activity")
+        if isinstance(self.k, tuple) and len(self.k) != 2:
+            raise ValueError(f"k={self.k!r} must be a whole number, or a tuple: (first, last)")
+        if self.sparsity == "k-sparse":
+            for k in self._ks():
+                require_count("k", k)
+                if k > self.latent_dim:
+                    raise ValueError(
+                        f"k={self.k!r} is more than latent_dim={self.latent_dim}; choose at most "
+                        "that many"
+                    )
+
+
+@dataclass(eq=False, repr=False)
+class ContractiveAutoencoder(Autoencoder):
+    """An autoencoder whose code is to move as little as possible when the sample does.
+
+    The loss is the error per feature + `weight` · ‖∂z/∂x‖²_F. To draw samples again, the code must
+    follow the changes that samples show; it is free to ignore all others.
+
+    Parameters
+    ----------
+    hidden, latent_dim, ...
+        See `Autoencoder`; the code may be wider than a sample, and is a sigmoid by default. An
+        encoder of one layer has its penalty in closed form; of others it is differentiated.
+    weight : float, default=1e-2
+        λ: of the penalty, beside an error that is a mean over features.
+
+    Attributes
+    ----------
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`; the history also holds "reconstruction" and "contraction",
+        before weighting.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+
+    References
+    ----------
+    S. Rifai, P. Vincent, X. Muller, X. Glorot and Y. Bengio, "Contractive Auto-Encoders: Explicit
+    Invariance During Feature Extraction", ICML 2011.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> model = ContractiveAutoencoder((), 100, n_epochs=2, random_state=0).fit(X)
+    >>> model.jacobian(X[:3]).shape
+    (3, 100, 64)
+    """
+
+    code: Activation = "sigmoid"
+    weight: float = 1e-2
+
+    _overcomplete: ClassVar[bool] = True
+
+    def _losses(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        one_layer = self.architecture == "mlp" and not len(tuple(self.hidden))
+        L_r = self._error(x, stack.decoder(stack.encoder(x)))
+        x = x.expand(len(L_r), *x.shape[-2:])
+        L_c = contraction(stack.encoder, x, self.code if one_layer else None)
+        return {"loss": L_r + self.weight * L_c, "reconstruction": L_r, "contraction": L_c}
+
+    def _check(self, n: int, d: int) -> None:
+        super()._check(n, d)
+        _require_weight(self.weight)
+
+
+def _require_weight(weight: float) -> None:
+    if not 0 <= weight < float("inf"):
+        raise ValueError(f"weight={weight!r} must be a number of at least 0")

@@ -90,7 +90,8 @@ def fit_seeds(
     """Return one fitted clone of the estimator per seed, training only those not paid for before.
 
     `training.fit_seeds` trains them, all in one pass; an interrupted training goes on from there
-    when the same seeds are asked for again.
+    when the same seeds are asked for again. Where they do not fit into memory together, half of
+    them are trained at a time, with a warning, and again half.
 
     Parameters
     ----------
@@ -130,7 +131,9 @@ def fit_seeds(
     >>> [model.random_state for model in four]
     [0, 1, 2, 3]
     """
-    from somlib import training  # brings torch, which takes seconds to import
+    import torch  # takes seconds
+
+    from somlib import training
 
     seeds = list(seeds)
     if start is not None and len(start) != len(seeds):
@@ -150,18 +153,27 @@ def fit_seeds(
         entries.append(_model_entry(estimator, shared | own))
     found = {entry.path: entry.find() for entry in entries}
     missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
-    if missing:
-        some = list(missing.values())
-        together = _sha256(*(path.name.encode() for path in missing))[:24]
+    parts = [list(missing.values())] if missing else []
+    while parts:
+        some = parts.pop(0)
+        together = _sha256(*(entries[i].path.name.encode() for i in some))[:24]
         checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
-        fitted = training.fit_seeds(
-            estimator,
-            X,
-            [seeds[i] for i in some],
-            settings=[settings[i] for i in some],
-            start=start and [start[i] for i in some],
-            checkpoint=checkpoint,
-        )
+        try:
+            fitted = training.fit_seeds(
+                estimator,
+                X,
+                [seeds[i] for i in some],
+                settings=[settings[i] for i in some],
+                start=start and [start[i] for i in some],
+                checkpoint=checkpoint,
+            )
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            if len(some) == 1:
+                raise
+            half = len(some) // 2
+            warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
+            parts = [some[:half], some[half:], *parts]
+            continue
         for i, model in zip(some, fitted, strict=True):
             found[entries[i].path] = entries[i].keep(model)
         checkpoint.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of what they made.
 
-Everything that can be refused is refused before a notebook starts. Heavy imports wait until they
-are needed: a refusal or `--help` takes no time.
+`somlib fit` trains one model, also in several processes, which `torchrun` starts, on one machine
+or on many. Everything that can be refused is refused before a notebook or a training starts. Heavy
+imports wait until they are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import somlib
 from somlib import __version__, files
 
 COMMON = ("profile", "device", "n_seeds")
@@ -32,7 +34,8 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the p
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: a notebook failed. 2: refused, nothing was run. 130: stopped by Ctrl-C.
+    0: done. 1: a notebook or a training failed. 2: refused, nothing was run. 130: stopped by
+    Ctrl-C.
 
     Examples
     --------
@@ -57,6 +60,21 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=reproduce)
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
     page.set_defaults(command=build_report)
+    train = commands.add_parser("fit", help="train one model and save it")
+    train.set_defaults(command=fit, output=None)
+    train.add_argument("model", metavar="MODEL", help=f"one of {_list(_models())}")
+    train.add_argument(
+        "--data", required=True, metavar="NAME", help="a data set, or a FILE.npy of samples by rows"
+    )
+    train.add_argument("--split", choices=("all", "train", "test"), default="all")
+    train.add_argument(
+        "--output", dest="file", type=Path, required=True, metavar="FILE.npz",
+        help="where the trained model goes; somlib.load reads it",
+    )  # fmt: skip
+    train.add_argument(
+        "--checkpoint", type=Path, metavar="FILE",
+        help="keeps the state every few seconds; the same command again then goes on from there",
+    )  # fmt: skip
     for command in (run, page):
         command.add_argument("--profile", choices=("quick", "full"), default="quick")
         command.add_argument(
@@ -71,13 +89,17 @@ def _parser() -> argparse.ArgumentParser:
         help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
     )
     run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a notebook's own parameter, in every selected notebook that has it",
+        "--deterministic",
+        action="store_true",
+        help="let a GPU repeat itself bit for bit, or fail; processors always do",
     )
+    for command, what in (
+        (run, "set a notebook's own parameter, in every selected notebook that has it"),
+        (train, "set a parameter of the model, such as hidden=(64,) or init=sample"),
+    ):
+        command.add_argument(
+            "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help=what
+        )
     return parser
 
 
@@ -180,16 +202,18 @@ def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
         raise Refused(f"parameter {name} = {text!r}: {notebook.stem} expects {expected}") from None
 
 
-def _require_device(device: str) -> None:
+def _require_device(device: str, option: str = "--device ") -> None:
     from somlib.loop import resolve_device
 
     try:
         resolve_device(device)
     except (RuntimeError, ValueError) as error:
-        raise Refused(f"--device {device}: {error}") from error
+        raise Refused(f"{option}{device}: {error}") from error
 
 
-def _require_writable(folder: Path) -> None:
+def _require_writable(folder: Path, file: Path | None = None) -> None:
+    if file is not None and file.is_dir():
+        raise Refused(f"cannot write to {file}: it is a folder; name a file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -206,13 +230,15 @@ def _list(names: Any) -> str:
 
 
 class Outcome(NamedTuple):
-    """How a notebook ended."""
+    """How a notebook ended; memory in MB, None where that cannot be told."""
 
     notebook: str
     status: str
     seconds: float
     figures: int
     tables: int
+    memory: int | None
+    gpu_memory: int | None
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -220,23 +246,37 @@ def reproduce(options: argparse.Namespace) -> int:
     jobs = plan(options)
     from somlib import report
 
+    if options.deterministic:  # read where the device is chosen; cuBLAS asks for its part at once
+        os.environ |= {"SOMLIB_DETERMINISTIC": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     copies = report.output_folder("runs", options.profile)
     for folder in (copies, report.output_folder("figures", options.profile)):
         _require_writable(folder)
         files.remove_partials(folder)
     files.remove_partials(report.output_folder("runs", "cache"))
     outcomes: list[Outcome] = []
+    usual = _usual_seconds(report.records(options.profile))
     try:
         for number, job in enumerate(jobs, start=1):
             name, began = job.notebook.stem, time.time()
-            print(f"[{number}/{len(jobs)}] {name} ... ", end="", flush=True)
+            left = [usual.get(later.notebook.stem) for later in jobs[number - 1 :]]
+            print(f"[{number}/{len(jobs)}] {name}{_foretold(left)} ... ", end="", flush=True)
             problem = run(job, copies)
             seconds = time.time() - began
             print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
-            made = [r["kind"] for r in report.records(options.profile) if r["notebook"] == name]
-            status = "failed" if problem else "done"
+            made = [r for r in report.records(options.profile) if r["notebook"] == name]
+            kinds = [r["kind"] for r in made]
+            latest = max(made, key=lambda r: str(r.get("date")), default={})
+            memory = latest.get("peak memory", {})
             outcomes.append(
-                Outcome(name, status, seconds, made.count("figure"), made.count("table"))
+                Outcome(
+                    name,
+                    "failed" if problem else "done",
+                    seconds,
+                    kinds.count("figure"),
+                    kinds.count("table"),
+                    memory.get("MB"),
+                    memory.get("GPU MB"),
+                )
             )
     except KeyboardInterrupt:
         finished = _list(o.notebook for o in outcomes if o.status == "done")
@@ -323,10 +363,32 @@ def _own_kernel() -> type[Any]:
     return OwnKernel
 
 
+def _usual_seconds(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return how long each notebook took when it last ran, as far as that is recorded."""
+    seconds: dict[str, float] = {}
+    for record in records:
+        name = record["notebook"]
+        seconds[name] = max(seconds.get(name, 0.0), record.get("duration", 0.0))
+    return seconds
+
+
+def _foretold(seconds: list[float | None]) -> str:
+    """Return in words how long this notebook and all that are left took the last time."""
+    known = [s for s in seconds if s is not None]
+    if len(known) < len(seconds):
+        return ""
+    return f" (last time {known[0]:.0f} s; {sum(known):.0f} s with all that follow)"
+
+
 def _print_summary(outcomes: list[Outcome]) -> None:
-    print(f"\n{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}")
-    for name, status, seconds, figures, tables in outcomes:
-        print(f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}")
+    on_gpu = any(outcome.gpu_memory for outcome in outcomes)
+    titles = f"{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}{'MB':>8}"
+    print(f"\n{titles}" + (f"{'GPU MB':>8}" if on_gpu else ""))
+    for name, status, seconds, figures, tables, memory, gpu_memory in outcomes:
+        line = f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}{memory or '–':>8}"
+        print(line + (f"{gpu_memory or '–':>8}" if on_gpu else ""))
+    if len(outcomes) > 1:
+        print(f"{'all':<28}{sum(outcome.seconds for outcome in outcomes):>8.0f}")
 
 
 def build_report(options: argparse.Namespace) -> int:
@@ -339,6 +401,83 @@ def build_report(options: argparse.Namespace) -> int:
     _require_writable(folder)
     print(report.index(options.profile))
     return 0
+
+
+# ---------------------------------------------------------------- training one model
+
+
+def _models() -> list[str]:
+    """Return the names of the models that `fit` can train."""
+    others = ("sne", "spaces", "storage", "training")
+    return [name for name, home in somlib._HOME.items() if home not in others]
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Train one model, in one process or in all that `torchrun` started, and save it."""
+    if options.model not in _models():
+        raise Refused(f"unknown model {options.model!r}; there are {_list(_models())}")
+    for path in (options.file, options.checkpoint):
+        if path is not None:
+            _require_writable(path.absolute().parent, path)
+    model = _model(options.model, dict(_assignment(text) for text in options.parameters))
+    _require_device(model.device, "-p device=")
+    from somlib import distributed
+    from somlib.loop import resolve_device
+
+    try:
+        with distributed.group(resolve_device(model.device)):
+            if distributed.size() > 1:
+                distributed.from_first(lambda: len(_samples(options)))  # downloads once
+            model.fit(_samples(options), checkpoint=options.checkpoint)
+            if distributed.rank() == 0:
+                model.save(options.file)
+                print(f"{options.model} trained and saved: {options.file}")
+        return 0
+    except KeyboardInterrupt:
+        again = "run the same command again to go on" if options.checkpoint else "nothing was kept"
+        print(f"stopped; {again}", file=sys.stderr)
+        return 130
+    except (ValueError, MemoryError) as error:
+        raise Refused(error) from error
+    except (distributed.ProcessLostError, FloatingPointError, OSError) as error:
+        print(f"somlib: {error}", file=sys.stderr)
+        return 1
+
+
+def _model(name: str, given: dict[str, str]) -> Any:
+    """Return a model with parameters as the command line gave them."""
+    made = getattr(somlib, name)()
+    known = made.get_params(deep=False)
+    parameters: dict[str, Any] = {"progress": True}
+    for parameter, text in given.items():
+        if parameter not in known:
+            raise Refused(f"unknown parameter {parameter!r}; {name} has {_list(known)}")
+        try:
+            parameters[parameter] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            parameters[parameter] = text
+            if not isinstance(known[parameter], str | None):
+                raise Refused(
+                    f"parameter {parameter} = {text!r}: {name} expects something like "
+                    f"{known[parameter]!r}, as it is written in Python"
+                ) from None
+    return made.set_params(**parameters)
+
+
+def _samples(options: argparse.Namespace) -> Any:
+    """Return the samples of a data set, or of a file, which is then read as needed."""
+    import numpy as np
+
+    from somlib import data
+
+    if options.split != "all" and options.data.endswith(".npy"):
+        raise Refused(f"--split {options.split}: {options.data} has no parts; leave it out")
+    try:
+        if options.data.endswith(".npy"):
+            return np.load(options.data, mmap_mode="r")
+        return data.load(options.data, options.split).X
+    except OSError as error:
+        raise Refused(error) from error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ encoder and prototypes, of the first encoder and decoder.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -235,6 +235,8 @@ class DESOM(ClusterMixin, DeepEstimator):
         self.random_state = random_state
         self.device = device
         self.progress = progress
+
+    _divisible: ClassVar[bool] = True
 
     # ------------------------------------------------------------ training
 

@@ -148,7 +148,8 @@ class Blocks:
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
-        return torch.from_numpy(np.subtract(rows, self.center)).to(self.device)
+        centred = np.subtract(rows, self.center, dtype=self.center.dtype, casting="same_kind")
+        return torch.from_numpy(centred).to(self.device)
 
 
 class Codebook:
@@ -301,10 +302,11 @@ def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tens
     size = max(1, BLOCK_ELEMENTS // W.shape[1])
     parts: list[torch.Tensor] = []
     for r, u in zip(torch.split(rows, size), torch.split(units, size), strict=True):
-        difference: torch.Tensor = block.x[r].to(_precise(W.device)) - W[u]
+        difference: torch.Tensor = block.x[r].to(_precise(W.device))
+        difference -= W[u]
         if block.known is not None:
             difference *= block.known[r]
-        parts.append(difference.square().sum(1))
+        parts.append(difference.square_().sum(1))
     return torch.cat(parts)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib import distributed
 from somlib.progress import progress_bar
 from somlib.storage import encode, read_arrays, write_arrays
 
@@ -36,7 +38,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     ----------
     device : {"auto", "cpu", "cuda", "mps"} or torch.device, default="auto"
         "auto" takes a CUDA GPU where there is one, else the CPU. Apple's "mps" is used only when
-        asked for, because it has no float64. "cuda:1" names one of several GPUs.
+        asked for, because it has no float64. "cuda:1" names one of several GPUs. With
+        SOMLIB_DETERMINISTIC set in the environment (`somlib reproduce --deterministic`), CUDA
+        computes the same bits each time, or says what cannot; processors always do.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     device(type='cpu')
     """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except RuntimeError:
@@ -72,6 +76,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"{torch.__version__}) does not have it; use device='cpu', or 'auto' to take the best "
             "there is"
         )
+    if found.type == "cuda" and os.environ.get("SOMLIB_DETERMINISTIC"):
+        torch.use_deterministic_algorithms(True)
     return found
 
 
@@ -81,7 +87,7 @@ def resolve_seed(random_state: Any) -> int:
     Parameters
     ----------
     random_state : None, int, numpy Generator or RandomState
-        None draws fresh entropy; a generator is advanced by one draw.
+        None draws fresh entropy, the same for all processes; a generator is advanced by one draw.
 
     Raises
     ------
@@ -89,7 +95,7 @@ def resolve_seed(random_state: Any) -> int:
         For anything else, or a negative number.
     """
     if random_state is None:
-        return int(np.random.default_rng().integers(2**63))
+        return distributed.from_first(lambda: int(np.random.default_rng().integers(2**63)))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):
@@ -111,7 +117,7 @@ class Checkpoint:
     Parameters
     ----------
     path : path-like or None
-        Where it lies; None keeps nothing.
+        Where it lies; None keeps nothing. Of several processes the first reads and writes it.
     fingerprint : str
         What the training depends on (see `fingerprint`); a file with another one is refused.
     """
@@ -129,6 +135,9 @@ class Checkpoint:
         ValueError
             When the file belongs to other data or settings, or is not a checkpoint.
         """
+        return distributed.from_first(self._load)
+
+    def _load(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         if self.path is None or not self.path.exists():
             return None
         arrays, facts = read_arrays(self.path)
@@ -143,7 +152,7 @@ class Checkpoint:
         self, state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]], *, now: bool
     ) -> None:
         """Write what `state()` returns, when `now` or when the last file is old enough."""
-        if self.path is None:
+        if self.path is None or distributed.rank() > 0:
             return
         began = time.monotonic()
         if now or began >= self._due:
@@ -192,7 +201,8 @@ def run_loop(
         Passed on after the checkpoint is written; the model stays usable as of the last step.
     """
     done = first
-    with progress_bar(n_steps, description, progress, initial=first) as bar:
+    shown = progress and distributed.rank() == 0
+    with progress_bar(n_steps, description, shown, initial=first) as bar:
         try:
             for i in range(first, n_steps):
                 logs = step(i)

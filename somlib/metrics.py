@@ -71,7 +71,7 @@ def quantization_error(X: ArrayLike, weights: ArrayLike) -> float:
     1.5
     """
     X, weights = _checked("X", X, 2), _checked("weights", weights, 2)
-    return _mean(difference.norm(dim=1) for _, difference in _search(X, weights))
+    return _mean((difference.norm(dim=1) for _, difference in _search(X, weights)), len(X))
 
 
 @one_torch_thread
@@ -109,7 +109,7 @@ def topographic_error(
     0.5
     """
     X, weights = _checked("X", X, 2), _prototypes(weights, grid)
-    return _mean(_torn(units, grid, connectivity) for units, _ in _search(X, weights))
+    return _mean((_torn(units, grid, connectivity) for units, _ in _search(X, weights)), len(X))
 
 
 @one_torch_thread
@@ -882,8 +882,12 @@ def _torn(units: torch.Tensor, grid: Grid, connectivity: int | None) -> torch.Te
     return torch.from_numpy(grid.separate(c, second, connectivity))
 
 
-def _mean(parts: Iterator[torch.Tensor]) -> float:
-    return float(torch.cat(list(parts)).double().mean())
+def _mean(parts: Iterator[torch.Tensor], n: int) -> float:
+    values, first = torch.empty(n, dtype=torch.float64), 0
+    for part in parts:  # into one place: kept by themselves, they would lie in the way of blocks
+        values[first : first + len(part)] = part
+        first += len(part)
+    return float(values.mean())
 
 
 def _checked(name: str, values: ArrayLike, n_axes: int) -> NDArray[Any]:

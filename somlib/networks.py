@@ -10,7 +10,7 @@ what one of them learns does not depend on its neighbours in the stack.
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,19 @@ from torch import Tensor, nn
 Architecture = Literal["mlp", "conv"]
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "linear": lambda x: x,
 }
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda a: (a > 0).to(a),
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: 1 - a * a,
+    "linear": torch.ones_like,
+}
+"""Of each activation, its slope where it has the value a."""
 _KERNEL = 3
 """Side of a convolution's kernel; with stride 2 each layer halves the image."""
 
@@ -102,8 +109,38 @@ class MLP(nn.Module):
         """Return the output layer's values, (S, B, d_out)."""
         *hidden, last = self.layers
         for layer in hidden:
-            x = _ACTIVATIONS[self.inside](layer(x))
-        return _ACTIVATIONS[self.output](last(x))
+            x = ACTIVATIONS[self.inside](layer(x))
+        return ACTIVATIONS[self.output](last(x))
+
+
+class Mirror(nn.Module):
+    """An MLP's layers backwards, with the same weights, transposed, and biases of its own.
+
+    Parameters
+    ----------
+    of : MLP
+        Whose weights these are; a change of its weights is a change of these.
+    inside, output : {"relu", "sigmoid", "tanh", "linear"}
+        Activations.
+    """
+
+    def __init__(self, of: MLP, inside: Activation = "relu", output: Activation = "linear") -> None:
+        super().__init__()
+        self.of = (of,)  # in a tuple, so that its parameters are not counted here again
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(len(W), 1, W.shape[2])) for W in self._weights()
+        )
+        self.inside, self.output = inside, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output layer's values, (S, B, d_out)."""
+        for n, (W, b) in enumerate(zip(self._weights(), self.biases, strict=True), start=1):
+            a = torch.baddbmm(b, x.expand(len(b), *x.shape[-2:]), W)
+            x = ACTIVATIONS[self.output if n == len(self.biases) else self.inside](a)
+        return x
+
+    def _weights(self) -> list[Tensor]:
+        return [cast("Dense", layer).weight.mT for layer in self.of[0].layers][::-1]
 
 
 class Convolutions(nn.Module):
@@ -159,7 +196,7 @@ class Convolutions(nn.Module):
             else:
                 x = nn.functional.conv2d(x, W, b, stride=2, padding=1, groups=S)
             last = n == len(self.weights)
-            x = _ACTIVATIONS[self.output if last else "relu"](x)
+            x = ACTIVATIONS[self.output if last else "relu"](x)
         return x.reshape(len(x), S, -1).transpose(0, 1)
 
     def _missing(self, n: int) -> list[int]:
@@ -187,6 +224,10 @@ class AutoencoderStack(nn.Module):
         Rows and columns of a sample; for "conv".
     code, output : {"linear", "sigmoid", ...}, default="linear"
         Activations of code and reconstruction.
+    inside : {"relu", "sigmoid", ...}, default="relu"
+        Activation of dense hidden layers.
+    tied : bool, default=False
+        Whether the decoder's dense layers have the encoder's weights, transposed.
     """
 
     def __init__(
@@ -199,14 +240,19 @@ class AutoencoderStack(nn.Module):
         image_shape: tuple[int, int] | None = None,
         code: Activation = "linear",
         output: Activation = "linear",
+        inside: Activation = "relu",
+        tied: bool = False,
     ) -> None:
         super().__init__()
         self.encoder: nn.Module
         self.decoder: nn.Module
         if architecture == "mlp":
             sizes = (n_features, *hidden, latent_dim)
-            self.encoder = MLP(sizes, generators, output=code)
-            self.decoder = MLP(sizes[::-1], generators, output=output)
+            self.encoder = encoder = MLP(sizes, generators, inside, code)
+            if tied:
+                self.decoder = Mirror(encoder, inside, output)
+            else:
+                self.decoder = MLP(sizes[::-1], generators, inside, output)
             return
         rows, cols = image_shape or (n_features, 1)
         shapes = [(1, rows, cols)]

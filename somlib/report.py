@@ -210,6 +210,47 @@ def _commit() -> str | None:
     return f"{commit}-dirty" if changed else commit
 
 
+# ---------------------------------------------------------------- the registry
+
+
+def registry() -> pd.DataFrame:
+    """Return what the notebooks are to make, from the project's figures/registry.csv.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By id: `kind` ("figure" or "table"), `notebook`, `paper` and `number` where it repeats
+        something printed, `title`, and whether it stands in the README's `gallery`. Empty where
+        the file is not there, because this is not a checkout of the project.
+
+    Examples
+    --------
+    >>> registry().loc["desom-table2", "title"]
+    'Purity and NMI beside the published'
+    """
+    columns = ["id", "kind", "notebook", "paper", "number", "title", "gallery"]
+    path = project_root() / "figures" / "registry.csv"
+    rows = pd.read_csv(path, dtype=str) if path.exists() else pd.DataFrame(columns=columns)
+    if list(rows.columns) != columns:
+        raise ValueError(f"{path} has the columns {list(rows.columns)}; expected {columns}")
+    return rows.fillna("").set_index("id")
+
+
+def gallery() -> str:
+    """Return the README's gallery: one committed figure per notebook, two in a row."""
+    cells = []
+    for name, row in registry().query("gallery != ''").iterrows():
+        record = _read(project_root() / "figures" / "full" / f"{name}.json")
+        if record is not None:  # what was never made in full is not shown
+            notebook = f"[{row.notebook}](notebooks/{row.notebook}.ipynb)"
+            picture = f"![{_alt(record)}](figures/full/{name}.png)"
+            cells.append(f"{picture}<br>*{row.title}* ({notebook})")
+    if len(cells) % 2:
+        cells.append("")
+    rows = [f"| {a} | {b} |" for a, b in zip(cells[::2], cells[1::2], strict=True)]
+    return "\n".join(["| | |", "| --- | --- |", *rows])
+
+
 # ---------------------------------------------------------------- figures and tables
 
 
@@ -540,9 +581,27 @@ def _write_record(run: Run, record: dict[str, Any]) -> None:
         "seeds": list(run.seeds),
         "parameters": run.parameters,
         "duration": round(time.perf_counter() - run._clock, 1),
+        "peak memory": _peak_memory(run.device),
     }
     text = json.dumps(record | made | run.made_by, indent=2, ensure_ascii=False, default=str)
     _write(run.figures / f"{record['id']}.json", text + "\n")
+
+
+def _peak_memory(device: str) -> dict[str, int | None]:
+    """Return the MB that this process has had at most, and, where one is used, of a GPU's."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        peak = None
+    else:
+        unit = 1 if platform.system() == "Darwin" else 1024
+        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+    found: dict[str, int | None] = {"MB": peak}
+    if device.startswith("cuda"):
+        import torch
+
+        found["GPU MB"] = round(torch.cuda.max_memory_allocated() / 1e6)
+    return found
 
 
 def _write(path: Path, text: str) -> None:
@@ -572,30 +631,42 @@ def index(profile: str) -> Path:
     pathlib.Path
         The page: every figure and table by notebook, how each was made, and what is missing.
     """
-    folder, found = output_folder("figures", profile), records(profile)
+    folder, found, known = output_folder("figures", profile), records(profile), registry()
     lines = [
         f"# Figures and tables: {profile}",
         "",
         f"Made by `somlib reproduce --profile {profile}`.",
     ]
-    if problems := _problems(folder, found):
+    if problems := _problems(folder, found, known):
         lines += ["", "Not complete:", "", *(f"- {problem}" for problem in problems)]
     notebook = None
     for record in found:
         if record["notebook"] != notebook:
             notebook = record["notebook"]
             lines += ["", f"## {notebook}"]
-        lines += ["", f"### {record['id']}", "", *_shown(folder, record), "", _how(record)]
+        lines += ["", f"### {record['id']}{_of(known, record)}", ""]
+        lines += [*_shown(folder, record), "", _how(record)]
     _write(folder / "README.md", "\n".join(lines) + "\n")
     return folder / "README.md"
+
+
+def _of(known: pd.DataFrame, record: dict[str, Any]) -> str:
+    """Return title, paper and number, as far as the registry has them."""
+    if record["id"] not in known.index:
+        return ""
+    row = known.loc[record["id"]]
+    return f": {row.title}" + (f" ({row.paper}, {row.number})" if row.paper else "")
+
+
+def _alt(record: dict[str, Any]) -> str:
+    return re.sub(r"([\[\]])", r"\\\1", record["alt"])
 
 
 def _shown(folder: Path, record: dict[str, Any]) -> list[str]:
     if record["kind"] == "table":
         table = folder / f"{record['id']}.md"
         return [table.read_text(encoding="utf-8").strip() if table.exists() else record["caption"]]
-    alt = re.sub(r"([\[\]])", r"\\\1", record["alt"])
-    return [f"![{alt}]({record['id']}.png)", "", record["caption"]]
+    return [f"![{_alt(record)}]({record['id']}.png)", "", record["caption"]]
 
 
 def _how(record: dict[str, Any]) -> str:
@@ -606,6 +677,7 @@ def _how(record: dict[str, Any]) -> str:
         f"{len(record['seeds'])} seeds",
         *(f"{name} = {value}" for name, value in record["parameters"].items()),
         f"{record['duration']} s after the start",
+        *(f"at most {n} {unit}" for unit, n in record.get("peak memory", {}).items() if n),
         record["platform"],
         used,
         f"commit {record['commit'] or 'unknown'}",
@@ -613,9 +685,9 @@ def _how(record: dict[str, Any]) -> str:
     return f"<sub>{' · '.join(parts)}</sub>"
 
 
-def _problems(folder: Path, found: list[dict[str, Any]]) -> list[str]:
-    """Return in words what is missing, damaged or left over from an earlier run."""
-    known = {record["id"] for record in found}
+def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) -> list[str]:
+    """Return in words what is missing, damaged, unknown or left over from an earlier run."""
+    made = {record["id"] for record in found}
     latest = {
         record["notebook"]: record["date"] for record in sorted(found, key=lambda r: r["date"])
     }
@@ -628,9 +700,15 @@ def _problems(folder: Path, found: list[dict[str, Any]]) -> list[str]:
                 f"`{record['id']}` is from an earlier run of {record['notebook']} than the rest"
             )
     for path in sorted(folder.glob("[!.]*.*")):
-        if path.suffix in (".png", ".csv", ".json") and path.stem not in known:
+        if path.suffix in (".png", ".csv", ".json") and path.stem not in made:
             problems.append(f"`{path.name}` has no readable record")
     for path in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         if path.stem not in latest:
             problems.append(f"nothing from {path.stem} yet")
+    due = known[known.notebook.isin(latest)]
+    problems += [
+        f"`{name}` of {due.notebook[name]} was not made" for name in due.index.difference(made)
+    ]
+    if len(known):
+        problems += [f"`{name}` is not in the registry" for name in sorted(made - set(known.index))]
     return problems

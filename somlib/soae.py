@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from somlib import distributed
 from somlib.loop import resolve_device, resolve_seed
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
@@ -226,6 +227,10 @@ class SOAE(DeepEstimator):
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma",)
 
+    @property
+    def _divisible(self) -> bool:  # type: ignore[override]
+        return not self.importance_sampling
+
     # ------------------------------------------------------------ training
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
@@ -270,8 +275,9 @@ class SOAE(DeepEstimator):
             L = (w * d).mean(-1)
             yield {"loss": L, "wake": L}, stack.parameters()
             return
-        for t1 in range(0, rows.shape[-1], self.batch_size):
-            batch = slice(t1, t1 + self.batch_size)
+        B = len(range(self.batch_size)[distributed.stripe()])  # all, where one process trains
+        for t1 in range(0, rows.shape[-1], B):
+            batch = slice(t1, t1 + B)
             x_t, w_t = x[..., batch, :], w[..., batch] if w.ndim else w
             d = self._sleep(stack, x_t)
             if self.importance_sampling:

@@ -27,6 +27,7 @@ from sklearn.utils import Tags
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from somlib import distributed
 from somlib.distances import (
     BLOCK_ELEMENTS,
     Block,
@@ -81,6 +82,9 @@ NEIGHBORHOODS: dict[str, Neighborhood] = {
 
 ONLINE_BLOCK = 32
 """Samples whose distances are carried along together in online training (see `online_pass`)."""
+
+ERRORS_AT_ONCE = 2**16
+"""Samples whose two best units are measured on the map together."""
 
 START_SAMPLES = 1000
 """Samples, drawn at random, that tell where the data lie: the centre that is subtracted before
@@ -260,7 +264,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Parameters
         ----------
         X : array, tensor or memmap of shape (n, d)
-            Samples. A `numpy.memmap` is read in blocks and may be larger than the memory.
+            Samples. A `numpy.memmap` of float32 or float64, in rows, is read in blocks and may be
+            larger than the memory.
         y : ignored
         sample_weight : array of shape (n,), optional
             How many times each sample counts; a weight of w is worth w copies of the sample
@@ -288,10 +293,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept)
-        blocks = self._blocks(X, _center(X))
+        own, n_epochs = distributed.part(len(X)), self._n_epochs(len(X))
+        blocks = self._blocks(X, _center(X), own)
+        weight = None if weight is None else weight[own]
         run_loop(
             lambda epoch: self._epoch(epoch, blocks, weight),
-            self._n_epochs(len(X)),
+            n_epochs,
             first=self.n_epochs_,
             state=self._state,
             checkpoint=kept,
@@ -324,7 +331,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
         """Lay out the first prototypes of a new map, and forget the last one."""
-        weights = self._first_weights(X, weight, grid, seed)
+        weights = distributed.from_first(lambda: self._first_weights(X, weight, grid, seed))
         for name in ("labels_", "unit_labels_", "quantization_error_", "topographic_error_"):
             self.__dict__.pop(name, None)
         self.grid_, self.seed_, self.weights_ = grid, seed, weights
@@ -433,17 +440,18 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _finish(self, blocks: Blocks, weight: Array | None) -> None:
         """Take stock of the map: labels and both errors of the training data."""
         seen = self._search(blocks)
-        self.labels_ = seen.units[:, 0]
+        self.labels_ = distributed.joined(seen.units[:, 0])
         errors = self._errors(seen, weight)
         self.quantization_error_ = errors["quantization_error"]
         self.topographic_error_ = errors["topographic_error"]
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map from what a pass over the data saw."""
-        torn = self.grid_.separate(*seen.units.T)
+        some = np.split(seen.units, range(ERRORS_AT_ONCE, len(seen.units), ERRORS_AT_ONCE))
+        torn = np.concatenate([self.grid_.separate(*units.T) for units in some])
         return {
-            "quantization_error": float(np.average(seen.distance, weights=weight)),
-            "topographic_error": float(np.average(torn, weights=weight)),
+            "quantization_error": distributed.average(seen.distance, weight),
+            "topographic_error": distributed.average(torn, weight),
         }
 
     # ------------------------------------------------------------ using a map
@@ -503,13 +511,13 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         check_is_fitted(self, "unit_labels_", msg="call label_units(X, y) before predict_labels")
         return np.asarray(self.unit_labels_[self.predict(X)])
 
-    def _blocks(self, X: Array, center: Array) -> Blocks:
-        """Return the samples ready for a search: centred, on the device."""
+    def _blocks(self, X: Array, center: Array, own: slice = slice(None)) -> Blocks:
+        """Return the samples, or some of them, ready for a search: centred, on the device."""
         # online training is one long chain of small steps, which no GPU shortens
         device = resolve_device(self.device)
         device = torch.device("cpu") if self.mode == "online" else device
         missing = self.allow_missing and any(np.isnan(rows).any() for rows in _row_blocks(X))
-        return Blocks(X, center, device, missing)
+        return Blocks(X[own], center.astype(self.weights_.dtype, copy=False), device, missing)
 
     def _new_blocks(self, X: ArrayLike) -> Blocks:
         check_is_fitted(self)
@@ -562,6 +570,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
                 "complete data: choose another mode or fill the gaps first"
             )
+        if self.mode != "batch" and distributed.size() > 1:
+            raise ValueError(
+                f"mode={self.mode!r} learns from one sample or small batch after the other; of "
+                f"the modes only 'batch' adds up over {distributed.size()} processes"
+            )
         self._sigma(grid)
         rate = self._learning_rate()
         if self.mode == "online" and rate.start > 1:
@@ -606,7 +619,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 f"X holds something that is no number ({error}); SOM measures distances between "
                 "numbers: encode text as numbers, or drop that column"
             ) from error
-        if streamed is not None and (reset or streamed.dtype == self.weights_.dtype):
+        if streamed is not None:  # a block is converted as it is read
             checked = streamed
         elif not reset:
             checked = checked.astype(self.weights_.dtype, copy=False)
@@ -707,6 +720,7 @@ def batch_pass(
             counts.index_add_(0, units[:, 0], present)
     if at_once is not None:
         sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
+    sums, counts = distributed.total(sums, counts)
     spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
     above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
     reached = below > torch.finfo(W.dtype).tiny
@@ -972,7 +986,11 @@ def _without_gaps(samples: Array, X: Array) -> Array:
     """Return copies of samples with each missing value at its feature's mean."""
     samples = samples.copy()
     if np.isnan(samples).any():
-        samples = np.where(np.isnan(samples), np.nanmean(X, axis=0, dtype=np.float64), samples)
+        total, known = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+        for rows in _row_blocks(X):
+            total += np.nansum(rows, axis=0, dtype=np.float64)
+            known += (~np.isnan(rows)).sum(0)
+        samples = np.where(np.isnan(samples), total / known, samples)
     return samples.astype(X.dtype)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from somlib import distributed
 from somlib.loop import (
     Callback,
     Checkpoint,
@@ -104,6 +105,9 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     architecture: Literal["mlp", "conv"] = "mlp"
     image_shape: tuple[int, int] | None = None
 
+    likelihood: str = "gaussian"
+    _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
+    _overcomplete: ClassVar[bool] = False
     _may_differ: ClassVar[tuple[str, ...]] = ()
     _adam_rate: ClassVar[str] = "learning_rate"
     _code: ClassVar[Any] = "linear"
@@ -144,7 +148,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
         """Yield the losses of each step of an iteration, and the parameters that it moves.
 
-        What comes after a yield sees the parameters as moved.
+        What comes after a yield sees the parameters as moved. Where an iteration has several
+        batches, each step is taken on the next of them, and all after that on the last.
         """
         yield self._losses(stack, x, rows, values), stack.parameters()
 
@@ -188,7 +193,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : array of shape (n, d)
-            Samples. float64 is computed in float64, everything else in float32.
+            Samples, all held in memory. float64 is computed in float64, everything else in float32.
         y : ignored
         start : DeepEstimator, optional
             A fitted model with an encoder and decoder of the same shape: training begins with
@@ -234,7 +239,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise ValueError(
                 f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
             )
-        return self._through("decoder", Z)
+        drawn = self._through("decoder", Z)
+        if self.likelihood != "bernoulli":
+            return drawn
+        return np.asarray(torch.from_numpy(drawn).sigmoid())  # networks learn with logits
 
     @property
     def _n_features_out(self) -> int:
@@ -251,6 +259,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.positive_only = self.likelihood == "bernoulli"
         return tags
 
     # ------------------------------------------------------------ inside
@@ -270,6 +279,15 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checked: Array = validate_data(
             self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
         )
+        low, high = checked.min(), checked.max()
+        slack = 4 * np.finfo(checked.dtype).eps  # scikit-learn's scaling is exact up to that
+        if self.likelihood == "bernoulli" and (low < -slack or high > 1 + slack):
+            other = "likelihood" in self.get_params()
+            raise ValueError(
+                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood takes its "
+                "values for probabilities; scale them to [0, 1]"
+                + (", or choose likelihood='gaussian'" if other else "")
+            )
         # PyTorch warns of arrays that cannot be written to
         return checked if checked.flags.writeable else checked.copy()
 
@@ -301,6 +319,21 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             name: value[s].numpy(force=True).copy() for name, value in stack.state_dict().items()
         }
 
+    def _require_divisible(self) -> None:
+        """Refuse to train in several processes what needs each batch as a whole."""
+        if (processes := distributed.size()) == 1:
+            return
+        if not self._divisible:
+            raise ValueError(
+                f"{self!r} needs each batch as a whole, for its loss is no mean over samples, but "
+                f"{processes} processes divide it; train this model in one process"
+            )
+        if self.batch_size < processes:
+            raise ValueError(
+                f"batch_size={self.batch_size} leaves some of {processes} processes without a "
+                f"sample; choose at least {processes}, or fewer processes"
+            )
+
     def _check_common(self, n: int, d: int) -> int:
         """Refuse bad parameters that all models have; return the number of iterations."""
         name = "n_iter" if self.n_iter is not None or self.n_epochs is None else "n_epochs"
@@ -313,7 +346,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             )
         if hasattr(self, "latent_dim"):
             require_count("latent_dim", self.latent_dim)
-            if self.latent_dim > d:
+            if self.latent_dim > d and not self._overcomplete:
                 raise ValueError(
                     f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
                     f"need not compress anything; choose at most {d}"
@@ -441,6 +474,7 @@ def _train(
     for model in models[1:]:  # what they are told of X is the same, and so are their samples
         validate_data(model, X, skip_check_array=True)
     n, d = data.shape
+    one._require_divisible()
     for model in models:
         n_iter = model._check_common(n, d)
         model._check(n, d)
@@ -478,6 +512,8 @@ def _train(
         training = _Training(one, stack, tensor, seeds, schedules, n_iter)
         if saved is not None:
             training.resume(*saved)
+        if distributed.size() > 1:  # other processors may round the start in another way
+            training.resume(*distributed.from_first(training.state))
         chunks = -(-n_iter // ITERATIONS_PER_LOG)
         first = training.done // ITERATIONS_PER_LOG if training.done < n_iter else chunks
 
@@ -544,8 +580,10 @@ class _Training:
             capturable=on_gpu,
         )
         batch = model._samples_per_iteration
-        self.step = _Captured(self._step, batch) if on_gpu else self._step
+        alone = distributed.size() == 1
+        self.step = _Captured(self._step, batch) if on_gpu and alone else self._step
         self._epoch, self._order = -1, torch.empty(0)
+        self._shares: list[float] = []
 
     def run(self, until: int) -> Logs:
         """Do the iterations up to `until` and return their mean losses."""
@@ -559,6 +597,7 @@ class _Training:
                         rows = self.model._draw(self.stack, self.X, i)
                     if rows is None:
                         rows = self._rows(i)
+                    rows = self._own(rows)
                     seen.append(
                         self.step(self.X[rows], rows, {k: v[i] for k, v in self.values.items()})
                     )
@@ -581,14 +620,47 @@ class _Training:
 
     def _step(self, x: Tensor, rows: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
         seen: dict[str, Tensor] = {}
-        for losses, taught in self.model._updates(self.stack, x, rows, values):
+        for k, (losses, taught) in enumerate(self.model._updates(self.stack, x, rows, values)):
             learners = [p for p in taught if p.requires_grad]
             if learners:  # a model may also learn by a rule of its own
                 self.adam.zero_grad()  # who is not taught is left without gradient, and stays
                 losses["loss"].sum().backward(inputs=learners)  # type: ignore[no-untyped-call]
+            losses = {name: loss.detach() for name, loss in losses.items()}
+            if distributed.size() > 1:
+                share = self._shares[min(k, len(self._shares) - 1)]
+                losses = self._averaged(losses, learners, share)
+            if learners:
                 self.adam.step()
-            seen |= {name: loss.detach() for name, loss in losses.items()}
+            seen |= losses
         return seen
+
+    def _own(self, rows: Tensor) -> Tensor:
+        """Return this process's samples of an iteration, of each batch the same stripe.
+
+        A process that a short last batch leaves without any takes the first, with share 0, so
+        that all take as many steps.
+        """
+        if distributed.size() == 1:
+            return rows
+        own: list[Tensor] = []
+        self._shares = []
+        for batch in torch.split(rows, self.model.batch_size, -1):
+            mine = batch[..., distributed.stripe()]
+            self._shares.append(mine.shape[-1] / batch.shape[-1])
+            own.append(mine if mine.shape[-1] else batch[..., :1])
+        return torch.cat(own, -1)
+
+    @staticmethod
+    def _averaged(
+        losses: dict[str, Tensor], learners: Sequence[Tensor], share: float
+    ) -> dict[str, Tensor]:
+        """Return the losses of the whole batch, and give the learners its gradients."""
+        taught = [p for p in learners if p.grad is not None]
+        own = [*losses.values(), *(cast("Tensor", p.grad) for p in taught)]
+        means = distributed.total(*(share * tensor for tensor in own))
+        for p, gradient in zip(taught, means[len(losses) :], strict=True):
+            p.grad = gradient
+        return dict(zip(losses, means, strict=False))
 
     def _rows(self, i: int) -> Tensor:
         """Return the samples of iteration i: (B,) in file order, (S, B) where each seed shuffles.
@@ -678,7 +750,8 @@ class Draws:
     generators : sequence of S torch.Generator
         Their initial seeds are what counts.
     shape : tuple of int
-        Of one seed's numbers for one iteration.
+        Of one seed's numbers for one iteration. The samples of a batch stand in the last axis but
+        one, where several processes share it: each gets the numbers of its own.
     method : {"standard_normal", "random"}
         What they are: a method of numpy's Generator.
     stream : int
@@ -713,7 +786,8 @@ class Draws:
             rngs = [np.random.default_rng([seed, self.stream, block]) for seed in self.seeds]
             shape = (self.at_once, *self.shape)
             drawn = np.stack([getattr(rng, self.method)(shape) for rng in rngs], 1)
-            self._block, self._drawn = torch.from_numpy(drawn).to(like), block
+            own = drawn[..., distributed.stripe(), :]
+            self._block, self._drawn = torch.from_numpy(own).to(like), block
         if not len(self.now):
             self.now = torch.empty_like(self._block[0])
         return self.now.copy_(self._block[at])
@@ -784,7 +858,8 @@ def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:
                 found = "none" if array is None else f"shape {array.shape}"
                 raise ValueError(
                     f"start does not fit: {name} needs shape {tuple(value.shape[1:])}, but "
-                    f"{start[s]!r} has {found}; give a model of the same hidden and latent_dim"
+                    f"{start[s]!r} has {found}; give a model of the same hidden, latent_dim and "
+                    "tied"
                 )
             value[s] = torch.from_numpy(array)
 

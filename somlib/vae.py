@@ -178,6 +178,7 @@ class VAE(DeepEstimator):
         self.device = device
         self.progress = progress
 
+    _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("beta",)
 
     # ------------------------------------------------------------ training
@@ -259,16 +260,6 @@ class VAE(DeepEstimator):
         if self.binarize and self.likelihood != "bernoulli":
             raise ValueError("binarize=True draws ones and zeros; it needs likelihood='bernoulli'")
 
-    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
-        checked = super()._valid(X, reset=reset)
-        if self.likelihood == "bernoulli" and (checked.min() < 0 or checked.max() > 1):
-            raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but "
-                "likelihood='bernoulli' takes its values for probabilities; scale them to [0, 1], "
-                "or choose likelihood='gaussian'"
-            )
-        return checked
-
     # ------------------------------------------------------------ using
 
     @property
@@ -286,11 +277,6 @@ class VAE(DeepEstimator):
         both = self._through("encoder", self._valid(X, reset=False))
         mean, log_variance = np.split(both, 2, axis=1)
         return mean, np.exp(log_variance.clip(-LIMIT, LIMIT) / 2)
-
-    def inverse_transform(self, Z: ArrayLike) -> Array:
-        """Return the mean of p(x|z) for each code, shape (n, d)."""
-        drawn = super().inverse_transform(Z)
-        return _sigmoid(drawn) if self.likelihood == "bernoulli" else drawn
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
         """Return the means of p(x|z) for n codes drawn from the prior, shape (n, d)."""
@@ -398,7 +384,3 @@ def _clouds(stack: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, log_variance = stack.encoder(x).chunk(2, -1)
     kept = log_variance.clamp(-LIMIT, LIMIT)
     return mean, kept, kept != log_variance
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(torch.from_numpy(x).sigmoid())

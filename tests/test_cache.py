@@ -10,6 +10,7 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
 
@@ -587,6 +588,38 @@ def test_interrupted_seeds_find_the_checkpoint_of_their_set(output, trained, mon
     assert seeds_of(cache.fit_seeds(Mean(), X, [0, 1])) == [0, 1]
     assert list(output.rglob("*.checkpoint")) == [seen[1][1]]
     assert seen[2] == (True, seen[0][1])
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_seeds_that_do_not_fit_together_are_trained_by_halves(output, trained, monkeypatch, error):
+    fake, asked = training.fit_seeds, []
+
+    def small(estimator, X, seeds, **options):
+        asked.append(seeds)
+        if len(seeds) > 2:
+            raise error(f"{len(seeds)} seeds need much")
+        return fake(estimator, X, seeds, **options)
+
+    monkeypatch.setattr(training, "fit_seeds", small)
+    with pytest.warns(UserWarning, match="seeds need much") as said:
+        assert seeds_of(cache.fit_seeds(Mean(), X, range(5))) == [0, 1, 2, 3, 4]
+    assert [str(warning.message) for warning in said] == [
+        "5 seeds need much. Training 2 of 5 at a time",
+        "3 seeds need much. Training 1 of 3 at a time",
+    ]
+    assert asked == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
+    assert len({part["checkpoint"] for part in trained}) == 3
+    cache.fit_seeds(Mean(), X, range(5))
+    assert len(asked) == 5  # all were kept
+
+
+def test_one_seed_that_does_not_fit_is_an_error(trained, monkeypatch):
+    def never(*args, **options):
+        raise MemoryError("1 seeds need much")
+
+    monkeypatch.setattr(training, "fit_seeds", never)
+    with pytest.raises(MemoryError, match="1 seeds need much"):
+        cache.fit_seeds(Mean(), X, [0])
 
 
 def test_only_the_damaged_seed_is_trained_again(trained, entries):

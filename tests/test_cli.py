@@ -1,5 +1,6 @@
 """The runner: refuses early, runs each notebook in a kernel of its own, survives everything."""
 
+import importlib.util
 import json
 import os
 import re
@@ -123,9 +124,28 @@ def whole(tmp_path_factory):
 def test_each_notebook_has_its_line_and_the_table_sums_up(whole):
     lines = whole.out.splitlines()
     assert re.fullmatch(r"\[1/3\] 01_toy \.\.\. \d+ s", lines[0])
-    assert re.search(r"^01_toy +done +\d+ +1 +1$", whole.out, re.MULTILINE)
-    assert re.search(r"^02_bad +failed +\d+ +0 +0$", whole.out, re.MULTILINE)
+    memory = r"\d\d+" if importlib.util.find_spec("resource") else "–"  # in MB, where it is told
+    assert re.search(rf"^01_toy +done +\d+ +1 +1 +{memory}$", whole.out, re.MULTILINE)
+    assert re.search(r"^02_bad +failed +\d+ +0 +0 +–$", whole.out, re.MULTILINE)
+    assert re.search(r"^all +\d+$", whole.out, re.MULTILINE)
     assert whole.code == 1
+
+
+def test_what_is_left_is_foretold_where_all_of_it_has_run_before():
+    records = [{"notebook": "01_toy", "duration": 2.0}, {"notebook": "01_toy", "duration": 3.4}]
+    usual = cli._usual_seconds([*records, {"notebook": "02_bad", "duration": 4.0}])
+    assert usual == {"01_toy": 3.4, "02_bad": 4.0}
+    assert cli._foretold([3.4, 4.0]) == " (last time 3 s; 7 s with all that follow)"
+    assert cli._foretold([3.4, None]) == ""
+
+
+def test_a_gpus_memory_has_a_column_where_there_is_one(capsys):
+    ran = cli.Outcome("01_toy", "done", 3.2, 1, 2, 512, 4096)
+    cli._print_summary([ran, ran._replace(notebook="02_bad", gpu_memory=None)])
+    *_, titles, first, second, total = capsys.readouterr().out.splitlines()
+    assert titles.split()[-3:] == ["MB", "GPU", "MB"]
+    assert first.split() == ["01_toy", "done", "3", "1", "2", "512", "4096"]
+    assert (second.split()[-1], total.split()) == ("–", ["all", "6"])
 
 
 def test_nothing_is_said_that_is_not_ours(whole):
@@ -162,9 +182,13 @@ def test_parameters_arrive_typed_and_the_kernel_is_this_interpreter(whole):
 
 
 def test_a_success_takes_away_the_failed_copy(whole):
-    write_notebook(whole.project / "notebooks" / "02_bad.ipynb", START.format("02_bad"))
-    result = finished(command(whole.project, "reproduce", "--only", "02", "--device", "cpu"))
+    asked = "import os\nprint(os.environ['SOMLIB_DETERMINISTIC'])"
+    write_notebook(whole.project / "notebooks" / "02_bad.ipynb", START.format("02_bad"), asked)
+    again = ("reproduce", "--only", "02", "--device", "cpu", "--deterministic")
+    result = finished(command(whole.project, *again))
     assert (result.code, result.err) == (0, "")
+    copy = nbformat.read(whole.project / "runs" / "quick" / "02_bad.ipynb", as_version=4)
+    assert copy.cells[-1].outputs[0].text == "1\n"
     names = {path.name for path in (whole.project / "runs" / "quick").iterdir()}
     assert {"02_bad.ipynb", "02_bad.html"} <= names
     assert "02_bad.failed.ipynb" not in names

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from somlib.networks import MLP, AutoencoderStack, Convolutions, Dense, glorot_uniform
+from somlib.networks import ACTIVATIONS as THEIRS
+from somlib.networks import (
+    MLP,
+    SLOPES,
+    AutoencoderStack,
+    Convolutions,
+    Dense,
+    Mirror,
+    glorot_uniform,
+)
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
 
@@ -75,6 +84,81 @@ def test_mlp_is_linear_layers_with_an_activation_between_and_one_at_the_end(insi
             layers += [linear(layer.weight[s], layer.bias[s]), ACTIVATIONS[inside]()]
         layers[-1] = ACTIVATIONS[output]()
         torch.testing.assert_close(mlp(x)[s], nn.Sequential(*layers)(x))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slopes_are_those_of_the_activations_at_the_value_they_have(name):
+    x = torch.linspace(-3, 3, 61, dtype=torch.float64, requires_grad=True)  # 0 is among them
+    a = THEIRS[name](x)
+    torch.testing.assert_close(a, ACTIVATIONS[name]()(x))
+    (slopes,) = torch.autograd.grad(a.sum(), x)
+    torch.testing.assert_close(SLOPES[name](a.detach()), slopes, rtol=0, atol=1e-14)
+
+
+# ---------------------------------------------------------------- tied weights
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("S", [1, 3])
+@pytest.mark.parametrize("output", ACTIVATIONS)
+@pytest.mark.parametrize("inside", ACTIVATIONS)
+def test_a_mirror_is_the_layers_backwards_with_weights_transposed(inside, output, S, shared):
+    mlp = stirred(MLP((6, 5, 4, 2), generators(range(S))))
+    mirror = stirred(Mirror(mlp, inside, output))
+    z = numbers(9, 2) if shared else numbers(S, 9, 2)
+    out = mirror(z)
+    assert out.shape == (S, 9, 6)
+    for s, own in enumerate(per_seed(z, S)):
+        layers = []
+        for layer, bias in zip(mlp.layers[::-1], mirror.biases, strict=True):
+            layers += [linear(layer.weight[s].T, bias[s]), ACTIVATIONS[inside]()]
+        layers[-1] = ACTIVATIONS[output]()
+        torch.testing.assert_close(out[s], nn.Sequential(*layers)(own))
+
+
+def test_what_is_tied_stays_tied():
+    stack = stirred(AutoencoderStack(6, (5, 4), 2, generators((0, 1)), tied=True))
+    names = [name for name, _ in stack.named_parameters()]
+    assert names == list(stack.state_dict()) == [
+        *(f"encoder.layers.{i}.{what}" for i in range(3) for what in ("weight", "bias")),
+        *(f"decoder.biases.{i}" for i in range(3)),
+    ]  # fmt: skip
+    free = AutoencoderStack(6, (5, 4), 2, generators((0, 1)))
+    count = [sum(p.numel() for p in net.parameters()) for net in (stack, free)]
+    assert count[1] - count[0] == 2 * (6 * 5 + 5 * 4 + 4 * 2)
+
+    def assert_tied(z):
+        h = z
+        for i, weight in enumerate([layer.weight for layer in stack.encoder.layers][::-1]):
+            h = h @ weight.mT + stack.decoder.biases[i]
+            h = h.relu() if i < 2 else h
+        torch.testing.assert_close(stack.decoder(z), h)
+
+    z = numbers(2, 9, 2)
+    assert_tied(z)
+    sgd = torch.optim.SGD(stack.parameters(), lr=0.1)
+    before = stack.decoder(z).detach()
+    (stack.decoder(stack.encoder(numbers(9, 6))) ** 2).sum().backward()
+    sgd.step()  # changes weights in place
+    assert_tied(z)
+    assert not torch.allclose(stack.decoder(z), before)
+    others = {name: value + 0.1 for name, value in stack.state_dict().items()}
+    for assign in (False, True):  # in place, and by parameters that are new
+        stack.load_state_dict(others, assign=assign)
+        assert_tied(z)
+    stack.double().float()
+    assert_tied(z.float())
+
+
+def test_a_tied_weight_learns_from_both_of_its_uses():
+    stack = stirred(AutoencoderStack(6, (), 2, generators([0]), code="sigmoid", tied=True))
+    x, W = numbers(9, 6), stack.encoder.layers[0].weight[0]
+    ((stack.decoder(stack.encoder(x)) - x) ** 2).sum().backward()
+    c, b = stack.encoder.layers[0].bias[0], stack.decoder.biases[0][0]
+    z = torch.sigmoid(x @ W + c)
+    error = 2 * (z @ W.T + b - x)
+    upwards = x.T @ ((error @ W) * z * (1 - z))  # by way of the code
+    torch.testing.assert_close(stack.encoder.layers[0].weight.grad[0], upwards + error.T @ z)
 
 
 # ---------------------------------------------------------------- convolutions
@@ -157,10 +241,11 @@ def test_fans_of_a_convolution_count_its_area(upwards, shape):
     assert not many.biases[0].any()
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_a_seed_begins_alike_alone_and_among_others(architecture):
+@pytest.mark.parametrize(("architecture", "tied"), [("mlp", False), ("mlp", True), ("conv", False)])
+def test_a_seed_begins_alike_alone_and_among_others(architecture, tied):
     def stack(seeds):
-        return AutoencoderStack(35, (3, 4), 2, generators(seeds), architecture, (5, 7)).state_dict()
+        shape = (architecture, (5, 7))
+        return AutoencoderStack(35, (3, 4), 2, generators(seeds), *shape, tied=tied).state_dict()
 
     alone, among = stack([3]), stack(range(5))
     for name, value in alone.items():
@@ -182,9 +267,20 @@ def test_the_decoder_mirrors_the_encoder():
     assert 0 <= stack.decoder(z).min() <= stack.decoder(z).max() <= 1
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_no_layer_mixes_seeds(architecture):
-    stack = AutoencoderStack(35, (3, 4), 2, generators((0, 1, 2)), architecture, (5, 7))
+@pytest.mark.parametrize("tied", [False, True])
+def test_hidden_layers_of_encoder_and_decoder_have_one_activation(tied):
+    how = {"code": "tanh", "output": "relu", "inside": "sigmoid", "tied": tied}
+    stack = AutoencoderStack(6, (5, 4), 2, generators([0]), **how)
+    for part, output in ((stack.encoder, "tanh"), (stack.decoder, "relu")):
+        assert (part.inside, part.output) == ("sigmoid", output)
+    assert isinstance(stack.decoder, Mirror) == tied
+
+
+@pytest.mark.parametrize(("architecture", "tied"), [("mlp", False), ("mlp", True), ("conv", False)])
+def test_no_layer_mixes_seeds(architecture, tied):
+    shape = (architecture, (5, 7))
+    how = {"tied": tied, "inside": "tanh"}  # so that no unit is silent
+    stack = AutoencoderStack(35, (3, 4), 2, generators((0, 1, 2)), *shape, **how)
     x = torch.rand(6, 35, generator=torch.Generator().manual_seed(0))
     ((stack.decoder(stack.encoder(x))[0] - x) ** 2).mean().backward()
     touched = 0

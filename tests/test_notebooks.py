@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from somlib import report
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ids = [path.stem for path in NOTEBOOKS]
@@ -103,6 +105,27 @@ def test_every_figure_and_table_leaves_through_the_report_with_texts(path):
     for call in calls:
         wanted = {"caption", "alt"} if call.func.attr == "save_figure" else {"caption"}
         assert {keyword.arg for keyword in call.keywords} == wanted
+
+
+def test_the_registry_has_what_the_notebooks_save_and_nothing_else():
+    registered = report.registry()
+    saved = {}
+    for path in NOTEBOOKS:
+        code = "\n".join(source(cell) for cell in cells(path, "code"))
+        for kind, name in re.findall(
+            r'report\.save_(figure|table)\(\s*[\w.\[\]]+,\s*"([^"]+)"', code
+        ):
+            assert name not in saved, f"{name} of {path.stem} is {saved[name]} already"
+            saved[name] = (kind, path.stem)
+    assert saved == {row.Index: (row.kind, row.notebook) for row in registered.itertuples()}
+    assert registered.index.is_unique
+    assert (registered.title != "").all()
+    printed = registered.index[registered.index.str.contains(r"-(?:fig|table)\d")]
+    assert (registered.loc[printed, "number"] != "").all()
+
+
+def test_the_readme_shows_the_gallery():
+    assert report.gallery() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

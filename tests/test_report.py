@@ -482,3 +482,69 @@ def test_the_page_tells_what_is_missing(project):
     assert "- `som-old` is from an earlier run of 01_som than the rest" in page
     assert "- `som-torn.png` has no readable record" in page
     assert "- nothing from 02_soae yet" in page
+
+
+# ------------------------------------------------------------------ the registry
+
+HEAD = "id,kind,notebook,paper,number,title,gallery\n"
+
+
+def register(project, *rows, head=HEAD):
+    (project / "figures").mkdir(exist_ok=True)
+    (project / "figures" / "registry.csv").write_text(head + "".join(f"{row}\n" for row in rows))
+
+
+def test_the_page_names_what_a_figure_repeats_and_tells_what_is_due(project):
+    register(
+        project,
+        "som-line,figure,01_som,a-paper,figure 3,A line,",
+        "som-late,table,01_som,,,Not made,",
+        "soae-a,figure,02_soae,,,Of a notebook that has not run,",
+    )
+    begin()
+    save("som-line")
+    save("som-new")
+    page = report.index("quick").read_text()
+    assert "### som-line: A line (a-paper, figure 3)" in page
+    assert "- `som-late` of 01_som was not made" in page
+    assert "- `som-new` is not in the registry" in page
+    assert "soae-a" not in page
+
+
+def test_the_gallery_shows_two_in_a_row_of_what_was_made_in_full(project):
+    register(
+        project,
+        "som-a,figure,01_som,,,First,yes",
+        "som-b,figure,01_som,,,Never made,yes",
+        "som-c,figure,01_som,,,Not for the gallery,",
+        "soae-d,figure,02_soae,,,Last,yes",
+    )
+    begin(profile="full")
+    for name in ("som-a", "som-c"):
+        save(name, alt="A [line]")
+    begin("02_soae", profile="full")
+    save("soae-d")
+    *head, row = report.gallery().splitlines()
+    assert head == ["| | |", "| --- | --- |"]
+    assert row == (
+        "| ![A \\[line\\]](figures/full/som-a.png)<br>*First* ([01_som](notebooks/01_som.ipynb)) "
+        "| ![A rising line](figures/full/soae-d.png)<br>*Last* "
+        "([02_soae](notebooks/02_soae.ipynb)) |"
+    )
+
+
+def test_without_a_registry_nothing_is_due_and_another_table_is_refused(project):
+    assert report.registry().empty
+    assert report.gallery() == "| | |\n| --- | --- |"
+    register(project, "som-a,figure", head="id,kind\n")
+    with pytest.raises(
+        ValueError, match=r"registry.csv has the columns \['id', 'kind'\]; expected"
+    ):
+        report.registry()
+
+
+def test_a_record_knows_the_memory_that_was_needed(project):
+    begin()
+    pytest.importorskip("resource")
+    assert 20 < sidecar(save())["peak memory"]["MB"] < 100_000
+    assert "MB ·" in report.index("quick").read_text()

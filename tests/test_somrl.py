@@ -691,14 +691,12 @@ def test_without_its_clustering_loss_it_is_the_autoencoder():
     first = {}
 
     class Summed(Autoencoder):
-        _code = "sigmoid"
-
         def _losses(self, stack, x, rows, values):
             first.setdefault("encoder", stack.encoder(x).detach())
             return {"loss": 9 * super()._losses(stack, x, rows, values)["loss"]}
 
     params = {"latent_dim": 3, "hidden": (8, 6), "batch_size": 20, "learning_rate": 0.01}
-    (plain,) = fit_seeds(Summed(n_iter=12, **params), X, [4])
+    (plain,) = fit_seeds(Summed(n_iter=12, code="sigmoid", **params), X, [4])
     np.testing.assert_allclose(trained.transform(X), plain.transform(X), atol=1e-9)
     np.testing.assert_allclose(trained.history_["reconstruction"], plain.history_["loss"])
 

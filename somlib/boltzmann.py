@@ -1,0 +1,204 @@
+"""Restricted Boltzmann machines, and deep autoencoders begun with them, layer by layer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from somlib.autoencoders import Autoencoder, reconstruction_error
+from somlib.networks import AutoencoderStack
+from somlib.training import DeepEstimator, Draws, Precision, fit_seeds
+
+
+@dataclass(eq=False, repr=False)
+class RBM(DeepEstimator):
+    """Restricted Boltzmann machine: p(v, h) ∝ exp(b·v + c·h + v W h), by contrastive divergence.
+
+    (Less ‖h‖²/2 in the exponent, where hidden units are real.)
+
+    One step of CD-1 goes from the sample v to hidden units h drawn from p(h|v), back to v' (the
+    probabilities, not drawn), and lowers F(v) − F(v') for the free energy F, v' held fixed. Its
+    gradient is that of the usual rule, ⟨v h⟩ of the data less ⟨v' h'⟩ of the reconstruction.
+
+    Parameters
+    ----------
+    latent_dim : int, default=100
+        Hidden units.
+    code : {"sigmoid", "linear"}, default="sigmoid"
+        Hidden units that are 0 or 1, or real with unit variance, as in the code layer of Hinton
+        and Salakhutdinov.
+    n_epochs : int, default=10
+    n_iter : int, optional
+        Overrides `n_epochs`.
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
+        Adam's, which takes the steps.
+    shuffle, precision, random_state, device, progress
+        See `Autoencoder`.
+
+    Attributes
+    ----------
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`; the history also holds "reconstruction", the squared error
+        per feature between v and v'. The loss itself is no measure of progress.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, also for features outside [0, 1], which are taken for probabilities.
+
+    References
+    ----------
+    G. Hinton, "Training Products of Experts by Minimizing Contrastive Divergence", Neural
+    Computation 14, 2002. scikit-learn's `BernoulliRBM` keeps its chains from batch to batch
+    (persistent contrastive divergence) and has no real hidden units.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> RBM(32, n_epochs=2, random_state=0).fit(X).transform(X).shape
+    (1797, 32)
+    """
+
+    latent_dim: int = 100
+    code: Literal["sigmoid", "linear"] = "sigmoid"
+    n_epochs: int = 10
+    n_iter: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
+
+    likelihood: ClassVar[str] = "bernoulli"  # type: ignore[misc]
+    _divisible: ClassVar[bool] = True
+    _overcomplete: ClassVar[bool] = True
+
+    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
+        how: dict[str, Any] = {"code": self.code, "tied": True}
+        stack: Any = AutoencoderStack(d, (), self.latent_dim, generators, **how)
+        method: Literal["standard_normal", "random"] = (
+            "random" if self.code == "sigmoid" else "standard_normal"
+        )
+        stack.noise = Draws(generators, (self.batch_size, self.latent_dim), method, at_once=2)
+        return stack  # type: ignore[no-any-return]
+
+    def _before(self, stack: Any, X: Tensor, i: int) -> None:
+        stack.noise.turn_to(i, X)
+
+    def _losses(
+        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        v = x.expand(len(stack.noise.now), *x.shape[-2:])
+        with torch.no_grad():
+            p, noise = stack.encoder(v), stack.noise.now[:, : v.shape[-2]]
+            h = (noise < p).to(v) if self.code == "sigmoid" else p + noise
+            v_1 = stack.decoder(h).sigmoid()
+        L = (self._free_energy(stack, v) - self._free_energy(stack, v_1)).mean(-1)
+        return {"loss": L, "reconstruction": reconstruction_error(v, v_1)}
+
+    def _free_energy(self, stack: Any, v: Tensor) -> Tensor:
+        """Return F(v) = −log Σ_h exp(−E(v, h)) of each sample, (S, B), up to a constant."""
+        a = stack.encoder.layers[0](v)
+        hidden = nn.functional.softplus(a) if self.code == "sigmoid" else a.square() / 2
+        return cast("Tensor", -(v * stack.decoder.biases[0]).sum(-1) - hidden.sum(-1))
+
+    def _check(self, n: int, d: int) -> None:
+        if self.code not in ("sigmoid", "linear"):
+            raise ValueError(f"code={self.code!r} is unknown; choose 'sigmoid' or 'linear'")
+
+
+def pretrained(
+    model: Autoencoder, X: ArrayLike, seeds: Iterable[int], **rbm: Any
+) -> list[Autoencoder]:
+    """Return autoencoders like `model`, one per seed, made of restricted Boltzmann machines.
+
+    Greedy: each machine learns what the one below makes of the data. Training then goes on from
+    there, by `fit(X, start=...)` or `fit_seeds(..., start=...)`.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        Dense, with `activation="sigmoid"`, a linear or sigmoid code and
+        `likelihood="bernoulli"`; left as it is.
+    X : array of shape (n, d)
+        Samples in [0, 1].
+    seeds : iterable of int
+    **rbm
+        Parameters of each `RBM`, such as `n_epochs`.
+
+    Raises
+    ------
+    ValueError
+        For a model whose layers are no such machines, and as `RBM.fit`.
+
+    References
+    ----------
+    G. Hinton and R. Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks",
+    Science 313, 2006.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> how = {"activation": "sigmoid", "likelihood": "bernoulli", "n_epochs": 2}
+    >>> deep = Autoencoder((40, 20), 2, random_state=0, **how)
+    >>> (start,) = pretrained(deep, X, [0], n_epochs=2)
+    >>> deep.fit(X, start=start).transform(X).shape
+    (1797, 2)
+    """
+    if model.architecture != "mlp" or model.code not in ("linear", "sigmoid"):
+        raise ValueError(
+            f"{model!r} has no stack of Boltzmann machines: choose architecture='mlp' and a "
+            "linear or sigmoid code"
+        )
+    if model.likelihood != "bernoulli":
+        raise ValueError(
+            f"likelihood={model.likelihood!r}: Boltzmann machines draw probabilities, which a "
+            "decoder without a sigmoid takes for values; choose likelihood='bernoulli'"
+        )
+    if len(tuple(model.hidden)) and model.activation != "sigmoid":
+        raise ValueError(
+            f"activation={model.activation!r}: the units of a Boltzmann machine answer with a "
+            "sigmoid; choose activation='sigmoid'"
+        )
+    shared = {name: getattr(model, name) for name in ("batch_size", "precision", "device")}
+    widths = (*model.hidden, model.latent_dim)
+    codes: list[Any] = ["sigmoid"] * (len(widths) - 1) + [model.code]
+    seeds, begun = list(seeds), []
+    first = fit_seeds(RBM(widths[0], codes[0], **shared | rbm), X, seeds)
+    for seed, lowest in zip(seeds, first, strict=True):
+        machines, seen = [lowest], lowest.transform(X)
+        for width, code in zip(widths[1:], codes[1:], strict=True):
+            machine = RBM(width, code, random_state=seed, **shared | rbm)
+            machines.append(machine.fit(seen))
+            seen = machine.transform(seen)
+        begun.append(_unrolled(model, X, seed, machines))
+    return begun
+
+
+def _unrolled(model: Autoencoder, X: ArrayLike, seed: int, machines: Sequence[RBM]) -> Autoencoder:
+    """Return an autoencoder made of machines upwards and the same machines down again."""
+    whole: Autoencoder = clone(model).set_params(random_state=seed)
+    data = torch.from_numpy(whole._valid(X, reset=True))
+    stack = whole._build(data.shape[1], [torch.Generator().manual_seed(seed)]).to(data)
+    state: dict[str, Tensor] = {}
+    for i, machine in enumerate(machines):
+        W, c, b = (torch.from_numpy(value) for value in machine.parameters_.values())
+        down = len(machines) - 1 - i
+        state |= {f"encoder.layers.{i}.weight": W, f"encoder.layers.{i}.bias": c}
+        if model.tied:
+            state |= {f"decoder.biases.{down}": b}
+        else:
+            state |= {f"decoder.layers.{down}.weight": W.mT, f"decoder.layers.{down}.bias": b}
+    stack.load_state_dict({name: value[None] for name, value in state.items()})
+    whole._learn(stack, 0)
+    whole.seed_, whole.n_iter_, whole.history_ = seed, 0, {}
+    return whole

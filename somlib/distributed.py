@@ -1,0 +1,144 @@
+"""Several processes train one model: each has its share of the samples, and their sums are added.
+
+`torchrun` starts them, on one machine or on many; `group` joins them. With one process, and
+outside of `group`, everything here leaves things as they are, so models call it without asking.
+What is read or drawn comes from the first process; all else that passes between them is sums.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional  # later, its default arguments would hold on to the group
+from numpy.typing import NDArray
+from torch import Tensor
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=5)
+"""How long to wait for a process that does not answer: longer than reading data may take. One that
+ends is missed at once, for its connections are closed."""
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the group has ended, or answers no more."""
+
+
+@contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Train with the other processes inside a `with`: on "cpu" by gloo, on "cuda" by NCCL.
+
+    With "cuda" each takes the GPU of its number on its machine. Callbacks see the same numbers
+    everywhere, and must answer alike. A `ValueError` says which device cannot serve them all.
+
+    Examples
+    --------
+    >>> with group(torch.device("cpu")):  # started without torchrun
+    ...     size()
+    1
+    """
+    if (n := int(os.environ.get("WORLD_SIZE", "1"))) == 1:
+        yield
+        return
+    backend = "gloo"
+    if str(device) == "cuda":
+        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= there:
+            raise ValueError(
+                f"process {local} of this machine has no GPU of its own, for there are {there}; "
+                f"start --nproc-per-node={there}, or use device='cpu'"
+            )
+        torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl"
+    elif device.type != "cpu":
+        raise ValueError(f"device={str(device)!r} cannot serve {n} processes; use 'cpu' or 'cuda'")
+    with _others():
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(
+            f"another process of the training has ended, or answers no more ({error}); all stop"
+        ) from error
+
+
+def size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this one, from 0; 0 alone writes files and shows progress."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def part(n: int) -> slice:
+    """Return which of n samples are this process's: consecutive ones, as a file is best read."""
+    if n < size():
+        raise ValueError(f"{n} samples for {size()} processes; start at most {n}")
+    return slice(n * rank() // size(), n * (rank() + 1) // size())
+
+
+def stripe() -> slice:
+    """Return which samples of a batch, of any size, are this process's: every size()-th."""
+    return slice(rank(), None, size())
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return, or raise, in every process what `make` does in the first."""
+    if size() == 1:
+        return make()
+    answer: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            answer[0] = make()
+        except Exception as error:  # the others would wait
+            answer[1] = error
+    with _others():
+        dist.broadcast_object_list(answer, device=torch.device("cpu"))
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]  # type: ignore[no-any-return]
+
+
+def total(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return each tensor's sum over the processes; they travel as one message."""
+    if size() == 1:
+        return tensors
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    with _others():
+        dist.all_reduce(flat)
+    sums = torch.split(flat, [tensor.numel() for tensor in tensors])
+    return tuple(s.view_as(tensor) for s, tensor in zip(sums, tensors, strict=True))
+
+
+def average(values: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    """Return `np.average` over the samples of all processes."""
+    if size() == 1:
+        return float(np.average(values, weights=weights))
+    times = np.ones(len(values)) if weights is None else weights.astype(float)
+    (both,) = total(torch.tensor([values @ times, times.sum()], dtype=torch.float64))
+    return float(both[0] / both[1])
+
+
+def joined(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of all processes, one after the other in the order of `part`."""
+    if size() == 1:
+        return values
+    parts: list[Any] = [None] * size()
+    with _others():
+        dist.all_gather_object(parts, values)
+    return np.concatenate(parts)

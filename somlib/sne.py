@@ -1,0 +1,334 @@
+"""SNE, symmetric SNE and t-SNE: three objectives of a family, for a few thousand points.
+
+Points in many dimensions say with which probability they would pick each other as neighbours;
+points in few dimensions are moved until they say the same. The three differ in whose probabilities
+are compared (each point's, or those of pairs) and in the kernel of the map (Gaussian, or
+Student's t). Everything is computed for all pairs; for more points, and for pictures rather than
+teaching, scikit-learn's `TSNE` or openTSNE approximate what is far away.
+"""
+
+import math
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist, squareform
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from somlib.storage import Saveable
+from somlib.training import Array, require_count
+
+Kind = Literal["sne", "symmetric", "t"]
+
+# ---------------------------------------------------------------- neighbours in many dimensions
+
+
+def conditional_probabilities(
+    X: ArrayLike, perplexity: float = 30.0, tol: float = 1e-5, max_steps: int = 100
+) -> NDArray[np.float64]:
+    """Return p_{j|i}: with which probability each point would pick each other one, shape (n, n).
+
+    p_{j|i} ∝ exp(−β_i ‖x_i − x_j‖²), p_{i|i} = 0, where β_i is found by bisection, all points at
+    once, such that the perplexity exp(H(p_i)) is what was asked for: in dense places β is large.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    perplexity : float, default=30.0
+        How many neighbours each point has, so to speak; more than 1 and less than n − 1.
+    tol : float, default=1e-5
+        Largest deviation of log perplexity.
+    max_steps : int, default=100
+        Bisections. A point with more equally near nearest ones (such as copies of itself) than
+        `perplexity` cannot have fewer neighbours than those, and ends with them.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        Row i is p_i and sums to 1.
+
+    Raises
+    ------
+    ValueError
+        When X is no finite matrix of at least 4 points, or the perplexity is out of range.
+
+    Examples
+    --------
+    >>> P = conditional_probabilities(np.random.default_rng(0).normal(size=(50, 3)), perplexity=5)
+    >>> H = -(P * np.log(P, where=P > 0, out=np.zeros_like(P))).sum(1)
+    >>> np.exp(H[:3]).round(3)
+    array([5., 5., 5.])
+    """
+    X = _checked(X)
+    n = len(X)
+    if not 1 < perplexity < n - 1:
+        raise ValueError(
+            f"perplexity={perplexity!r} must lie between 1 and {n - 1}, the number of other points"
+        )
+    D = torch.from_numpy(squareform(pdist(X, "sqeuclidean")))
+    others = ~torch.eye(n, dtype=torch.bool)
+    D = D[others].reshape(n, n - 1)
+    D = D - D.min(1, keepdim=True).values  # the nearest decides nothing but the scale
+    beta = 1 / D.mean(1, keepdim=True).clamp(min=torch.finfo(D.dtype).tiny)
+    low, high = torch.zeros_like(beta), torch.full_like(beta, math.inf)
+    target, largest = math.log(perplexity), torch.finfo(D.dtype).max
+    for _ in range(max_steps):
+        p = torch.softmax(-beta * D, 1)
+        H = torch.logsumexp(-beta * D, 1, keepdim=True) + beta * (p * D).sum(1, keepdim=True)
+        wide = target < H  # too many neighbours: a narrower kernel
+        if ((H - target).abs() <= tol).all():
+            break
+        low, high = torch.where(wide, beta, low), torch.where(wide, high, beta)
+        beta = torch.where(high.isinf(), 2 * beta, (low + high) / 2).clamp(max=largest)
+    P = torch.zeros(n, n, dtype=D.dtype)
+    P[others] = p.flatten()
+    return np.asarray(P)
+
+
+def joint_probabilities(conditional: ArrayLike) -> NDArray[np.float64]:
+    """Return p_ij = (p_{j|i} + p_{i|j}) / 2n of pairs, shape (n, n), which sum to 1.
+
+    So every point has Σ_j p_ij > 1/2n: outliers count as well. (The lecture prints < for >.)
+    """
+    P = np.asarray(conditional, dtype=np.float64)
+    joint: NDArray[np.float64] = (P + P.T) / (2 * len(P))
+    return joint
+
+
+# ---------------------------------------------------------------- the three objectives
+
+
+def map_probabilities(Y: Tensor, kind: Kind) -> Tensor:
+    """Return what the points of a map say, shape (n, n): q_{j|i} for "sne", else q_ij.
+
+    Gaussian exp(−‖y_i − y_j‖²), so that the map's own σ² is 1/2, or, for "t", 1 / (1 + ‖…‖²);
+    over the sum of each row for "sne", of all pairs otherwise.
+    """
+    return _probabilities(_log_kernel(Y, kind), kind)
+
+
+def divergence(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
+    """Return the objective, C = Σ_ij p log p/q, shape ().
+
+    Parameters
+    ----------
+    Y : tensor of shape (n, m)
+    P : tensor of shape (n, n)
+        Conditional probabilities for "sne", else joint ones.
+    kind : {"sne", "symmetric", "t"}
+    """
+    log_q = _log_probabilities(_log_kernel(Y, kind), kind).fill_diagonal_(0)
+    loss: Tensor = torch.special.xlogy(P, P) - P * log_q
+    return loss.sum()
+
+
+def gradient(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
+    """Return the gradient of `divergence` with respect to Y, shape (n, m).
+
+    With f = p − q: 2 Σ_j (f_{j|i} + f_{i|j}) (y_i − y_j) for "sne"; 4 Σ_j f_ij (y_i − y_j) for
+    "symmetric"; for "t" the same, each term over 1 + ‖y_i − y_j‖².
+
+    References
+    ----------
+    G. Hinton and S. Roweis, "Stochastic Neighbor Embedding", NIPS 2002; L. van der Maaten and G.
+    Hinton, "Visualizing Data using t-SNE", JMLR 9, 2008.
+    """
+    log_kernel = _log_kernel(Y, kind)
+    f = P - _probabilities(log_kernel, kind)
+    force = f + f.mT if kind == "sne" else 2 * f
+    if kind == "t":
+        force = force * log_kernel.exp()
+    Y = Y - Y.mean(0)  # only differences count, and rounding grows with what is common
+    return 2 * (force.sum(1, keepdim=True) * Y - force @ Y)
+
+
+def _log_kernel(Y: Tensor, kind: Kind) -> Tensor:
+    _require_kind(kind)
+    D = _squared_distances(Y)
+    log_kernel = -torch.log1p(D) if kind == "t" else -D
+    return log_kernel.fill_diagonal_(-math.inf)  # nobody is a neighbour of itself
+
+
+def _log_probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
+    over = 1 if kind == "sne" else (0, 1)
+    return log_kernel - log_kernel.logsumexp(over, keepdim=True)
+
+
+def _probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
+    least = math.log(torch.finfo(log_kernel.dtype).tiny)  # float32's exp is slow below it
+    log_q = _log_probabilities(log_kernel, kind).clamp(min=least)
+    return log_q.exp().fill_diagonal_(0)
+
+
+def _squared_distances(Y: Tensor) -> Tensor:
+    D: Tensor = sum((y[:, None] - y).square() for y in Y.mT)  # maps have few dimensions
+    return D
+
+
+def _require_kind(kind: str) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {list(get_args(Kind))}")
+
+
+# ---------------------------------------------------------------- the estimator
+
+
+class SNE(Saveable, BaseEstimator):
+    """A map of points by SNE, symmetric SNE or t-SNE, as the papers compute it: all pairs.
+
+    Gradient descent with momentum (.5, from iteration 250 on .8) and a gain per coordinate, as in
+    van der Maaten's and scikit-learn's implementations.
+
+    Parameters
+    ----------
+    kind : {"t", "symmetric", "sne"}, default="t"
+    n_components : int, default=2
+        Dimensions of the map.
+    perplexity : float, default=30.0
+        See `conditional_probabilities`.
+    n_iter : int, default=1000
+    learning_rate : float or "auto", default="auto"
+        "auto" is n / (4 · early_exaggeration), at least 50, for "t"; for the Gaussian kernels,
+        whose forces do not fade with distance, a tenth of it (over n for "sne", whose divergences
+        are summed over points).
+    early_exaggeration : float or "auto", default="auto"
+        Factor of P during the first 250 iterations, at most a quarter of all, which lets clusters
+        find each other: 12 for "t", 1 for the others.
+    init : {"pca", "random"} or array of shape (n, n_components), default="pca"
+        First map: principal components, or normal numbers, with standard deviation 1e-4 on the
+        first axis.
+    random_state : int, RandomState or None, default=None
+        For "random".
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n, n_components)
+    kl_divergence_ : float
+        The divergence at the end.
+    history_ : dict of str to ndarray
+        "loss": the divergence every 10 iterations, without exaggeration.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X[:200]
+    >>> SNE(n_iter=100).fit_transform(X).shape
+    (200, 2)
+    """
+
+    def __init__(
+        self,
+        kind: Kind = "t",
+        n_components: int = 2,
+        perplexity: float = 30.0,
+        n_iter: int = 1000,
+        learning_rate: float | Literal["auto"] = "auto",
+        early_exaggeration: float | Literal["auto"] = "auto",
+        init: Literal["pca", "random"] | ArrayLike = "pca",
+        random_state: Any = None,
+    ) -> None:
+        self.kind = kind
+        self.n_components = n_components
+        self.perplexity = perplexity
+        self.n_iter = n_iter
+        self.learning_rate = learning_rate
+        self.early_exaggeration = early_exaggeration
+        self.init = init
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Make the map of X, shape (n, d)."""
+        self._check()
+        data: Array = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=4)
+        n = len(data)
+        picked = conditional_probabilities(data, self.perplexity)
+        joint = picked if self.kind == "sne" else joint_probabilities(picked)
+        P = torch.from_numpy(joint.astype(data.dtype))
+        Y = torch.from_numpy(self._first_map(data))
+        exaggeration = 12.0 if self.kind == "t" else 1.0
+        if self.early_exaggeration != "auto":
+            exaggeration = float(self.early_exaggeration)
+        rate, early = self._rate(n, exaggeration), min(250, self.n_iter // 4)
+        step, gain, seen = torch.zeros_like(Y), torch.ones_like(Y), []
+        for i in range(self.n_iter):
+            factor, momentum = (exaggeration, 0.5) if i < early else (1.0, 0.8)
+            if i == early:
+                step.zero_()
+                gain.fill_(1.0)
+            slope = gradient(Y, factor * P, self.kind)
+            gain = torch.where(step * slope < 0, gain + 0.2, gain * 0.8).clamp(min=0.01)
+            step = momentum * step - rate * gain * slope
+            Y = Y + step
+            if i % 10 == 0 or i == self.n_iter - 1:
+                loss = float(divergence(Y, P, self.kind))
+                seen += [loss] if i % 10 == 0 else []
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the divergence is no longer a number at iteration {i} of {self.n_iter}; "
+                        f"lower learning_rate={rate:g}"
+                    )
+        self.kl_divergence_ = loss
+        self.embedding_ = Y.numpy()
+        self.history_ = {"loss": np.array(seen)}
+        self.n_iter_ = self.n_iter
+        return self
+
+    def fit_transform(self, X: ArrayLike, y: Any = None) -> Array:
+        """Make the map of X, shape (n, d), and return it, shape (n, n_components)."""
+        return self.fit(X).embedding_
+
+    def _rate(self, n: int, exaggeration: float) -> float:
+        if self.learning_rate != "auto":
+            return float(self.learning_rate)
+        rate = max(n / exaggeration / 4, 50.0)
+        return {"t": rate, "symmetric": rate / 10, "sne": rate / 10 / n}[self.kind]
+
+    def _first_map(self, X: Array) -> Array:
+        shape = (len(X), self.n_components)
+        if not isinstance(self.init, str):
+            Y = np.array(self.init, dtype=X.dtype)
+            if Y.shape != shape or not np.isfinite(Y).all():
+                raise ValueError(f"init has shape {Y.shape}; expected finite numbers of {shape}")
+            return Y
+        if self.init == "random":
+            Y = check_random_state(self.random_state).standard_normal(shape)
+        else:
+            if self.n_components > min(X.shape):
+                raise ValueError(
+                    f"n_components={self.n_components} is more than {X.shape} data have principal "
+                    "components; choose fewer, or init='random'"
+                )
+            Y = PCA(self.n_components, svd_solver="full").fit_transform(X)
+            Y = Y / max(Y[:, 0].std(), np.finfo(Y.dtype).tiny)
+        return np.asarray(1e-4 * Y, dtype=X.dtype)
+
+    def _check(self) -> None:
+        _require_kind(self.kind)
+        if isinstance(self.init, str) and self.init not in ("pca", "random"):
+            raise ValueError(f"init={self.init!r} is unknown; choose 'pca', 'random' or an array")
+        require_count("n_components", self.n_components)
+        require_count("n_iter", self.n_iter)
+        for name in ("learning_rate", "early_exaggeration"):
+            value = getattr(self, name)
+            known = isinstance(value, str) and value == "auto"
+            if not known and (isinstance(value, str) or not 0 < value < math.inf):
+                raise ValueError(f"{name}={value!r} must be a positive number or 'auto'")
+
+
+def _checked(X: ArrayLike) -> Array:
+    X = np.asarray(X)
+    if X.ndim != 2 or len(X) < 4 or not np.isfinite(X.astype(float)).all():
+        raise ValueError(
+            f"X has shape {X.shape}; expected a finite matrix of at least 4 points, (n, d)"
+        )
+    return X.astype(np.float64)
