@@ -265,7 +265,7 @@ def reproduce(options: argparse.Namespace) -> int:
             print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
             made = [r for r in report.records(options.profile) if r["notebook"] == name]
             kinds = [r["kind"] for r in made]
-            latest = max(made, key=lambda r: str(r.get("date")), default={})
+            latest = max(made, key=lambda r: (str(r.get("date")), r["order"]), default={})
             memory = latest.get("peak memory", {})
             outcomes.append(
                 Outcome(

@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from somlib.autoencoders import Likelihood
 from somlib.loop import resolve_device
 from somlib.networks import AutoencoderStack
 from somlib.training import (
@@ -31,8 +32,6 @@ from somlib.training import (
     products,
     require_count,
 )
-
-Likelihood = Literal["gaussian", "bernoulli"]
 
 LIMIT = 15.0
 """Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""
