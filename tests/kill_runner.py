@@ -99,15 +99,16 @@ def _reproduce(project: Path, output: Path, options: list[str]) -> None:
 
 
 def _contents(output: Path) -> dict[str, object]:
-    """Return what each file under figures/ says, leaving out when and how fast it was made."""
+    """Return what each file under figures/ says, leaving out what no two runs have in common."""
+    of_this_run = ("date", "duration", "peak memory")
     contents: dict[str, object] = {}
     for path in sorted((output / "figures").rglob("*")):
         name = str(path.relative_to(output))
         if path.suffix == ".json":
             record = json.loads(path.read_text())
-            contents[name] = {k: v for k, v in record.items() if k not in ("date", "duration")}
+            contents[name] = {k: v for k, v in record.items() if k not in of_this_run}
         elif path.name == "README.md":
-            contents[name] = re.sub(r"[\d.]+ s after", "", path.read_text())
+            contents[name] = re.sub(r"[\d.]+ s after|at most \d+ MB", "", path.read_text())
         elif path.is_file():
             contents[name] = path.read_bytes()
     return contents
