@@ -210,6 +210,7 @@ class Autoencoder(DeepEstimator):
     tied: bool = False
 
     _divisible: ClassVar[bool] = True
+    _may_differ: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         return AutoencoderStack(

@@ -225,7 +225,7 @@ class SOAE(DeepEstimator):
         self.device = device
         self.progress = progress
 
-    _may_differ: ClassVar[tuple[str, ...]] = ("sigma",)
+    _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]

@@ -410,8 +410,10 @@ def fit_seeds(
         A `random_state` for each model. What a seed gives is the same alone or among others, up
         to rounding.
     settings : sequence of dicts, optional
-        One per seed: parameters in which the models differ. What may differ within a stack, a
-        model's class says; everything else is the same for all.
+        One per seed: parameters in which the models differ, as in `[{"learning_rate": 0.001},
+        {"learning_rate": 0.01}]`. What may differ within a stack, a model's class says (rates of
+        autoencoders, SOAE and VAE, a VAE's β, the width of SOAE's kernel, all that SOMRL is
+        searched for); everything else is the same for all.
     start : sequence of fitted estimators, optional
         One per seed, whose encoder and decoder training begins with; see `DeepEstimator.fit`.
     callbacks, checkpoint
@@ -487,7 +489,7 @@ def _train(
     if checkpoint is not None:
         begun = [array for model in start or () for array in model.parameters_.values()]
         given = [-1 if m.random_state is None else s for m, s in zip(models, seeds, strict=True)]
-        differ = [[model.get_params()[name] for name in one._may_differ] for model in models]
+        differ = [np.hstack([[], *(m.get_params()[k] for k in one._may_differ)]) for m in models]
         kept.fingerprint = fingerprint(one, data, np.array(given), np.array(differ), *begun)
     earlier = None if kept.path is None else kept.path.with_suffix(".pretraining")
     saved = kept.load()
@@ -509,7 +511,7 @@ def _train(
                 _begin_with(stack, start)
             with torch.no_grad():
                 one._initialise(stack, tensor, generators)
-        training = _Training(one, stack, tensor, seeds, schedules, n_iter)
+        training = _Training(models, stack, tensor, seeds, schedules, n_iter)
         if saved is not None:
             training.resume(*saved)
         if distributed.size() > 1:  # other processors may round the start in another way
@@ -555,14 +557,14 @@ class _Training:
 
     def __init__(
         self,
-        model: DeepEstimator,
+        models: Sequence[DeepEstimator],
         stack: nn.Module,
         X: Tensor,
         seeds: Sequence[int],
         schedules: Sequence[dict[str, Array]],
         n_iter: int,
     ) -> None:
-        self.model, self.stack, self.X, self.seeds = model, stack, X, seeds
+        self.model, self.stack, self.X, self.seeds = models[0], stack, X, seeds
         self.n_iter, self.done, self.sound = n_iter, 0, True
         self.values = {}
         for name in schedules[0]:  # (n_iter,), or, where the models' differ, (n_iter, S, 1, 1)
@@ -572,14 +574,18 @@ class _Training:
             self.values[name] = torch.from_numpy(values).to(dtype=X.dtype, device=X.device)
         self.history: dict[str, list[Array]] = {}
         on_gpu = X.device.type == "cuda"
+        self.rates = [float(getattr(model, model._adam_rate)) for model in models]
+        # Adam knows one rate; where the models' differ, each goes its part of the largest step
+        parts = torch.tensor(self.rates, dtype=X.dtype, device=X.device) / max(self.rates)
+        self._parts = parts if len(set(self.rates)) > 1 else None
         self.adam = torch.optim.Adam(
             [{"params": list(stack.parameters())}],  # none are fine here, but not as a bare list
-            lr=getattr(model, model._adam_rate),
+            lr=max(self.rates),
             eps=1e-7,  # Keras' ε, which the papers ran with
             fused=X.device.type in ("cpu", "cuda"),
             capturable=on_gpu,
         )
-        batch = model._samples_per_iteration
+        batch = self.model._samples_per_iteration
         alone = distributed.size() == 1
         self.step = _Captured(self._step, batch) if on_gpu and alone else self._step
         self._epoch, self._order = -1, torch.empty(0)
@@ -630,9 +636,20 @@ class _Training:
                 share = self._shares[min(k, len(self._shares) - 1)]
                 losses = self._averaged(losses, learners, share)
             if learners:
-                self.adam.step()
+                self._go(learners)
             seen |= losses
         return seen
+
+    def _go(self, learners: Sequence[Tensor]) -> None:
+        """Take Adam's step, in each model as far as its own rate goes."""
+        if self._parts is None:
+            self.adam.step()
+            return
+        before = [p.detach().clone() for p in learners]
+        self.adam.step()
+        with torch.no_grad():
+            for p, start in zip(learners, before, strict=True):
+                torch.lerp(start, p, self._parts.reshape(-1, *[1] * (p.ndim - 1)), out=p)
 
     def _own(self, rows: Tensor) -> Tensor:
         """Return this process's samples of an iteration, of each batch the same stripe.
@@ -691,7 +708,7 @@ class _Training:
             raise FloatingPointError(
                 f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
                 f"{first + i} of {self.n_iter}; lower {self.model._adam_rate}="
-                f"{getattr(self.model, self.model._adam_rate)}, or look at the scale of X"
+                f"{self.rates[s]}, or look at the scale of X"
             )
 
     def _go_back(self, done: int) -> None:

@@ -178,7 +178,7 @@ class VAE(DeepEstimator):
         self.progress = progress
 
     _divisible: ClassVar[bool] = True
-    _may_differ: ClassVar[tuple[str, ...]] = ("beta",)
+    _may_differ: ClassVar[tuple[str, ...]] = ("beta", "learning_rate")
 
     # ------------------------------------------------------------ training
 

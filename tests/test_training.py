@@ -16,8 +16,10 @@ from sklearn.exceptions import NotFittedError
 from somlib import loop, training
 from somlib.autoencoders import Autoencoder
 from somlib.desom import DESOM
+from somlib.soae import SOAE
 from somlib.som import SOM
 from somlib.training import DeepEstimator, Draws, fit_seeds, held_interrupts, products
+from somlib.vae import VAE
 
 rng = np.random.default_rng(42)
 X = rng.random((103, 12))
@@ -985,6 +987,39 @@ def test_what_may_differ_within_a_stack_differs_and_is_as_it_is_alone():
         assert_same(model, Shrinking(**setting, random_state=seed).fit(X), atol=1e-9)
     free, small, _ = (abs(model.transform(X)).mean() for model in together)
     assert small < 0.8 * free
+
+
+@pytest.mark.parametrize("model", [Autoencoder((9,), 2), VAE(hidden=(9,)), SOAE(hidden=(9,))])
+def test_a_learning_rate_within_a_stack_is_what_it_is_alone(tmp_path, model):
+    model.set_params(n_iter=110, batch_size=25, device="cpu")
+    rates, seeds, file = (0.03, 0.001, 0.004), [0, 0, 1], tmp_path / "rates.checkpoint"
+    settings = [{"learning_rate": rate} for rate in rates]
+
+    def stop(i, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(model, X, seeds, settings=settings, checkpoint=file, callbacks=[stop])
+    together = fit_seeds(model, X, seeds, settings=settings, checkpoint=file)
+    for rate, seed, one in zip(rates, seeds, together, strict=True):
+        alone = clone(model).set_params(learning_rate=rate, random_state=seed)
+        assert_same(one, alone.fit(X), atol=1e-9)
+    fast, slow, _ = (one.history_["loss"][-10:].mean() for one in together)
+    assert fast < slow
+
+
+def test_a_bad_learning_rate_among_others_is_named():
+    settings = [{"learning_rate": rate} for rate in (1e-3, -1.0)]
+    model = autoencoder()
+    with pytest.raises(ValueError, match=r"learning_rate=-1.0 must be a positive number"):
+        fit_seeds(model, X, [0, 1], settings=settings)
+
+
+def test_the_rate_that_is_too_large_is_named():
+    settings = [{"learning_rate": rate} for rate in (1e-3, 1e30)]
+    model = autoencoder()
+    with pytest.raises(FloatingPointError, match=r"lower learning_rate=1e\+30"):
+        fit_seeds(model, X, [0, 1], settings=settings)
 
 
 def test_a_checkpoint_knows_in_what_a_stack_differs(tmp_path):
