@@ -568,6 +568,14 @@ def against_aims(
     return pd.DataFrame(rows)
 
 
+def judged(
+    cases: Sequence[Case], all_cases: Sequence[Case], times: pd.DataFrame, *aims: Any
+) -> list[str]:
+    """Return the section about the aims; none where only toys ran, which they are not about."""
+    table = against_aims([case for case in cases if case in all_cases], times, *aims)
+    return ["## Against the aims", report.markdown(table)] if len(table) else []
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -603,6 +611,23 @@ def run(
     record["duration"] = round(time.perf_counter() - begin, 1)
     text = page(cases, record["agreement"], times, used, record)
     save(folder, "desom", times, text, figure(cases, times), record)
+    return times
+
+
+def written(
+    name: str,
+    cases: Sequence[Case],
+    repeats: int,
+    device: torch.device,
+    folder: Path,
+    agreement: Callable[[], float],
+    page: Callable[[Sequence[Case], pd.DataFrame, dict[str, Any]], str],
+) -> pd.DataFrame:
+    """Measure everything, write NAME.csv, .md, .png and .json to a folder, return the table."""
+    begin = time.perf_counter()
+    times, record = timed(cases, repeats, device, agreement)
+    record["duration"] = round(time.perf_counter() - begin, 1)
+    save(folder, name, times, page(cases, times, record), figure(cases, times), record)
     return times
 
 

@@ -12,7 +12,6 @@ is timed.
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import desom
-from benchmarks.common import Array, heading, samples, save
-from benchmarks.desom import MANY, Aim, Entrant, Factors, Train, against_aims, one_seed, stacked
-from somlib import report
+from benchmarks.common import Array, heading, samples
+from benchmarks.desom import MANY, Aim, Entrant, Factors, Train, one_seed, stacked
 from somlib.autoencoders import Autoencoder
 from somlib.loop import resolve_device
 from somlib.soae import SOAE
@@ -205,10 +203,8 @@ def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any
         f"{AGREEMENT.iterations} iterations of a small case in float64, within "
         f"{record['agreement']:.1e} of ours.",
         *desom.sections(cases, times),
+        *desom.judged(cases, CASES, times, AIMS, LIMIT),
     ]
-    aims = against_aims([case for case in cases if case in CASES], times, AIMS, LIMIT)
-    if len(aims):  # the aims are about these sizes, not about toys
-        parts += ["## Against the aims", report.markdown(aims)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -216,11 +212,7 @@ def run(
     cases: Sequence[desom.Case], repeats: int, device: torch.device, folder: Path
 ) -> pd.DataFrame:
     """Measure everything, write soae.csv, .md, .png and .json to a folder, and return the table."""
-    begin = time.perf_counter()
-    times, record = desom.timed(cases, repeats, device, agreement)
-    record["duration"] = round(time.perf_counter() - begin, 1)
-    save(folder, "soae", times, page(cases, times, record), desom.figure(cases, times), record)
-    return times
+    return desom.written("soae", cases, repeats, device, folder, agreement, page)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,6 @@ must end with ours before anything is timed.
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
-import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -25,10 +24,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import desom
-from benchmarks.common import Array, heading, samples, save
-from benchmarks.desom import MANY, Aim, Entrant, Train, against_aims, one_seed
+from benchmarks.common import Array, heading, samples
+from benchmarks.desom import MANY, Aim, Entrant, Train, one_seed
 from benchmarks.soae import ON_GPU
-from somlib import report
 from somlib.autoencoders import Autoencoder
 from somlib.loop import resolve_device
 from somlib.somrl import DCSOMRL, SOMRL
@@ -307,10 +305,8 @@ def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any
         f"float64, or {AGREEMENT_ALONE.iterations} of the map alone, within "
         f"{record['agreement']:.1e} of ours.",
         *desom.sections(cases, times),
+        *desom.judged(cases, CASES, times, AIMS, NO_LIMIT),
     ]
-    aims = against_aims([case for case in cases if case in CASES], times, AIMS, NO_LIMIT)
-    if len(aims):  # the aims are about these sizes, not about toys
-        parts += ["## Against the aims", report.markdown(aims)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -318,11 +314,7 @@ def run(
     cases: Sequence[desom.Case], repeats: int, device: torch.device, folder: Path
 ) -> pd.DataFrame:
     """Measure everything, write somrl.csv, .md, .png and .json to a folder, return the table."""
-    begin = time.perf_counter()
-    times, record = desom.timed(cases, repeats, device, agreement)
-    record["duration"] = round(time.perf_counter() - begin, 1)
-    save(folder, "somrl", times, page(cases, times, record), desom.figure(cases, times), record)
-    return times
+    return desom.written("somrl", cases, repeats, device, folder, agreement, page)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

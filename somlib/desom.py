@@ -6,6 +6,7 @@ encoder and prototypes, of the first encoder and decoder.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -127,6 +128,7 @@ def som_loss(z: Tensor, m: Tensor, delta: Tensor, T: Tensor, kind: str = "gaussi
 # ---------------------------------------------------------------- the model
 
 
+@dataclass(eq=False, repr=False)
 class DESOM(ClusterMixin, DeepEstimator):
     """Deep embedded self-organizing map.
 
@@ -192,49 +194,26 @@ class DESOM(ClusterMixin, DeepEstimator):
     ((1797,), (20, 4), (20, 64))
     """
 
-    def __init__(
-        self,
-        grid: tuple[int, int] | Grid = (8, 8),
-        hidden: Sequence[int] = (500, 500, 2000),
-        latent_dim: int = 10,
-        architecture: Literal["mlp", "conv"] = "mlp",
-        image_shape: tuple[int, int] | None = None,
-        gamma: float = 1e-3,
-        temperature: tuple[float, float] = (10.0, 0.1),
-        n_iter: int = 10_000,
-        batch_size: int = 256,
-        grid_distance: GridDistance = "manhattan",
-        neighborhood: Neighborhood = "gaussian",
-        decay: Decay = "exponential",
-        update_interval: int = 1,
-        pretrain_epochs: int = 0,
-        learning_rate: float = 1e-3,
-        shuffle: bool = False,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.grid = grid
-        self.hidden = hidden
-        self.latent_dim = latent_dim
-        self.architecture = architecture
-        self.image_shape = image_shape
-        self.gamma = gamma
-        self.temperature = temperature
-        self.n_iter = n_iter
-        self.batch_size = batch_size
-        self.grid_distance = grid_distance
-        self.neighborhood = neighborhood
-        self.decay = decay
-        self.update_interval = update_interval
-        self.pretrain_epochs = pretrain_epochs
-        self.learning_rate = learning_rate
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
+    grid: tuple[int, int] | Grid = (8, 8)
+    hidden: Sequence[int] = (500, 500, 2000)
+    latent_dim: int = 10
+    architecture: Literal["mlp", "conv"] = "mlp"
+    image_shape: tuple[int, int] | None = None
+    gamma: float = 1e-3
+    temperature: tuple[float, float] = (10.0, 0.1)
+    n_iter: int = 10_000
+    batch_size: int = 256
+    grid_distance: GridDistance = "manhattan"
+    neighborhood: Neighborhood = "gaussian"
+    decay: Decay = "exponential"
+    update_interval: int = 1
+    pretrain_epochs: int = 0
+    learning_rate: float = 1e-3
+    shuffle: bool = False
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
 
     _divisible: ClassVar[bool] = True
 

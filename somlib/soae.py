@@ -7,7 +7,7 @@ awake, G learns to draw x at every place near C(x), as a map's neighbours learn 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
@@ -112,6 +112,7 @@ def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
 # ---------------------------------------------------------------- the model
 
 
+@dataclass(eq=False, repr=False)
 class SOAE(DeepEstimator):
     """Self-organizing autoencoder, trained by wake and sleep (algorithm 2 of the paper).
 
@@ -181,49 +182,26 @@ class SOAE(DeepEstimator):
     ((1797, 2), (3, 64))
     """
 
-    def __init__(
-        self,
-        space: Continuous = TORUS,
-        hidden: Sequence[int] = (256, 256),
-        architecture: Literal["mlp", "conv"] = "mlp",
-        image_shape: tuple[int, int] | None = None,
-        sigma: tuple[float, float] = (1.5, 0.05),
-        decay: Decay = "exponential",
-        neighborhood: Kind = "radius",
-        distance: Distance = "l2",
-        encoder_steps: int = 1,
-        decoder_steps: int = 1,
-        training: Training = "wake-sleep",
-        importance_sampling: bool = False,
-        n_iter: int = 4000,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.space = space
-        self.hidden = hidden
-        self.architecture = architecture
-        self.image_shape = image_shape
-        self.sigma = sigma
-        self.decay = decay
-        self.neighborhood = neighborhood
-        self.distance = distance
-        self.encoder_steps = encoder_steps
-        self.decoder_steps = decoder_steps
-        self.training = training
-        self.importance_sampling = importance_sampling
-        self.n_iter = n_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
+    space: Continuous = TORUS
+    hidden: Sequence[int] = (256, 256)
+    architecture: Literal["mlp", "conv"] = "mlp"
+    image_shape: tuple[int, int] | None = None
+    sigma: tuple[float, float] = (1.5, 0.05)
+    decay: Decay = "exponential"
+    neighborhood: Kind = "radius"
+    distance: Distance = "l2"
+    encoder_steps: int = 1
+    decoder_steps: int = 1
+    training: Training = "wake-sleep"
+    importance_sampling: bool = False
+    n_iter: int = 4000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
 

@@ -11,6 +11,7 @@ Maps with Relevance Learning".
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -365,6 +366,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         require_count("max_nodes", self.max_nodes)
 
 
+@dataclass(eq=False, repr=False)
 class SOMRL(_NodesEstimator):
     """Self-organizing map with relevance learning, for data in [0, 1].
 
@@ -441,45 +443,24 @@ class SOMRL(_NodesEstimator):
     True
     """
 
-    def __init__(
-        self,
-        activation_threshold: float = 0.99,
-        learning_rate: float = 0.1,
-        repel_rate: float = 0.0,
-        life_decay: float = 0.1,
-        relevance_rate: float = 0.1,
-        neighborhood_decay: float = 2.0,
-        relevance_smoothness: float = 0.1,
-        max_nodes: int = 100,
-        repel: Repel = "signed",
-        life_rule: LifeRule = "batch",
-        n_epochs: int = 30,
-        n_iter: int | None = None,
-        batch_size: int = 256,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.activation_threshold = activation_threshold
-        self.learning_rate = learning_rate
-        self.repel_rate = repel_rate
-        self.life_decay = life_decay
-        self.relevance_rate = relevance_rate
-        self.neighborhood_decay = neighborhood_decay
-        self.relevance_smoothness = relevance_smoothness
-        self.max_nodes = max_nodes
-        self.repel = repel
-        self.life_rule = life_rule
-        self.n_epochs = n_epochs
-        self.n_iter = n_iter
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
+    activation_threshold: float = 0.99
+    learning_rate: float = 0.1
+    repel_rate: float = 0.0
+    life_decay: float = 0.1
+    relevance_rate: float = 0.1
+    neighborhood_decay: float = 2.0
+    relevance_smoothness: float = 0.1
+    max_nodes: int = 100
+    repel: Repel = "signed"
+    life_rule: LifeRule = "batch"
+    n_epochs: int = 30
+    n_iter: int | None = None
+    batch_size: int = 256
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         stack = nn.Module()
@@ -557,6 +538,7 @@ class SOMRL(_NodesEstimator):
         return self.n_nodes_
 
 
+@dataclass(eq=False, repr=False)
 class DCSOMRL(_NodesEstimator):
     """DC-SOMRL: an autoencoder whose code is clustered by nodes with relevances.
 
@@ -634,60 +616,34 @@ class DCSOMRL(_NodesEstimator):
     (True, (1797, 8))
     """
 
+    latent_dim: int = 22
+    hidden: Sequence[int] = (500, 500, 2000)
+    alpha: float = 0.1145
+    activation_threshold: float = 0.99425
+    learning_rate: float = 0.1426
+    repel_rate: float = 1.0
+    life_decay: float = 0.36
+    relevance_rate: float = 0.067
+    neighborhood_decay: float = 1.382
+    relevance_smoothness: float = 0.426
+    max_nodes: int = 200
+    repel: Repel = "signed"
+    life_rule: LifeRule = "batch"
+    input_scaling: Literal["standardize"] | tuple[float, float] | None = "standardize"
+    n_epochs: int = 30
+    n_iter: int | None = None
+    batch_size: int = 256
+    adam_rate: float = 1e-3
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
+
     _SYMBOLS: ClassVar[dict[str, str]] = _NodesEstimator._SYMBOLS | {"alpha": "alpha"}
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
     _adam_rate: ClassVar[str] = "adam_rate"
     _code: ClassVar[Any] = "sigmoid"
-
-    def __init__(
-        self,
-        latent_dim: int = 22,
-        hidden: Sequence[int] = (500, 500, 2000),
-        alpha: float = 0.1145,
-        activation_threshold: float = 0.99425,
-        learning_rate: float = 0.1426,
-        repel_rate: float = 1.0,
-        life_decay: float = 0.36,
-        relevance_rate: float = 0.067,
-        neighborhood_decay: float = 1.382,
-        relevance_smoothness: float = 0.426,
-        max_nodes: int = 200,
-        repel: Repel = "signed",
-        life_rule: LifeRule = "batch",
-        input_scaling: Literal["standardize"] | tuple[float, float] | None = "standardize",
-        n_epochs: int = 30,
-        n_iter: int | None = None,
-        batch_size: int = 256,
-        adam_rate: float = 1e-3,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.alpha = alpha
-        self.activation_threshold = activation_threshold
-        self.learning_rate = learning_rate
-        self.repel_rate = repel_rate
-        self.life_decay = life_decay
-        self.relevance_rate = relevance_rate
-        self.neighborhood_decay = neighborhood_decay
-        self.relevance_smoothness = relevance_smoothness
-        self.max_nodes = max_nodes
-        self.repel = repel
-        self.life_rule = life_rule
-        self.input_scaling = input_scaling
-        self.n_epochs = n_epochs
-        self.n_iter = n_iter
-        self.batch_size = batch_size
-        self.adam_rate = adam_rate
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
 
     # ------------------------------------------------------------ training
 

@@ -11,6 +11,7 @@ Everything is in nats per sample: sums over features, never means, which would b
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -67,6 +68,7 @@ def bernoulli_log_density(x: Tensor, logits: Tensor) -> Tensor:
 # ---------------------------------------------------------------- the model
 
 
+@dataclass(eq=False, repr=False)
 class VAE(DeepEstimator):
     """Variational autoencoder: q(z|x) = 𝒩(μ(x), σ²(x)), p(z) = 𝒩(0, 1), p(x|z) by the decoder.
 
@@ -139,43 +141,23 @@ class VAE(DeepEstimator):
     ((1797, 2), (3, 64))
     """
 
-    def __init__(
-        self,
-        latent_dim: int = 2,
-        hidden: Sequence[int] = (256, 256),
-        architecture: Literal["mlp", "conv"] = "mlp",
-        image_shape: tuple[int, int] | None = None,
-        beta: float = 1.0,
-        likelihood: Likelihood = "gaussian",
-        noise: float | Literal["learned"] = "learned",
-        binarize: bool = False,
-        n_iter: int | None = 4000,
-        n_epochs: int | None = None,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        shuffle: bool = True,
-        precision: Precision = "float32",
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.hidden = hidden
-        self.architecture = architecture
-        self.image_shape = image_shape
-        self.beta = beta
-        self.likelihood = likelihood
-        self.noise = noise
-        self.binarize = binarize
-        self.n_iter = n_iter
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.shuffle = shuffle
-        self.precision = precision
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
+    latent_dim: int = 2
+    hidden: Sequence[int] = (256, 256)
+    architecture: Literal["mlp", "conv"] = "mlp"
+    image_shape: tuple[int, int] | None = None
+    beta: float = 1.0
+    likelihood: Likelihood = "gaussian"
+    noise: float | Literal["learned"] = "learned"
+    binarize: bool = False
+    n_iter: int | None = 4000
+    n_epochs: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
 
     _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("beta", "learning_rate")
