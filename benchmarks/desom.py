@@ -51,7 +51,8 @@ from benchmarks.common import (
 from somlib import report, training
 from somlib.desom import DESOM
 from somlib.loop import resolve_device
-from somlib.training import DeepEstimator, Precision, fit_seeds, products
+from somlib.products import Precision, products
+from somlib.training import DeepEstimator, fit_seeds
 
 FEW = 5
 """Iterations of the fit whose time is taken off that of a longer one."""
@@ -67,7 +68,7 @@ HOW_TIMED = (
 )
 WHOSE_PRODUCTS = (
     "They go through oneDNN, as our training does, where that gives float32's own results "
-    "(`training.onednn_is_exact`); *PyTorch's own* are the same products as any program gets "
+    "(`products.onednn_is_exact`); *PyTorch's own* are the same products as any program gets "
     "them, by Intel's MKL."
 )
 

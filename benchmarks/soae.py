@@ -26,9 +26,10 @@ from benchmarks.common import Array, heading, samples
 from benchmarks.desom import MANY, Aim, Entrant, Factors, Train, one_seed, stacked
 from somlib.autoencoders import Autoencoder
 from somlib.loop import resolve_device
+from somlib.products import Precision
 from somlib.soae import SOAE
 from somlib.spaces import Torus
-from somlib.training import Draws, Precision
+from somlib.training import Draws
 
 # ---------------------------------------------------------------- what is trained
 

@@ -29,8 +29,9 @@ from benchmarks.desom import MANY, Aim, Entrant, Train, one_seed
 from benchmarks.soae import ON_GPU
 from somlib.autoencoders import Autoencoder
 from somlib.loop import resolve_device
+from somlib.products import Precision
 from somlib.somrl import DCSOMRL, SOMRL
-from somlib.training import DeepEstimator, Precision
+from somlib.training import DeepEstimator
 
 # ---------------------------------------------------------------- what is trained
 

@@ -16,14 +16,8 @@ from torch import Tensor, nn
 
 from somlib.loop import resolve_device
 from somlib.networks import SLOPES, Activation, AutoencoderStack
-from somlib.training import (
-    Array,
-    DeepEstimator,
-    Draws,
-    Precision,
-    products,
-    require_count,
-)
+from somlib.products import Precision, products
+from somlib.training import Array, DeepEstimator, Draws, require_count
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
@@ -155,7 +149,7 @@ class Autoencoder(DeepEstimator):
     shuffle : bool, default=True
         Whether the samples come in a new order each epoch, its own for each seed.
     precision : {"float32", "fast"}, default="float32"
-        "fast" rounds the factors of matrix products; see `training.products`.
+        "fast" rounds the factors of matrix products; see `products.products`.
     random_state : int, Generator, RandomState or None, default=None
         Decides first weights and order.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"

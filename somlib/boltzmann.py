@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from somlib.autoencoders import Autoencoder, reconstruction_error
 from somlib.networks import AutoencoderStack
-from somlib.training import DeepEstimator, Draws, Precision, fit_seeds
+from somlib.products import Precision
+from somlib.training import DeepEstimator, Draws, fit_seeds
 
 
 @dataclass(eq=False, repr=False)

@@ -39,18 +39,11 @@ from somlib.desom import (
 from somlib.distances import Block, Codebook, squared_distances
 from somlib.loop import resolve_seed
 from somlib.networks import Dense
+from somlib.products import Precision
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
 from somlib.storage import Saveable
-from somlib.training import (
-    ROWS_AT_ONCE,
-    Array,
-    DeepEstimator,
-    Draws,
-    Precision,
-    fit_seeds,
-    require_count,
-)
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, fit_seeds, require_count
 
 Generators = Sequence[torch.Generator]
 Tensors = dict[str, Tensor]

@@ -18,16 +18,10 @@ from torch import Tensor, nn
 
 from somlib.autoencoders import Autoencoder, reconstruction_error
 from somlib.distances import Block, Codebook, best_units
+from somlib.products import Precision
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid, GridMetric
-from somlib.training import (
-    ROWS_AT_ONCE,
-    Array,
-    DeepEstimator,
-    Precision,
-    fit_seeds,
-    require_count,
-)
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds, require_count
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
 Neighborhood = Literal["gaussian", "window"]

@@ -7,14 +7,15 @@ on the block size, the processor and the library. Here those pairs, and only tho
 again term by term, so that the winner is the true one, and the lowest index among equals.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from somlib.products import one_torch_thread, product
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
@@ -32,41 +33,6 @@ one running sum, half of that with the four or more that processors keep side by
 of two products that exceeds this many times √d ε ‖x‖ ‖w‖ is beyond doubt: λ = 6 for each of them
 fails with probability below 1e-7 (Higham & Mary, *A new approach to probabilistic rounding error
 analysis*, SIAM J. Sci. Comput. 41, 2019, theorem 3.1)."""
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """Let PyTorch compute in one thread while the function runs.
-
-    On the CPU the large matrix products go through NumPy, whose library keeps its own threads.
-    PyTorch's threads go on spinning for some milliseconds after each operation, and the two would
-    fight for the cores; what is left to PyTorch is too small to need more than one.
-    """
-
-    @wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            torch.set_num_threads(threads)
-
-    return alone
-
-
-def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return a @ b, in `out` where given; on the CPU by NumPy, whose product may be faster.
-
-    A seventh faster than PyTorch's on the AMD processor where it was measured; see `make bench`.
-    """
-    if a.device.type == "cpu":
-        to = None if out is None else out.numpy()
-        return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
-    return torch.matmul(a, b, out=out)
 
 
 class Block(NamedTuple):

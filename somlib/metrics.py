@@ -24,15 +24,8 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from somlib.distances import (
-    BLOCK_ELEMENTS,
-    Block,
-    Blocks,
-    Codebook,
-    best_units,
-    one_torch_thread,
-    squared_distances,
-)
+from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
+from somlib.products import one_torch_thread
 from somlib.som import gaussian
 from somlib.spaces import Euclidean, Grid, Space
 

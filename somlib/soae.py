@@ -18,18 +18,10 @@ from torch import Tensor, nn
 
 from somlib import distributed
 from somlib.loop import resolve_device, resolve_seed
+from somlib.products import Precision, products
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
-from somlib.training import (
-    ROWS_AT_ONCE,
-    Array,
-    DeepEstimator,
-    Draws,
-    Precision,
-    load_state,
-    products,
-    require_count,
-)
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, load_state, require_count
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]

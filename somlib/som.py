@@ -28,16 +28,7 @@ from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from somlib import distributed
-from somlib.distances import (
-    BLOCK_ELEMENTS,
-    Block,
-    Blocks,
-    Codebook,
-    best_units,
-    one_torch_thread,
-    product,
-    squared_distances,
-)
+from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
 from somlib.loop import (
     Callback,
     Checkpoint,
@@ -47,6 +38,7 @@ from somlib.loop import (
     resolve_seed,
     run_loop,
 )
+from somlib.products import one_torch_thread, product
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
 from somlib.storage import Saveable

@@ -22,14 +22,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib.loop import resolve_device, resolve_seed
-from somlib.training import (
-    ROWS_AT_ONCE,
-    Array,
-    DeepEstimator,
-    Precision,
-    products,
-    require_count,
-)
+from somlib.products import Precision, products
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, require_count
 
 Repel = Literal["signed", "literal"] | None
 LifeRule = Literal["batch", "update"]

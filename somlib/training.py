@@ -6,7 +6,6 @@ the rest. Data are shared; each seed has its own generator, its own order of sam
 are shuffled, its own losses; the sum of the losses sends each seed the gradient of its own.
 """
 
-import functools
 import math
 import os
 import signal
@@ -36,10 +35,10 @@ from somlib.loop import (
     run_loop,
 )
 from somlib.networks import AutoencoderStack
+from somlib.products import Precision, products
 from somlib.storage import Saveable
 
 Array = NDArray[np.floating]
-Precision = Literal["float32", "fast"]
 Deep = TypeVar("Deep", bound="DeepEstimator")
 
 ITERATIONS_PER_LOG = 50
@@ -900,7 +899,7 @@ def _require_memory(one: nn.Module, S: int, batch: int, device: torch.device) ->
         )
 
 
-# -------------------------------------------------------------------- interrupts and precision
+# -------------------------------------------------------------------- interrupts
 
 
 @contextmanager
@@ -919,57 +918,3 @@ def held_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, usual)
     if waiting:
         signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def products(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Choose how matrix products are computed inside a `with`.
-
-    "float32" is what it says, also for convolutions on CUDA, which PyTorch rounds by itself.
-    "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA and to bfloat16 on
-    processors with units for those (AMX): weights, losses and Adam stay in float32. float64
-    products are not touched.
-    """
-    settings: list[Any]
-    if device.type == "cuda":
-        settings, kind = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
-    else:
-        settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
-    kinds = [kind, kind] if precision == "fast" else ["ieee", "ieee"]
-    if device.type == "cpu" and precision == "float32" and onednn_is_exact():
-        kinds[0] = "bf16"  # leave to round, of which no use is made
-    before = [setting.fp32_precision for setting in settings]
-    try:
-        for setting, value in zip(settings, kinds, strict=True):
-            setting.fp32_precision = value
-        yield
-    finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
-
-
-@functools.cache
-def onednn_is_exact() -> bool:
-    """Return whether this processor's products are those of float32 even where they may be rounded.
-
-    PyTorch gives float32 products to Intel's MKL, which on other makers' processors reaches less
-    than half of what oneDNN, beside it in the same PyTorch, does. Leave to round to bfloat16 is
-    the only way to have oneDNN called, and processors without units for bfloat16 matrices make no
-    use of that leave. Measured, not guessed: every kind of product that training needs, once.
-    """
-    generator = torch.Generator().manual_seed(0)
-    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = setting.fp32_precision
-    try:
-        setting.fp32_precision = "bf16"
-        for n, d, m in ((256, 500, 600), (64, 784, 10), (1024, 16, 33)):
-            a = torch.rand(2, n, d, generator=generator) - 0.5
-            b = torch.rand(2, d, m, generator=generator) - 0.5
-            truth = a.double() @ b.double()
-            enough = 1e-5 * truth.abs().max()  # bfloat16 is off by 4e-3, TensorFloat-32 by 5e-4
-            others = a.mT.contiguous().mT @ b, a @ b.mT.contiguous().mT, a[:1] @ b[0]
-            if any((p - truth[: len(p)]).abs().max() > enough for p in (a @ b, *others)):
-                return False
-        return True
-    finally:
-        setting.fp32_precision = before

@@ -24,15 +24,8 @@ from torch import Tensor, nn
 from somlib.autoencoders import Likelihood
 from somlib.loop import resolve_device
 from somlib.networks import AutoencoderStack
-from somlib.training import (
-    ROWS_AT_ONCE,
-    Array,
-    DeepEstimator,
-    Draws,
-    Precision,
-    products,
-    require_count,
-)
+from somlib.products import Precision, products
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, require_count
 
 LIMIT = 15.0
 """Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""

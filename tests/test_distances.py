@@ -5,14 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from somlib import distances
-from somlib.distances import (
-    Block,
-    Blocks,
-    Codebook,
-    best_units,
-    one_torch_thread,
-    squared_distances,
-)
+from somlib.distances import Block, Blocks, Codebook, best_units, squared_distances
 
 CPU = torch.device("cpu")
 
@@ -121,21 +114,6 @@ def test_blocks_cover_every_row_once_and_streamed_data_equal_resident_data(
 def test_a_streamed_file_is_never_held_as_a_whole(tmp_path):
     X = np.memmap(tmp_path / "x", np.float32, "w+", shape=(10, 3))
     assert Blocks(X, np.zeros(3, np.float32), CPU)._resident is None
-
-
-def test_the_number_of_threads_is_given_back_even_after_an_error():
-    before = torch.get_num_threads()
-    seen = []
-
-    @one_torch_thread
-    def work():
-        seen.append(torch.get_num_threads())
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        work()
-    assert seen == [1]
-    assert torch.get_num_threads() == before
 
 
 def test_the_search_leaves_its_input_as_it_was():

@@ -18,7 +18,7 @@ from somlib.autoencoders import Autoencoder
 from somlib.desom import DESOM
 from somlib.soae import SOAE
 from somlib.som import SOM
-from somlib.training import DeepEstimator, Draws, fit_seeds, held_interrupts, products
+from somlib.training import DeepEstimator, Draws, fit_seeds, held_interrupts
 from somlib.vae import VAE
 
 rng = np.random.default_rng(42)
@@ -886,64 +886,13 @@ def test_stacks_say_what_is_wrong():
 # ---------------------------------------------------------------- precision
 
 
-def precisions():
-    mkldnn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
-    kinds = (mkldnn.matmul, mkldnn.conv, cudnn.conv, torch.backends.cuda.matmul)
-    return [kind.fp32_precision for kind in kinds]
-
-
-@pytest.mark.parametrize(("device", "precision", "exact", "inside"), [
-    ("cpu", "float32", False, ["ieee", "ieee", None, None]),
-    ("cpu", "float32", True, ["bf16", "ieee", None, None]),  # leave that is not made use of
-    ("cpu", "fast", False, ["bf16", "bf16", None, None]),
-    ("cuda", "float32", True, [None, None, "ieee", "ieee"]),
-    ("cuda", "fast", True, [None, None, "tf32", "tf32"]),
-])  # fmt: skip
-def test_precision_is_set_inside_and_put_back_also_after_an_error(
-    monkeypatch, device, precision, exact, inside
-):
-    monkeypatch.setattr(training, "onednn_is_exact", lambda: exact)
-    before = precisions()
-    expected = [new or old for new, old in zip(inside, before, strict=True)]
-    with products(precision, torch.device(device)):
-        assert precisions() == expected
-    assert precisions() == before
-    with pytest.raises(ZeroDivisionError), products(precision, torch.device(device)):
-        _ = 1 / 0
-    assert precisions() == before
-
-
 def test_a_training_puts_precision_back_whatever_happens():
-    before = precisions()
+    setting = torch.backends.mkldnn.matmul
+    before = setting.fp32_precision
     model = desom(60, precision="fast")
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 55):
         model.fit(X)
-    assert precisions() == before
-
-
-def test_single_precision_is_what_it_says_on_this_processor():
-    generator = torch.Generator().manual_seed(0)
-    for S, n, d, m in ((1, 256, 784, 500), (1, 500, 256, 2000), (10, 64, 100, 10)):
-        a = torch.randn(S, n, d, generator=generator)
-        b = torch.randn(S, d, m, generator=generator)
-        with products("float32", torch.device("cpu")):
-            found = (a @ b, torch.baddbmm(torch.zeros(S, 1, m), a, b), (b.mT @ a.mT).mT)
-        for c in found:  # a rounding error for each term would be √d ε; bfloat16's ε is 2⁻⁸
-            assert (c - a.double() @ b.double()).abs().max() < d**0.5 * 4e-6
-
-
-def test_a_processor_that_rounds_when_it_may_is_found_out(monkeypatch):
-    matmul, asked = torch.Tensor.__matmul__, training.onednn_is_exact.__wrapped__
-    before = precisions()
-
-    def rounding(a, b):
-        if a.dtype == torch.float32 and torch.backends.mkldnn.matmul.fp32_precision == "bf16":
-            return matmul(a.bfloat16().float(), b.bfloat16().float())
-        return matmul(a, b)
-
-    monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
-    assert asked() is False
-    assert precisions() == before
+    assert setting.fp32_precision == before
 
 
 @pytest.mark.parametrize("name", ["desom", "convolutional desom"])

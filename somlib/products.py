@@ -1,0 +1,122 @@
+"""Matrix products, by the fastest of the libraries that PyTorch and NumPy bring along.
+
+Which one that is depends on the processor. For the same float32 product (10 000 × 784 by 784 × 400)
+on the same two cores of an AMD processor, Intel's MKL, to which PyTorch gives it unasked, NumPy's
+OpenBLAS, and oneDNN, which lies beside MKL in the same PyTorch, needed 80, 64 and 32 ms.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+
+Precision = Literal["float32", "fast"]
+
+SMALL = 2**22
+"""Multiplications that are done before another library has been asked and given its threads."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_threads_outside: ContextVar[int] = ContextVar("threads_outside", default=0)
+
+
+@contextmanager
+def products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Choose how matrix products are computed inside a `with`.
+
+    "float32" is what it says, also for convolutions on CUDA, which PyTorch rounds by itself.
+    "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA and to bfloat16 on
+    processors with units for those (AMX): weights, losses and Adam stay in float32. float64
+    products are not touched.
+    """
+    settings: list[Any]
+    if device.type == "cuda":
+        settings, kind = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
+    else:
+        settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
+    kinds = [kind, kind] if precision == "fast" else ["ieee", "ieee"]
+    if device.type == "cpu" and precision == "float32" and onednn_is_exact():
+        kinds[0] = "bf16"  # leave to round, of which no use is made
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting, value in zip(settings, kinds, strict=True):
+            setting.fp32_precision = value
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
+
+
+@functools.cache
+def onednn_is_exact() -> bool:
+    """Return whether this processor's products are those of float32 even where they may be rounded.
+
+    PyTorch gives float32 products to Intel's MKL, which on other makers' processors reaches less
+    than half of what oneDNN, beside it in the same PyTorch, does. Leave to round to bfloat16 is
+    the only way to have oneDNN called, and processors without units for bfloat16 matrices make no
+    use of that leave. Measured, not guessed: every kind of product that training needs, once.
+    """
+    generator = torch.Generator().manual_seed(0)
+    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    try:
+        setting.fp32_precision = "bf16"
+        for n, d, m in ((256, 500, 600), (64, 784, 10), (1024, 16, 33)):
+            a = torch.rand(2, n, d, generator=generator) - 0.5
+            b = torch.rand(2, d, m, generator=generator) - 0.5
+            truth = a.double() @ b.double()
+            enough = 1e-5 * truth.abs().max()  # bfloat16 is off by 4e-3, TensorFloat-32 by 5e-4
+            others = a.mT.contiguous().mT @ b, a @ b.mT.contiguous().mT, a[:1] @ b[0]
+            if any((p - truth[: len(p)]).abs().max() > enough for p in (a @ b, *others)):
+                return False
+        return True
+    finally:
+        setting.fp32_precision = before
+
+
+def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """Let PyTorch compute in one thread while the function runs, but for what `product` does.
+
+    PyTorch's threads go on spinning for some milliseconds after each operation, and would fight for
+    the cores with those of NumPy's library, where that has the products. What is left to PyTorch
+    beside large products is too small to need more than one.
+    """
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        threads = torch.get_num_threads()
+        outside = _threads_outside.set(_threads_outside.get() or threads)
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+            _threads_outside.reset(outside)
+
+    return alone
+
+
+def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return a @ b of two matrices, in `out` where given.
+
+    On the CPU by oneDNN where that is exact, and else by NumPy, whose product was a fifth faster
+    than the one that PyTorch chooses by itself, where it was measured (see `make bench`).
+    """
+    if a.device.type != "cpu":
+        return torch.matmul(a, b, out=out)
+    large = a.shape[0] * a.shape[1] * b.shape[1] > SMALL
+    if not (large and a.dtype == torch.float32 and onednn_is_exact()):
+        to = None if out is None else out.numpy()
+        return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(_threads_outside.get() or threads)
+    try:
+        with products("float32", a.device):
+            return torch.matmul(a, b, out=out)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,197 @@
+"""Products by either library: what they are, what is set for them, and that all is put back."""
+
+import numpy as np
+import pytest
+import torch
+
+from somlib import SOM
+from somlib import products as module
+from somlib.products import one_torch_thread, product, products
+
+
+def precisions():
+    mkldnn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
+    kinds = (mkldnn.matmul, mkldnn.conv, cudnn.conv, torch.backends.cuda.matmul)
+    return [kind.fp32_precision for kind in kinds]
+
+
+@pytest.mark.parametrize(("device", "precision", "exact", "inside"), [
+    ("cpu", "float32", False, ["ieee", "ieee", None, None]),
+    ("cpu", "float32", True, ["bf16", "ieee", None, None]),  # leave that is not made use of
+    ("cpu", "fast", False, ["bf16", "bf16", None, None]),
+    ("cuda", "float32", True, [None, None, "ieee", "ieee"]),
+    ("cuda", "fast", True, [None, None, "tf32", "tf32"]),
+])  # fmt: skip
+def test_precision_is_set_inside_and_put_back_also_after_an_error(
+    monkeypatch, device, precision, exact, inside
+):
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: exact)
+    before = precisions()
+    expected = [new or old for new, old in zip(inside, before, strict=True)]
+    with products(precision, torch.device(device)):
+        assert precisions() == expected
+    assert precisions() == before
+    with pytest.raises(ZeroDivisionError), products(precision, torch.device(device)):
+        _ = 1 / 0
+    assert precisions() == before
+
+
+def test_single_precision_is_what_it_says_on_this_processor():
+    generator = torch.Generator().manual_seed(0)
+    for S, n, d, m in ((1, 256, 784, 500), (1, 500, 256, 2000), (10, 64, 100, 10)):
+        a = torch.randn(S, n, d, generator=generator)
+        b = torch.randn(S, d, m, generator=generator)
+        with products("float32", torch.device("cpu")):
+            found = (a @ b, torch.baddbmm(torch.zeros(S, 1, m), a, b), (b.mT @ a.mT).mT)
+        for c in found:  # a rounding error for each term would be √d ε; bfloat16's ε is 2⁻⁸
+            assert (c - a.double() @ b.double()).abs().max() < d**0.5 * 4e-6
+
+
+def test_a_processor_that_rounds_when_it_may_is_found_out(monkeypatch):
+    matmul, asked = torch.Tensor.__matmul__, module.onednn_is_exact.__wrapped__
+    before = precisions()
+
+    def rounding(a, b):
+        if a.dtype == torch.float32 and torch.backends.mkldnn.matmul.fp32_precision == "bf16":
+            return matmul(a.bfloat16().float(), b.bfloat16().float())
+        return matmul(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
+    assert asked() is False
+    assert precisions() == before
+
+
+def test_the_number_of_threads_is_given_back_even_after_an_error():
+    before = torch.get_num_threads()
+    seen = []
+
+    @one_torch_thread
+    def work():
+        seen.append(torch.get_num_threads())
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert seen == [1]
+    assert torch.get_num_threads() == before
+
+
+def test_a_function_within_another_gives_back_what_it_found():
+    before, seen = torch.get_num_threads(), []
+
+    @one_torch_thread
+    def inner():
+        seen.append(torch.get_num_threads())
+
+    @one_torch_thread
+    def outer():
+        inner()
+        seen.append(torch.get_num_threads())
+
+    outer()
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == before
+
+
+# ---------------------------------------------------------------- by which library
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return whom `product` asks, with how many threads, and what that one may round."""
+    calls, matmul, numpy = [], torch.matmul, np.matmul
+
+    def by_torch(a, b, out=None):
+        leave = torch.backends.mkldnn.matmul.fp32_precision
+        calls.append(("torch", torch.get_num_threads(), leave))
+        return matmul(a, b, out=out)
+
+    def by_numpy(a, b, out=None):
+        calls.append("numpy")
+        return numpy(a, b, out=out)
+
+    monkeypatch.setattr(torch, "matmul", by_torch)
+    monkeypatch.setattr(np, "matmul", by_numpy)
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: True)
+    return calls
+
+
+LARGE, OF_FEW = (300, 200, 100), (30, 20, 10)
+
+
+def factors(shape, dtype=torch.float32):
+    n, d, m = shape
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
+    return a.to(dtype), b.to(dtype).T  # as prototypes come: transposed, without a copy
+
+
+@pytest.mark.parametrize("into", [False, True])
+@pytest.mark.parametrize("shape", [LARGE, OF_FEW])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("either", [False, True])
+def test_a_product_is_the_product(monkeypatch, either, dtype, shape, into):
+    if not either:  # as on a processor where oneDNN rounds
+        monkeypatch.setattr(module, "onednn_is_exact", lambda: False)
+    a, b = factors(shape, dtype)
+    out = torch.full((shape[0], shape[2]), torch.nan, dtype=dtype) if into else None
+    found = product(a, b, out)
+    assert out is None or found.data_ptr() == out.data_ptr()
+    eps = torch.finfo(dtype).eps
+    assert (found - a.double() @ b.double()).abs().max() < 30 * shape[1] ** 0.5 * eps
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "exact", "who"),
+    [
+        (LARGE, torch.float32, True, "torch"),
+        (LARGE, torch.float32, False, "numpy"),
+        (LARGE, torch.float64, True, "numpy"),
+        (OF_FEW, torch.float32, True, "numpy"),
+    ],
+)
+def test_who_multiplies(monkeypatch, asked, shape, dtype, exact, who):
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: exact)
+    product(*factors(shape, dtype))
+    assert [call if call == "numpy" else call[0] for call in asked] == [who]
+
+
+def test_a_large_product_gets_all_threads_also_where_the_rest_has_one(asked):
+    before, setting = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
+    torch.set_num_threads(3)
+
+    @one_torch_thread
+    def search():
+        product(*factors(LARGE))
+        assert torch.get_num_threads() == 1
+
+    try:
+        one_torch_thread(search)()
+        product(*factors(LARGE))
+        assert asked == [("torch", 3, "bf16")] * 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting
+
+
+def test_threads_and_precision_are_put_back_after_an_error(asked):
+    before, setting = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
+    a, _ = factors(LARGE)
+    with pytest.raises(RuntimeError):
+        one_torch_thread(product)(a, torch.zeros(199, 1000))
+    assert torch.get_num_threads() == before
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting
+
+
+def test_winners_do_not_depend_on_the_library(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = (1000 + rng.random((600, 40))).astype(np.float32)  # far from the origin, in tight rows
+    X[300:] = X[:300]
+    som = SOM((12, 15), n_epochs=1, random_state=0, device="cpu").fit(X)
+    difference = X[:, None].astype(np.float64) - som.weights_
+    expected = (difference**2).sum(-1).argmin(1)
+    for exact in (True, False):
+        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(module, "onednn_is_exact", lambda exact=exact: exact)
+        np.testing.assert_array_equal(som.predict(X), expected)
