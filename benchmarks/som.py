@@ -84,11 +84,12 @@ search more than there are passes, which XPySom and MiniSom do not make. Tried a
 product in place of PyTorch's own and of NumPy's (where it does not round: `somlib.products`), one
 table reused for all blocks, norms computed once, three passes of `argmin` in place of a selection,
 sums by `embedding_bag`. Tried and dropped: PyTorch's threads for the rest beside NumPy's for the
-products (twice as slow), smaller and larger blocks, a lower bound on doubt (5 % faster, but no
-longer exact). On data of a few kilobytes each step costs more in calls than in arithmetic; there
-XPySom, which does less in each epoch, is faster, and all of it is over in milliseconds. TorchSOM
-with b = 32 reaches lower errors than batch training in ten passes because it takes hundreds of
-steps in each."""
+products (twice as slow), oneDNN's large products between NumPy's small ones in online training
+(seven times as slow), smaller and larger blocks, a lower bound on doubt (5 % faster, but no longer
+exact). On data of a few kilobytes each step costs more in calls than in arithmetic; there XPySom,
+which does less in each epoch, is faster, and all of it is over in milliseconds. TorchSOM with b =
+32 reaches lower errors than batch training in ten passes because it takes hundreds of steps in
+each."""
 
 CONNECTIVITY = 8
 """Who counts as a neighbour in all topographic errors here; MiniSom and TorchSOM count so too."""

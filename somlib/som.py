@@ -38,7 +38,7 @@ from somlib.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.products import one_torch_thread, product
+from somlib.products import by_numpy, one_torch_thread, product
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
 from somlib.storage import Saveable
@@ -754,6 +754,7 @@ def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> 
     )
 
 
+@by_numpy()
 @one_torch_thread
 def online_pass(
     W: torch.Tensor,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from somlib import SOM
+from somlib import SOM, som
 from somlib import products as module
-from somlib.products import one_torch_thread, product, products
+from somlib.products import by_numpy, one_torch_thread, product, products
 
 
 def precisions():
@@ -116,7 +116,7 @@ def asked(monkeypatch):
     return calls
 
 
-LARGE, OF_FEW = (300, 200, 100), (30, 20, 10)
+LARGE, OF_FEW = (600, 400, 200), (30, 20, 10)
 
 
 def factors(shape, dtype=torch.float32):
@@ -137,8 +137,10 @@ def test_a_product_is_the_product(monkeypatch, either, dtype, shape, into):
     out = torch.full((shape[0], shape[2]), torch.nan, dtype=dtype) if into else None
     found = product(a, b, out)
     assert out is None or found.data_ptr() == out.data_ptr()
-    eps = torch.finfo(dtype).eps
-    assert (found - a.double() @ b.double()).abs().max() < 30 * shape[1] ** 0.5 * eps
+    off = (found - a.double() @ b.double()).abs()
+    lengths = a.double().norm(dim=1)[:, None] * b.double().norm(dim=0)
+    # a sixth of what the search for winners allows for: `distances.CONFIDENCE`
+    assert (off < shape[1] ** 0.5 * torch.finfo(dtype).eps * lengths).all()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,34 @@ def test_who_multiplies(monkeypatch, asked, shape, dtype, exact, who):
     monkeypatch.setattr(module, "onednn_is_exact", lambda: exact)
     product(*factors(shape, dtype))
     assert [call if call == "numpy" else call[0] for call in asked] == [who]
+
+
+def test_numpy_is_asked_alone_where_that_is_said(asked):
+    @by_numpy()
+    def multiply():
+        product(*factors(LARGE))
+
+    multiply()
+    with pytest.raises(KeyError), by_numpy():
+        raise KeyError
+    product(*factors(LARGE))
+    assert [call if call == "numpy" else call[0] for call in asked] == ["numpy", "torch"]
+
+
+def test_online_training_leaves_all_products_to_numpy(monkeypatch, asked):
+    one_pass, inside = som.online_pass, []
+
+    def watched(*arguments):
+        before = len(asked)
+        result = one_pass(*arguments)
+        inside.extend(asked[before:])
+        return result
+
+    monkeypatch.setattr(som, "online_pass", watched)
+    monkeypatch.setattr(module, "SMALL", 0)
+    X = np.random.default_rng(0).random((300, 40), np.float32)
+    SOM((5, 6), mode="online", n_epochs=2, random_state=0, device="cpu").fit(X)
+    assert set(inside) == {"numpy"}
 
 
 def test_a_large_product_gets_all_threads_also_where_the_rest_has_one(asked):
@@ -179,7 +209,7 @@ def test_threads_and_precision_are_put_back_after_an_error(asked):
     before, setting = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
     a, _ = factors(LARGE)
     with pytest.raises(RuntimeError):
-        one_torch_thread(product)(a, torch.zeros(199, 1000))
+        one_torch_thread(product)(a, torch.zeros(399, 1000))
     assert torch.get_num_threads() == before
     assert torch.backends.mkldnn.matmul.fp32_precision == setting
 
