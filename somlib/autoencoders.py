@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.loop import resolve_device
-from somlib.networks import SLOPES, Activation, AutoencoderStack
-from somlib.products import Precision, products
-from somlib.training import Array, DeepEstimator, Draws, require_count
+from somlib.products import products
+from somlib.training import Array, DeepEstimator, Losses, Noise
+from somlib.training.layers import DERIVATIVES, Activation, Architecture, AutoencoderNetwork
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
@@ -31,40 +32,40 @@ _JACOBIANS_AT_ONCE = 128
 
 
 def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
-    """Return the squared error per feature of each seed, (S,), of shapes (B, d) and (S, B, d).
+    """Return the squared error of the reconstruction, the mean over samples and features.
 
     ℒ_r of the DESOM slides with the mean over features that the released code takes: summed, it
     would weigh d times as much against the other term of the loss.
     """
     difference = decoded - x
-    return (difference * difference).mean(dim=(1, 2))
+    return (difference * difference).mean((-2, -1))
 
 
 def cross_entropy(x: Tensor, logits: Tensor) -> Tensor:
-    """Return −x log p − (1 − x) log (1 − p), p = sigmoid(logits), per feature of each seed: (S,).
+    """Return −x log p − (1 − x) log (1 − p), p = sigmoid(logits), per feature.
 
     The lecture's loss of the 784-128-32 autoencoder: minus a Bernoulli log-likelihood per feature.
     """
     loss = nn.functional.binary_cross_entropy_with_logits
-    return loss(logits, x.expand_as(logits), reduction="none").mean(dim=(1, 2))
+    return loss(logits, x.expand_as(logits), reduction="none").mean((-2, -1))
 
 
 def bernoulli_divergence(rho: float, active: Tensor) -> Tensor:
-    """Return Σ_j ρ log ρ/ρ̂_j + (1 − ρ) log (1 − ρ)/(1 − ρ̂_j), the lecture's KL sparsity: (S,).
+    """Return Σ_j ρ log ρ/ρ̂_j + (1 − ρ) log (1 − ρ)/(1 − ρ̂_j), the lecture's KL sparsity.
 
     Parameters
     ----------
     rho : float
         ρ: how active a unit is to be.
-    active : tensor of shape (S, m)
+    active : tensor of shape (m,)
         ρ̂: how active each is, in the mean over a batch.
 
     Examples
     --------
-    >>> float(bernoulli_divergence(0.1, torch.tensor([[0.1, 0.5]]))[0])  # doctest: +ELLIPSIS
+    >>> float(bernoulli_divergence(0.1, torch.tensor([0.1, 0.5])))  # doctest: +ELLIPSIS
     0.368...
     """
-    q = active.clamp(1e-6, 1 - 1e-6)  # a unit that never answers costs much, not everything
+    q = active.clamp(1e-6, 1 - 1e-6)  # a unit that is never active costs much, not everything
     return (rho * (rho / q).log() + (1 - rho) * ((1 - rho) / (1 - q)).log()).sum(-1)
 
 
@@ -89,7 +90,7 @@ def keep_largest(z: Tensor, k: Tensor | int, at_most: int | None = None) -> Tens
 
 
 def jacobian(encoder: nn.Module, x: Tensor) -> Tensor:
-    """Return ∂z_j/∂x_i of each sample, shape (S, B, m, d), by reverse differentiation.
+    """Return ∂z_j/∂x_i of each sample, shape (B, m, d), by reverse differentiation.
 
     One backward pass per code dimension, all of them at once.
     """
@@ -97,18 +98,19 @@ def jacobian(encoder: nn.Module, x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
         z = encoder(x)
         m = z.shape[-1]
-        which = torch.eye(m, dtype=z.dtype, device=z.device)[:, None, None].expand(m, *z.shape)
+        which = torch.eye(m, dtype=z.dtype, device=z.device)
+        which = which.reshape(m, *[1] * (z.ndim - 1), m).expand(m, *z.shape)
         (J,) = torch.autograd.grad(z, x, which, is_grads_batched=True, create_graph=True)
     return J.movedim(0, -2)
 
 
 def contraction(encoder: Any, x: Tensor, activation: Activation | None = None) -> Tensor:
-    """Return ‖J(x)‖²_F = Σ_ij (∂z_j/∂x_i)², the mean over the samples of each seed: (S,).
+    """Return ‖J(x)‖²_F = Σ_ij (∂z_j/∂x_i)², the mean over samples.
 
     Parameters
     ----------
     encoder : network
-    x : tensor of shape (S, B, d)
+    x : tensor of shape (B, d)
     activation : {"sigmoid", ...}, optional
         That of an encoder of one dense layer, for which Σ_j a'_j² Σ_i W_ij² needs no
         differentiation (Rifai et al. 2011, equation 7); None takes the Jacobian itself.
@@ -116,12 +118,41 @@ def contraction(encoder: Any, x: Tensor, activation: Activation | None = None) -
     if activation is None:
         return jacobian(encoder, x).square().sum((-1, -2)).mean(-1)
     W = encoder.layers[0].weight
-    slope = SLOPES[activation](encoder(x))
-    squared = slope.square() * W.square().sum(1, keepdim=True)
+    derivative = DERIVATIVES[activation](encoder(x))
+    squared = derivative.square() * W.square().sum(-2, keepdim=True)
     return cast("Tensor", squared.sum(-1).mean(-1))
 
 
-# ---------------------------------------------------------------- the plain one
+# ---------------------------------------------------------------- the plain autoencoder
+
+
+class PlainAutoencoderNetwork(AutoencoderNetwork):
+    """The autoencoder whose loss is the reconstruction error; base of the other networks here."""
+
+    def __init__(self, config: "Autoencoder", n_features: int, generator: torch.Generator) -> None:
+        c = config
+        super().__init__(
+            n_features,
+            c.hidden,
+            c.latent_dim,
+            generator,
+            c.architecture,
+            c.image_shape,
+            c.code,
+            hidden_activation=c.activation,
+            tied=c.tied,
+        )
+        self.config = config
+
+    def error(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Return the reconstruction error: squared, or the cross-entropy of Bernoulli features."""
+        if self.config.likelihood == "bernoulli":
+            return cross_entropy(x, decoded)
+        return reconstruction_error(x, decoded)
+
+    def losses(self, x: Tensor) -> Losses:
+        """Return the reconstruction error of a batch."""
+        return {"loss": self.error(x, self.decode(self.encode(x)))}
 
 
 @dataclass(eq=False, repr=False)
@@ -187,17 +218,11 @@ class Autoencoder(DeepEstimator):
 
     hidden: Sequence[int] = (500, 500, 2000)
     latent_dim: int = 10
-    architecture: Literal["mlp", "conv"] = "mlp"
+    architecture: Architecture = "mlp"
     image_shape: tuple[int, int] | None = None
     n_epochs: int = 200
     n_iter: int | None = None
-    batch_size: int = 256
     learning_rate: float = 1e-3
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
     likelihood: Likelihood = "gaussian"
     activation: Activation = "relu"
     code: Activation = "linear"
@@ -206,37 +231,13 @@ class Autoencoder(DeepEstimator):
     _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        return AutoencoderStack(
-            d,
-            self.hidden,
-            self.latent_dim,
-            generators,
-            self.architecture,
-            self._image_shape(d),
-            self.code,
-            inside=self.activation,
-            tied=self.tied,
-        )
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        return {"loss": self._error(x, stack.decoder(stack.encoder(x)))}
-
-    def _error(self, x: Tensor, decoded: Tensor) -> Tensor:
-        if self.likelihood == "bernoulli":
-            return cross_entropy(x, decoded)
-        return reconstruction_error(x, decoded)
+    def _build(self, d: int, generator: torch.Generator) -> AutoencoderNetwork:
+        return PlainAutoencoderNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
-        for name, value, choices in (
-            ("likelihood", self.likelihood, get_args(Likelihood)),
-            ("activation", self.activation, get_args(Activation)),
-            ("code", self.code, get_args(Activation)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}")
+        checks.one_of("likelihood", self.likelihood, get_args(Likelihood))
+        checks.one_of("activation", self.activation, get_args(Activation))
+        checks.one_of("code", self.code, get_args(Activation))
         if self.tied and self.architecture != "mlp":
             raise ValueError(
                 f"tied=True transposes dense layers; architecture={self.architecture!r} has others"
@@ -250,10 +251,10 @@ class Autoencoder(DeepEstimator):
         """
         X = self._valid(X, reset=False)
         device = resolve_device(self.device)
-        encoder = self._restored(device).encoder
+        encoder = self._network(device).encoder
         with products(self.precision, device):
             done = [
-                jacobian(encoder, torch.from_numpy(rows).to(device)[None])[0].numpy(force=True)
+                jacobian(encoder, torch.from_numpy(rows).to(device)).numpy(force=True)
                 for rows in np.split(X, range(_JACOBIANS_AT_ONCE, len(X), _JACOBIANS_AT_ONCE))
             ]
         return np.concatenate(done)
@@ -312,6 +313,23 @@ def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
 # ---------------------------------------------------------------- the others
 
 
+class DenoisingNetwork(PlainAutoencoderNetwork):
+    """An autoencoder that is given corrupted samples and reconstructs the clean ones."""
+
+    config: "DenoisingAutoencoder"
+
+    def noise(self, batch_size: int) -> dict[str, Noise]:
+        """Return the numbers that corrupt the samples."""
+        normal = self.config.corruption == "gaussian"
+        shape = (batch_size, self.n_features)
+        return {"drawn": Noise(shape, "normal" if normal else "uniform", block=2)}
+
+    def losses(self, x: Tensor, drawn: Tensor) -> Losses:
+        """Return the reconstruction error of the clean samples."""
+        corrupted = self.config.corrupt(x, drawn)
+        return {"loss": self.error(x, self.decode(self.encode(corrupted)))}
+
+
 @dataclass(eq=False, repr=False)
 class DenoisingAutoencoder(Autoencoder):
     """An autoencoder that is given damaged samples and has to draw the whole ones.
@@ -360,22 +378,8 @@ class DenoisingAutoencoder(Autoencoder):
 
     _overcomplete: ClassVar[bool] = True
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        stack: Any = super()._build(d, generators)
-        method: Literal["standard_normal", "random"] = (
-            "standard_normal" if self.corruption == "gaussian" else "random"
-        )
-        stack.damage = Draws(generators, (self.batch_size, d), method, at_once=2)
-        return stack  # type: ignore[no-any-return]
-
-    def _before(self, stack: Any, X: Tensor, i: int) -> None:
-        stack.damage.turn_to(i, X)
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        damaged = self.corrupt(x, stack.damage.now[:, : x.shape[-2]])
-        return {"loss": self._error(x, stack.decoder(stack.encoder(damaged)))}
+    def _build(self, d: int, generator: torch.Generator) -> DenoisingNetwork:
+        return DenoisingNetwork(self, d, generator)
 
     def corrupt(self, x: Tensor, drawn: Tensor) -> Tensor:
         """Return damaged samples, given standard normal or uniform random numbers."""
@@ -389,11 +393,7 @@ class DenoisingAutoencoder(Autoencoder):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        if self.corruption not in get_args(Corruption):
-            raise ValueError(
-                f"corruption={self.corruption!r} is unknown; choose one of "
-                f"{list(get_args(Corruption))}"
-            )
+        checks.one_of("corruption", self.corruption, get_args(Corruption))
         most = float("inf") if self.corruption == "gaussian" else 1.0
         if not 0 <= self.noise <= most or self.noise == float("inf"):
             raise ValueError(
@@ -404,6 +404,33 @@ class DenoisingAutoencoder(Autoencoder):
             np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]
         ):
             raise ValueError(f"clip={self.clip!r} must be (lowest, highest) or None")
+
+
+class SparseNetwork(PlainAutoencoderNetwork):
+    """An autoencoder with a penalty or a hard limit on the activity of its code."""
+
+    config: "SparseAutoencoder"
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return k at each iteration, for "k-sparse"."""
+        if self.config.sparsity != "k-sparse":
+            return {}
+        first, last = self.config._ks()
+        t = np.minimum(np.arange(n_iter) / max(n_iter // 2, 1), 1)
+        return {"k": np.round(first + (last - first) * t)}
+
+    def losses(self, x: Tensor, k: Tensor | None = None) -> Losses:
+        """Return the reconstruction error plus the weighted sparsity penalty, and both terms."""
+        z, c = self.encode(x), self.config
+        if k is not None:
+            L_r = self.error(x, self.decode(keep_largest(z, k, max(c._ks()))))
+            return {"loss": L_r, "reconstruction": L_r}
+        L_r = self.error(x, self.decode(z))
+        if c.sparsity == "kl":
+            L_s = bernoulli_divergence(c.rho, z.mean(-2))
+        else:
+            L_s = z.abs().sum(-1).mean(-1)
+        return {"loss": L_r + c.weight * L_s, "reconstruction": L_r, "sparsity": L_s}
 
 
 @dataclass(eq=False, repr=False)
@@ -467,27 +494,8 @@ class SparseAutoencoder(Autoencoder):
     def _divisible(self) -> bool:  # type: ignore[override]
         return self.sparsity != "kl"  # which compares the mean activity of a whole batch
 
-    def _schedules(self, n_iter: int) -> dict[str, Array]:
-        if self.sparsity != "k-sparse":
-            return {}
-        first, last = self._ks()
-        t = np.minimum(np.arange(n_iter) / max(n_iter // 2, 1), 1)
-        return {"k": np.round(first + (last - first) * t)}
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        z = stack.encoder(x)
-        if self.sparsity == "k-sparse":
-            z = keep_largest(z, values["k"], max(self._ks()))
-            L_r = self._error(x, stack.decoder(z))
-            return {"loss": L_r, "reconstruction": L_r}
-        L_r = self._error(x, stack.decoder(z))
-        if self.sparsity == "kl":
-            L_s = bernoulli_divergence(self.rho, z.mean(1))
-        else:
-            L_s = z.abs().sum(-1).mean(1)
-        return {"loss": L_r + self.weight * L_s, "reconstruction": L_r, "sparsity": L_s}
+    def _build(self, d: int, generator: torch.Generator) -> SparseNetwork:
+        return SparseNetwork(self, d, generator)
 
     def transform(self, X: ArrayLike) -> Array:
         """Return the code of each sample, shape (n, latent_dim)."""
@@ -506,11 +514,8 @@ class SparseAutoencoder(Autoencoder):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        if self.sparsity not in get_args(Sparsity):
-            raise ValueError(
-                f"sparsity={self.sparsity!r} is unknown; choose one of {list(get_args(Sparsity))}"
-            )
-        _require_weight(self.weight)
+        checks.one_of("sparsity", self.sparsity, get_args(Sparsity))
+        checks.not_negative("weight", self.weight)
         if self.sparsity == "kl" and self.code != "sigmoid":
             raise ValueError(
                 f"sparsity='kl' compares probabilities, which code={self.code!r} does not give; "
@@ -522,12 +527,27 @@ class SparseAutoencoder(Autoencoder):
             raise ValueError(f"k={self.k!r} must be a whole number, or a tuple: (first, last)")
         if self.sparsity == "k-sparse":
             for k in self._ks():
-                require_count("k", k)
+                checks.count("k", k)
                 if k > self.latent_dim:
                     raise ValueError(
                         f"k={self.k!r} is more than latent_dim={self.latent_dim}; choose at most "
                         "that many"
                     )
+
+
+class ContractiveNetwork(PlainAutoencoderNetwork):
+    """An autoencoder with a penalty on the Jacobian of its encoder."""
+
+    config: "ContractiveAutoencoder"
+
+    def losses(self, x: Tensor) -> Losses:
+        """Return the reconstruction error plus the weighted contraction, and both terms."""
+        c = self.config
+        one_layer = c.architecture == "mlp" and not len(tuple(c.hidden))
+        L_r = self.error(x, self.decode(self.encode(x)))
+        x = x.expand(*L_r.shape, *x.shape[-2:])
+        L_c = contraction(self.encoder, x, c.code if one_layer else None)
+        return {"loss": L_r + c.weight * L_c, "reconstruction": L_r, "contraction": L_c}
 
 
 @dataclass(eq=False, repr=False)
@@ -575,20 +595,10 @@ class ContractiveAutoencoder(Autoencoder):
 
     _overcomplete: ClassVar[bool] = True
 
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        one_layer = self.architecture == "mlp" and not len(tuple(self.hidden))
-        L_r = self._error(x, stack.decoder(stack.encoder(x)))
-        x = x.expand(len(L_r), *x.shape[-2:])
-        L_c = contraction(stack.encoder, x, self.code if one_layer else None)
-        return {"loss": L_r + self.weight * L_c, "reconstruction": L_r, "contraction": L_c}
+    def _build(self, d: int, generator: torch.Generator) -> ContractiveNetwork:
+        return ContractiveNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        _require_weight(self.weight)
+        checks.not_negative("weight", self.weight)
 
-
-def _require_weight(weight: float) -> None:
-    if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight={weight!r} must be a number of at least 0")

@@ -9,10 +9,45 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.autoencoders import Autoencoder, reconstruction_error
-from somlib.networks import AutoencoderStack
-from somlib.products import Precision
-from somlib.training import DeepEstimator, Draws, fit_seeds
+from somlib.training import DeepEstimator, Losses, Noise, fit_seeds
+from somlib.training.layers import MLP, AutoencoderNetwork, TiedDecoder
+from somlib.training.network import member_state
+
+
+class RBMNetwork(AutoencoderNetwork):
+    """Visible and hidden units: p(h|v) by the encoder, p(v|h) by the tied decoder's logits."""
+
+    encoder: MLP
+    decoder: TiedDecoder
+
+    def __init__(self, config: "RBM", n_features: int, generator: torch.Generator) -> None:
+        super().__init__(
+            n_features, (), config.latent_dim, generator, code=config.code, tied=True
+        )
+        self.config = config
+
+    def noise(self, batch_size: int) -> dict[str, Noise]:
+        """Return the numbers that draw the hidden units."""
+        binary = self.config.code == "sigmoid"
+        shape = (batch_size, self.config.latent_dim)
+        return {"drawn": Noise(shape, "uniform" if binary else "normal", block=2)}
+
+    def free_energy(self, v: Tensor) -> Tensor:
+        """Return F(v) = −log Σ_h exp(−E(v, h)) of each sample, (B,), up to a constant."""
+        a = self.encoder.layers[0](v)
+        hidden = nn.functional.softplus(a) if self.config.code == "sigmoid" else a.square() / 2
+        return cast("Tensor", -(v * self.decoder.biases[0]).sum(-1) - hidden.sum(-1))
+
+    def losses(self, x: Tensor, drawn: Tensor) -> Losses:
+        """Return F(v) − F(v') of one step of contrastive divergence, v' held fixed."""
+        with torch.no_grad():
+            p = self.encode(x)
+            h = (drawn < p).to(x) if self.config.code == "sigmoid" else p + drawn
+            v_1 = self.decode(h).sigmoid()
+        L = (self.free_energy(x) - self.free_energy(v_1)).mean(-1)
+        return {"loss": L, "reconstruction": reconstruction_error(x, v_1)}
 
 
 @dataclass(eq=False, repr=False)
@@ -70,50 +105,17 @@ class RBM(DeepEstimator):
     code: Literal["sigmoid", "linear"] = "sigmoid"
     n_epochs: int = 10
     n_iter: int | None = None
-    batch_size: int = 256
     learning_rate: float = 1e-3
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
 
-    likelihood: ClassVar[str] = "bernoulli"  # type: ignore[misc]
+    likelihood: ClassVar[str] = "bernoulli"
     _divisible: ClassVar[bool] = True
     _overcomplete: ClassVar[bool] = True
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        how: dict[str, Any] = {"code": self.code, "tied": True}
-        stack: Any = AutoencoderStack(d, (), self.latent_dim, generators, **how)
-        method: Literal["standard_normal", "random"] = (
-            "random" if self.code == "sigmoid" else "standard_normal"
-        )
-        stack.noise = Draws(generators, (self.batch_size, self.latent_dim), method, at_once=2)
-        return stack  # type: ignore[no-any-return]
-
-    def _before(self, stack: Any, X: Tensor, i: int) -> None:
-        stack.noise.turn_to(i, X)
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        v = x.expand(len(stack.noise.now), *x.shape[-2:])
-        with torch.no_grad():
-            p, noise = stack.encoder(v), stack.noise.now[:, : v.shape[-2]]
-            h = (noise < p).to(v) if self.code == "sigmoid" else p + noise
-            v_1 = stack.decoder(h).sigmoid()
-        L = (self._free_energy(stack, v) - self._free_energy(stack, v_1)).mean(-1)
-        return {"loss": L, "reconstruction": reconstruction_error(v, v_1)}
-
-    def _free_energy(self, stack: Any, v: Tensor) -> Tensor:
-        """Return F(v) = −log Σ_h exp(−E(v, h)) of each sample, (S, B), up to a constant."""
-        a = stack.encoder.layers[0](v)
-        hidden = nn.functional.softplus(a) if self.code == "sigmoid" else a.square() / 2
-        return cast("Tensor", -(v * stack.decoder.biases[0]).sum(-1) - hidden.sum(-1))
+    def _build(self, d: int, generator: torch.Generator) -> RBMNetwork:
+        return RBMNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
-        if self.code not in ("sigmoid", "linear"):
-            raise ValueError(f"code={self.code!r} is unknown; choose 'sigmoid' or 'linear'")
+        checks.one_of("code", self.code, ("sigmoid", "linear"))
 
 
 def pretrained(
@@ -189,17 +191,21 @@ def _unrolled(model: Autoencoder, X: ArrayLike, seed: int, machines: Sequence[RB
     """Return an autoencoder made of machines upwards and the same machines down again."""
     whole: Autoencoder = clone(model).set_params(random_state=seed)
     data = torch.from_numpy(whole._valid(X, reset=True))
-    stack = whole._build(data.shape[1], [torch.Generator().manual_seed(seed)]).to(data)
+    network = whole._build(data.shape[1], torch.Generator().manual_seed(seed)).to(data)
     state: dict[str, Tensor] = {}
     for i, machine in enumerate(machines):
-        W, c, b = (torch.from_numpy(value) for value in machine.parameters_.values())
-        down = len(machines) - 1 - i
-        state |= {f"encoder.layers.{i}.weight": W, f"encoder.layers.{i}.bias": c}
+        learned = {name: torch.from_numpy(value) for name, value in machine.parameters_.items()}
+        W, down = learned["encoder.layers.0.weight"], len(machines) - 1 - i
+        state |= {
+            f"encoder.layers.{i}.weight": W,
+            f"encoder.layers.{i}.bias": learned["encoder.layers.0.bias"],
+        }
+        bias = learned["decoder.biases.0"]
         if model.tied:
-            state |= {f"decoder.biases.{down}": b}
+            state |= {f"decoder.biases.{down}": bias}
         else:
-            state |= {f"decoder.layers.{down}.weight": W.mT, f"decoder.layers.{down}.bias": b}
-    stack.load_state_dict({name: value[None] for name, value in state.items()})
-    whole._learn(stack, 0)
+            state |= {f"decoder.layers.{down}.weight": W.mT, f"decoder.layers.{down}.bias": bias}
+    network.load_state_dict(state)
+    whole._learn(member_state(network, 0, 1))
     whole.seed_, whole.n_iter_, whole.history_ = seed, 0, {}
     return whole

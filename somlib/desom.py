@@ -1,12 +1,12 @@
-"""DESOM: an autoencoder and the map of its codes, learned together.
+"""DESOM: an autoencoder and a self-organizing map of its latent codes, learned together.
 
-ℒ = ℒ_r + γ ℒ_som: the first term keeps in the code what is needed to draw the sample again, the
-second pulls codes and prototypes towards each other as a map does. Gradient of the second reaches
-encoder and prototypes, of the first encoder and decoder.
+ℒ = ℒ_r + γ ℒ_som. The reconstruction loss ℒ_r sends its gradient to decoder and encoder, the SOM
+loss ℒ_som to prototypes and encoder. In this file: the formulas, the network (parameters, forward
+pass, loss), the training procedure as the slides state it, and the estimator.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.autoencoders import Autoencoder, reconstruction_error
 from somlib.distances import Block, Codebook, best_units
-from somlib.products import Precision
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid, GridMetric
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds, require_count
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, fit_seeds
+from somlib.training.layers import Architecture, AutoencoderNetwork
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
 Neighborhood = Literal["gaussian", "window"]
@@ -52,10 +53,7 @@ def grid_distances(grid: Grid, kind: GridDistance = "manhattan") -> NDArray[np.f
     >>> float((grid_distances(grid) != grid_distances(grid, "desom-code")).mean().round(2))
     0.38
     """
-    if kind not in get_args(GridDistance):
-        raise ValueError(
-            f"grid_distance={kind!r} is unknown; choose one of {list(get_args(GridDistance))}"
-        )
+    checks.one_of("grid_distance", kind, get_args(GridDistance))
     if kind != "desom-code":
         metric: GridMetric = kind
         return np.asarray(grid.distance(grid.coords[:, None], grid.coords[None], metric))
@@ -94,32 +92,105 @@ class _SOMLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         z, m, w = ctx.saved_tensors
-        scale = (2 / z.shape[1] * upstream)[:, None, None]
-        grad_z = scale * (w.sum(-1, keepdim=True) * z - w @ m)  # 2/B Σ_k w_ik (z_i − m_k)
+        scale = (2 / z.shape[-2] * upstream)[..., None, None]
+        grad_z = None
+        if ctx.needs_input_grad[0]:
+            grad_z = scale * (w.sum(-1, keepdim=True) * z - w @ m)  # 2/B Σ_k w_ik (z_i − m_k)
         grad_m = scale * (w.sum(-2)[..., None] * m - w.mT @ z)  # 2/B Σ_i w_ik (m_k − z_i)
         return grad_z, grad_m, None, None, None
 
 
 def som_loss(z: Tensor, m: Tensor, delta: Tensor, T: Tensor, kind: str = "gaussian") -> Tensor:
-    """Return ℒ_som of each seed, (S,): the mean over the batch of Σ_k w_ik ‖z_i − m_k‖².
+    """Return ℒ_som: the mean over the batch of Σ_k w_ik ‖z_i − m_k‖².
 
     Parameters
     ----------
-    z : tensor of shape (S, B, L)
-        Codes.
-    m : tensor of shape (S, K, L)
+    z : tensor of shape (B, L)
+        Latent codes.
+    m : tensor of shape (K, L)
         Prototypes.
     delta : tensor of shape (K, K)
-        Distances on the map.
+        Distances between units on the map.
     T : tensor of shape ()
-        Temperature: width of the neighbourhood.
+        Temperature: width of the neighborhood.
     kind : {"gaussian", "window"}
-        Shape of the neighbourhood; see `neighborhood_weights`.
+        Shape of the neighborhood; see `neighborhood_weights`.
     """
     return _SOMLoss.apply(z, m, delta, T, kind)  # type: ignore[no-untyped-call, no-any-return]
 
 
-# ---------------------------------------------------------------- the model
+# ---------------------------------------------------------------- the network
+
+
+class DESOMNetwork(AutoencoderNetwork):
+    """The autoencoder and the prototypes among its latent codes.
+
+    Parameters
+    ----------
+    config : DESOM
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    delta: Tensor
+
+    def __init__(self, config: "DESOM", n_features: int, generator: torch.Generator) -> None:
+        c, grid = config, config.grid_
+        super().__init__(
+            n_features, c.hidden, c.latent_dim, generator, c.architecture, c.image_shape
+        )
+        self.prototypes = nn.Parameter(torch.zeros(grid.n_units, c.latent_dim))
+        delta = torch.from_numpy(grid_distances(grid, c.grid_distance))
+        self.register_buffer("delta", delta, persistent=False)
+        self.gamma, self.neighborhood = c.gamma, c.neighborhood
+        self.temperature, self.update_interval = c._temperature(), c.update_interval
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the prototypes to the codes of K random samples."""
+        drawn = torch.randperm(len(X), generator=generator)[: len(self.prototypes)]
+        self.prototypes.copy_(self.encode(X[drawn.to(X.device)]))
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return T at each iteration."""
+        T = np.array(self.temperature.values(0, n_iter, n_iter))
+        i = np.arange(n_iter)
+        return {"temperature": T[i - i % self.update_interval]}
+
+    def losses(self, x: Tensor, temperature: Tensor) -> Losses:
+        """Return ℒ = ℒ_r + γ ℒ_som of a batch, and both terms before weighting."""
+        z = self.encode(x)
+        L_r = reconstruction_error(x, self.decode(z))
+        L_som = som_loss(z, self.prototypes, self.delta, temperature, self.neighborhood)
+        return {"loss": L_r + self.gamma * L_som, "reconstruction": L_r, "som": L_som}
+
+
+def train_desom(network: DESOMNetwork, X: Tensor, n_iter: int, batch_size: int = 256) -> None:
+    """Train by the procedure of the slides, as it is stated: literal, for one seed.
+
+    `DESOM.fit` does the same faster: all seeds in one pass, ℒ_som with a gradient written out,
+    and on a GPU the whole step recorded once.
+    """
+    T_max, T_min = network.temperature.start, network.temperature.end
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7)
+    first = 0
+    for i in range(n_iter):
+        T = T_max * (T_min / T_max) ** (i / (n_iter - 1))
+        x = X[first : first + batch_size]
+        z, m = network.encode(x), network.prototypes
+        d2 = (z[:, None] - m).square().sum(-1)  # ‖z_i − m_k‖²
+        w = torch.exp(-(network.delta[d2.argmin(1)] ** 2) / T**2)  # around the BMU χ(i)
+        L_r = (network.decode(z) - x).square().mean()
+        L_som = (w.detach().to(z) * d2).sum(1).mean()
+        adam.zero_grad()
+        (L_r + network.gamma * L_som).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+        first = first + batch_size if first + batch_size < len(X) else 0
+
+
+# ---------------------------------------------------------------- the estimator
 
 
 @dataclass(eq=False, repr=False)
@@ -191,42 +262,26 @@ class DESOM(ClusterMixin, DeepEstimator):
     grid: tuple[int, int] | Grid = (8, 8)
     hidden: Sequence[int] = (500, 500, 2000)
     latent_dim: int = 10
-    architecture: Literal["mlp", "conv"] = "mlp"
+    architecture: Architecture = "mlp"
     image_shape: tuple[int, int] | None = None
     gamma: float = 1e-3
     temperature: tuple[float, float] = (10.0, 0.1)
     n_iter: int = 10_000
-    batch_size: int = 256
     grid_distance: GridDistance = "manhattan"
     neighborhood: Neighborhood = "gaussian"
     decay: Decay = "exponential"
     update_interval: int = 1
     pretrain_epochs: int = 0
     learning_rate: float = 1e-3
+    _: KW_ONLY
     shuffle: bool = False
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
 
     _divisible: ClassVar[bool] = True
 
     # ------------------------------------------------------------ training
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        stack = super()._build(d, generators)
-        grid = self.grid_
-        stack.prototypes = nn.Parameter(
-            torch.zeros(len(generators), grid.n_units, self._n_features_out)
-        )
-        delta = torch.from_numpy(grid_distances(grid, self.grid_distance))
-        stack.register_buffer("delta", delta, persistent=False)
-        return stack
-
-    def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
-        K = self.grid_.n_units
-        drawn = torch.stack([torch.randperm(len(X), generator=g)[:K] for g in generators])
-        stack.prototypes.copy_(stack.encoder(X[drawn.to(X.device)]))
+    def _build(self, d: int, generator: torch.Generator) -> DESOMNetwork:
+        return DESOMNetwork(self, d, generator)
 
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
@@ -237,21 +292,8 @@ class DESOM(ClusterMixin, DeepEstimator):
         autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **shared)
         return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
-    def _schedules(self, n_iter: int) -> dict[str, Array]:
-        T = np.array(self._temperature().values(0, n_iter, n_iter))
-        i = np.arange(n_iter)
-        return {"temperature": T[i - i % self.update_interval]}
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        z = stack.encoder(x)
-        L_r = reconstruction_error(x, stack.decoder(z))
-        L_som = som_loss(z, stack.prototypes, stack.delta, values["temperature"], self.neighborhood)
-        return {"loss": L_r + self.gamma * L_som, "reconstruction": L_r, "som": L_som}
-
-    def _after(self, X: Array) -> None:
-        self.labels_ = nearest_units(self._through("encoder", X), self.prototypes_)[:, 0]
+    def _finish(self, X: Array) -> None:
+        self.labels_ = nearest_units(self._through("encode", X), self.prototypes_)[:, 0]
 
     # ------------------------------------------------------------ using
 
@@ -292,21 +334,17 @@ class DESOM(ClusterMixin, DeepEstimator):
                 f"a map of {K} units is larger than the data set of {n} samples, whose encodings "
                 "are the first prototypes; choose a smaller grid"
             )
-        if not 0 <= self.gamma < float("inf"):
-            raise ValueError(f"gamma={self.gamma!r} must be a finite number of at least 0")
+        checks.not_negative("gamma", self.gamma)
         schedule = self._temperature()
         if schedule.end == schedule.start and self.decay != "constant":
             raise ValueError(
                 f"temperature={self.temperature!r} never shrinks; let it end below its start, or "
                 "choose decay='constant'"
             )
-        if self.neighborhood not in get_args(Neighborhood):
-            raise ValueError(
-                f"neighborhood={self.neighborhood!r} is unknown; "
-                f"choose one of {list(get_args(Neighborhood))}"
-            )
-        require_count("update_interval", self.update_interval)
-        require_count("pretrain_epochs", self.pretrain_epochs, least=0)
+        checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
+        grid_distances(self.grid_, self.grid_distance)
+        checks.count("update_interval", self.update_interval)
+        checks.count("pretrain_epochs", self.pretrain_epochs, least=0)
 
 
 _OF_THE_AUTOENCODER = (

@@ -97,6 +97,23 @@ def stripe() -> slice:
     return slice(rank(), None, size())
 
 
+def local_rows(rows: Tensor, batch_size: int) -> tuple[Tensor, list[float]]:
+    """Return this process's samples of an iteration, of each batch the same stripe, and shares.
+
+    A process that a short last batch leaves without any takes the first sample, with share 0, so
+    that all take as many steps.
+    """
+    if size() == 1:
+        return rows, [1.0]
+    own: list[Tensor] = []
+    shares: list[float] = []
+    for batch in torch.split(rows, batch_size, -1):
+        mine = batch[..., stripe()]
+        shares.append(mine.shape[-1] / batch.shape[-1])
+        own.append(mine if mine.shape[-1] else batch[..., :1])
+    return torch.cat(own, -1), shares
+
+
 def from_first(make: Callable[[], T]) -> T:
     """Return, or raise, in every process what `make` does in the first."""
     if size() == 1:

@@ -21,13 +21,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.autoencoders import Likelihood
 from somlib.loop import resolve_device
-from somlib.networks import AutoencoderStack
-from somlib.products import Precision, products
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, require_count
+from somlib.products import products
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
+from somlib.training.layers import Architecture, AutoencoderNetwork
 
-LIMIT = 15.0
+LOG_VARIANCE_LIMIT = 15.0
 """Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""
 
 
@@ -58,7 +59,84 @@ def bernoulli_log_density(x: Tensor, logits: Tensor) -> Tensor:
     return log_density.sum(-1)
 
 
-# ---------------------------------------------------------------- the model
+# ---------------------------------------------------------------- the network
+
+
+class VAENetwork(AutoencoderNetwork):
+    """An encoder of posterior means and log-variances, and a decoder of p(x|z).
+
+    Parameters
+    ----------
+    config : VAE
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    beta: Tensor
+
+    def __init__(self, config: "VAE", n_features: int, generator: torch.Generator) -> None:
+        c, m = config, config.latent_dim
+        layers = (generator, c.architecture, c.image_shape)
+        super().__init__(n_features, c.hidden, 2 * m, *layers)  # μ and log σ² of each code
+        self.decoder = AutoencoderNetwork(n_features, c.hidden, m, *layers).decoder
+        learned = isinstance(c.noise, str)
+        self.log_noise = nn.Parameter(torch.zeros(1, 1), requires_grad=learned)
+        self.register_buffer("beta", torch.tensor(float(c.beta)), persistent=False)
+        self.config = c
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the variance of the Gaussian likelihood."""
+        given = self.config.noise
+        if isinstance(given, str):  # at first that of a decoder whose output is always the mean
+            variance = float(X.var(0, correction=0).mean().clamp(min=math.exp(-LOG_VARIANCE_LIMIT)))
+        else:
+            variance = given**2
+        self.log_noise.fill_(math.log(variance))
+
+    def noise(self, batch_size: int) -> dict[str, Noise]:
+        """Return ε, and the numbers that binarize the samples."""
+        noise = {"epsilon": Noise((batch_size, self.config.latent_dim))}
+        if self.config.binarize:
+            noise["uniform"] = Noise((batch_size, self.n_features), "uniform", stream=3, block=2)
+        return noise
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return μ and log σ² of q(z|x), and where the latter had to be clamped."""
+        mean, log_variance = self.encoder(x).chunk(2, -1)
+        kept = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        return mean, kept, kept != log_variance
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior means μ, (B, m)."""
+        return self.posterior(x)[0]
+
+    def log_likelihood(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Return log p(x|z) of each sample, (B,), given the decoder's output for z."""
+        if self.config.likelihood == "bernoulli":
+            return bernoulli_log_density(x, decoded)
+        log_noise = self.log_noise.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        return gaussian_log_density(x, decoded, log_noise.expand_as(decoded))
+
+    def losses(self, x: Tensor, epsilon: Tensor, uniform: Tensor | None = None) -> Losses:
+        """Return −log p(x|z) + β D_KL with one z = μ + σ ε per sample, and both terms."""
+        if uniform is not None:
+            x = (uniform < x).to(x)
+        mean, log_variance, clamped = self.posterior(x)
+        z = mean + (log_variance / 2).exp() * epsilon  # not σ²: see notebook 05
+        L_r = -self.log_likelihood(x, self.decode(z)).mean(-1)
+        L_d = divergence(mean, log_variance).mean(-1)
+        return {
+            "loss": L_r + self.beta * L_d,
+            "reconstruction": L_r,
+            "divergence": L_d,
+            "clamped": clamped.to(x).mean((-1, -2)),
+        }
+
+
+# ---------------------------------------------------------------- the estimator
 
 
 @dataclass(eq=False, repr=False)
@@ -107,7 +185,7 @@ class VAE(DeepEstimator):
     parameters_, history_, n_iter_, seed_
         See `training.DeepEstimator`; the history holds "loss", "reconstruction" (−log p(x|z)),
         "divergence", in nats per sample, and "clamped", the share of log-variances that had to be
-        kept within ± `LIMIT`.
+        kept within ± `LOG_VARIANCE_LIMIT`.
 
     Raises
     ------
@@ -136,7 +214,7 @@ class VAE(DeepEstimator):
 
     latent_dim: int = 2
     hidden: Sequence[int] = (256, 256)
-    architecture: Literal["mlp", "conv"] = "mlp"
+    architecture: Architecture = "mlp"
     image_shape: tuple[int, int] | None = None
     beta: float = 1.0
     likelihood: Likelihood = "gaussian"
@@ -144,77 +222,21 @@ class VAE(DeepEstimator):
     binarize: bool = False
     n_iter: int | None = 4000
     n_epochs: int | None = None
-    batch_size: int = 256
     learning_rate: float = 1e-3
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
 
     _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("beta", "learning_rate")
 
     # ------------------------------------------------------------ training
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        m = self.latent_dim
-        build = (generators, self.architecture, self._image_shape(d))
-        stack: Any = AutoencoderStack(d, self.hidden, 2 * m, *build)  # μ and log σ² of each code
-        stack.decoder = AutoencoderStack(d, self.hidden, m, *build).decoder
-        learned = isinstance(self.noise, str)
-        log_noise = torch.zeros(len(generators), 1, 1)
-        stack.log_noise = nn.Parameter(log_noise, requires_grad=learned)
-        stack.epsilon = Draws(generators, (self.batch_size, m))
-        if self.binarize:
-            size = (self.batch_size, d)
-            stack.uniform = Draws(generators, size, "random", stream=3, at_once=2)
-        return stack  # type: ignore[no-any-return]
+    def _build(self, d: int, generator: torch.Generator) -> VAENetwork:
+        return VAENetwork(self, d, generator)
 
-    def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
-        if isinstance(self.noise, str):  # at first that of a decoder which always draws the mean
-            variance = float(X.var(0, correction=0).mean().clamp(min=math.exp(-LIMIT)))
-        else:
-            variance = self.noise**2
-        stack.log_noise.fill_(math.log(variance))
-
-    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
-        stack.beta = stack.log_noise.new_tensor([model.beta for model in models])
-
-    def _before(self, stack: Any, X: Tensor, i: int) -> None:
-        stack.epsilon.turn_to(i, X)
-        if self.binarize:
-            stack.uniform.turn_to(i, X)
-
-    def _losses(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        B = x.shape[-2]
-        if self.binarize:
-            x = (stack.uniform.now[:, :B] < x).to(x)
-        mean, log_variance, clamped = _clouds(stack, x)
-        z = mean + (log_variance / 2).exp() * stack.epsilon.now[:, :B]  # not σ²: see notebook 05
-        log_p = self._log_density(x, stack.decoder(z), stack.log_noise)
-        D = divergence(mean, log_variance)
-        L_r, L_d = -log_p.mean(-1), D.mean(-1)
-        return {
-            "loss": L_r + stack.beta * L_d,
-            "reconstruction": L_r,
-            "divergence": L_d,
-            "clamped": clamped.to(x).mean((-1, -2)),
-        }
-
-    def _log_density(self, x: Tensor, drawn: Tensor, log_noise: Tensor) -> Tensor:
-        """Return log p(x|z), (S, B), of what the decoder drew at z."""
-        if self.likelihood == "bernoulli":
-            return bernoulli_log_density(x, drawn)
-        return gaussian_log_density(x, drawn, log_noise.clamp(-LIMIT, LIMIT).expand_as(drawn))
-
-    def _after(self, X: Array) -> None:
+    def _finish(self, X: Array) -> None:
         if self.history_["clamped"].any():
             worst = float(self.history_["clamped"].max())
             warnings.warn(
-                f"log-variances had to be kept within ±{LIMIT} in "
+                f"log-variances had to be kept within ±{LOG_VARIANCE_LIMIT} in "
                 f"{int((self.history_['clamped'] > 0).sum())} of {self.n_iter_} iterations, up to "
                 f"{worst:.0%} of them; lower learning_rate={self.learning_rate}, or look at the "
                 "scale of X",
@@ -222,14 +244,10 @@ class VAE(DeepEstimator):
             )
 
     def _check(self, n: int, d: int) -> None:
-        if not 0 <= self.beta < float("inf"):
-            raise ValueError(f"beta={self.beta!r} must be a number of at least 0")
-        if self.likelihood not in get_args(Likelihood):
-            raise ValueError(
-                f"likelihood={self.likelihood!r} is unknown; choose 'gaussian' or 'bernoulli'"
-            )
+        checks.not_negative("beta", self.beta)
+        checks.one_of("likelihood", self.likelihood, get_args(Likelihood))
         given: Any = self.noise
-        if given != "learned" and (isinstance(given, str) or not 0 < given < float("inf")):
+        if given != "learned" and not (checks.is_number(given) and given > 0):
             raise ValueError(f"noise={self.noise!r} must be a positive number or 'learned'")
         if self.binarize and self.likelihood != "bernoulli":
             raise ValueError("binarize=True draws ones and zeros; it needs likelihood='bernoulli'")
@@ -250,12 +268,12 @@ class VAE(DeepEstimator):
         """Return mean and standard deviation of q(z|x), each of shape (n, latent_dim)."""
         both = self._through("encoder", self._valid(X, reset=False))
         mean, log_variance = np.split(both, 2, axis=1)
-        return mean, np.exp(log_variance.clip(-LIMIT, LIMIT) / 2)
+        return mean, np.exp(log_variance.clip(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT) / 2)
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
         """Return the means of p(x|z) for n codes drawn from the prior, shape (n, d)."""
         check_is_fitted(self)
-        require_count("n", n)
+        checks.count("n", n)
         normal = check_random_state(random_state).standard_normal((n, self.latent_dim))
         return self.inverse_transform(normal)
 
@@ -268,7 +286,7 @@ class VAE(DeepEstimator):
         n : int, default=10
             Places on the straight line between the codes, both ends included.
         """
-        require_count("n", n)
+        checks.count("n", n)
         begin, end = self.transform(x_0), self.transform(x_1)
         if begin.shape != end.shape:
             raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; a way has one of each")
@@ -335,26 +353,18 @@ class VAE(DeepEstimator):
     ) -> Iterator[NDArray[np.float64]]:
         """Yield log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
         X = self._valid(X, reset=False)
-        require_count("n_draws", k)
+        checks.count("n_draws", k)
         device, rng = resolve_device(self.device), check_random_state(random_state)
-        stack = self._restored(device)
+        network = self._network(device)
         at_once = max(1, ROWS_AT_ONCE // k)
         for rows in np.split(X, range(at_once, len(X), at_once)):
             epsilon = rng.standard_normal((len(rows), k, self.latent_dim)).astype(X.dtype)
             with torch.no_grad(), products(self.precision, device):
                 x = torch.from_numpy(rows).to(device)
-                mean, log_variance, _ = _clouds(stack, x[None])
-                mean, log_variance = mean[0, :, None], log_variance[0, :, None]
+                mean, log_variance, _ = (part[:, None] for part in network.posterior(x))
                 z = mean + (log_variance / 2).exp() * torch.from_numpy(epsilon).to(device)
-                drawn = stack.decoder(z.flatten(0, 1)[None])[0].unflatten(0, z.shape[:2])
-                log_p = self._log_density(x[:, None], drawn, stack.log_noise)
+                decoded = network.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+                log_p = network.log_likelihood(x[:, None], decoded)
                 prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
                 log_w = log_p + prior - gaussian_log_density(z, mean, log_variance.expand_as(z))
             yield log_w.double().numpy(force=True)
-
-
-def _clouds(stack: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return μ and log σ² of q(z|x), and where the latter had to be clamped."""
-    mean, log_variance = stack.encoder(x).chunk(2, -1)
-    kept = log_variance.clamp(-LIMIT, LIMIT)
-    return mean, kept, kept != log_variance

@@ -1,0 +1,389 @@
+"""Training of one model or of an ensemble that differs in its seeds: five stages.
+
+    check      refuse what cannot work, before anything is built (`_check`)
+    build      one network per seed, its start, then all as one (`_build`)
+    start      optimizer, noise, schedules; a checkpoint's state, if there is one (`_start`)
+    run        the loop, until it ends, is stopped or fails (`_run`)
+    hand over  give each estimator its parameters and history (`Training.hand_over`)
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from somlib import distributed
+from somlib.loop import (
+    Callback,
+    Checkpoint,
+    Logs,
+    fingerprint,
+    resolve_device,
+    resolve_seed,
+    run_loop,
+)
+from somlib.products import products
+from somlib.training.network import (
+    Array,
+    Losses,
+    Network,
+    NoiseSource,
+    load_state,
+    member_state,
+    stacked,
+)
+from somlib.training.step import CapturedStep, Step, held_interrupts
+
+if TYPE_CHECKING:  # which imports this file
+    from somlib.training.estimator import DeepEstimator
+
+ITERATIONS_PER_LOG = 50
+"""Losses are read, callbacks called and checkpoints considered after this many iterations: reading
+a number from a GPU makes it wait for the processor."""
+
+
+def train(
+    models: Sequence["DeepEstimator"],
+    X: ArrayLike,
+    start: "Sequence[DeepEstimator] | None" = None,
+    callbacks: Iterable[Callback] = (),
+    checkpoint: str | PathLike[str] | None = None,
+) -> None:
+    """Fit estimators that differ in their seed, and in what their class lets differ."""
+    task = _check(models, X, start, checkpoint)
+    saved = task.checkpoint.load()
+    if saved is not None:
+        task.seeds = saved[1]["seeds"]  # where none was given, those that were drawn then
+    with products(models[0].precision, task.device):
+        network, schedules = _build(task, resumed=saved is not None)
+        training = _start(task, network, schedules, saved)
+        _run(task, training, list(callbacks))
+    if task.checkpoint.path is not None:
+        _pretraining_file(task.checkpoint).unlink(missing_ok=True)
+
+
+# -------------------------------------------------------------------- check
+
+
+@dataclass
+class _Task:
+    """What is to be trained, checked."""
+
+    models: "Sequence[DeepEstimator]"
+    X: Array
+    seeds: list[int]
+    n_iter: int
+    device: torch.device
+    start: "Sequence[DeepEstimator] | None"
+    checkpoint: Checkpoint
+
+
+def _check(
+    models: Sequence["DeepEstimator"],
+    X: ArrayLike,
+    start: "Sequence[DeepEstimator] | None",
+    checkpoint: str | PathLike[str] | None,
+) -> _Task:
+    one = models[0]
+    seeds = [resolve_seed(model.random_state) for model in models]
+    device = resolve_device(one.device)
+    data = one._valid(X, reset=True)
+    for model in models[1:]:  # they learn the same number and names of features
+        validate_data(model, X, skip_check_array=True)
+    one._require_divisible()
+    for model in models:
+        n_iter = model._check_common(*data.shape)
+        model._check(*data.shape)
+    for initial in start or ():
+        check_is_fitted(initial)
+    if start is not None and len(start) != len(models):
+        raise ValueError(f"start holds {len(start)} models for {len(models)} seeds; give one each")
+    kept = Checkpoint(checkpoint)
+    if checkpoint is not None:
+        initial_arrays = [a for model in start or () for a in model.parameters_.values()]
+        given = [-1 if m.random_state is None else s for m, s in zip(models, seeds, strict=True)]
+        differ = [np.hstack([[], *(m.get_params()[k] for k in one._may_differ)]) for m in models]
+        kept.fingerprint = fingerprint(
+            one, data, np.array(given), np.array(differ), *initial_arrays
+        )
+    return _Task(models, data, seeds, n_iter, device, start, kept)
+
+
+# -------------------------------------------------------------------- build
+
+
+def _build(task: _Task, *, resumed: bool) -> tuple[Network, dict[str, Array]]:
+    """Return the network of all seeds, at its start unless resumed, and its schedules."""
+    one, d = task.models[0], task.X.shape[1]
+    X = torch.from_numpy(task.X)
+    _require_memory(
+        one._build(d, torch.Generator()).to(X.dtype), len(task.seeds), one.batch_size, task.device
+    )
+    if task.start is None and not resumed:
+        task.start = one._pretrain(task.X, task.seeds, _pretraining_file(task.checkpoint))
+    X = X.to(task.device)
+    networks = []
+    for s, (model, seed) in enumerate(zip(task.models, task.seeds, strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        network = model._build(d, generator).to(X)
+        if not resumed:
+            if task.start is not None:
+                _start_from(network, task.start[s])
+            with torch.no_grad():
+                network.initialize(X, generator)
+        networks.append(network)
+    schedules = _joined([network.schedules(task.n_iter) for network in networks])
+    return stacked(networks), schedules
+
+
+def _joined(schedules: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Return schedules of shape (n_iter,), or (n_iter, S, 1, 1) where those of the seeds differ."""
+    joined = {}
+    for name, first in schedules[0].items():
+        values = np.stack([schedule[name] for schedule in schedules], -1)
+        differ = (values != values[:, :1]).any()
+        joined[name] = values[..., None, None] if differ else first
+    return joined
+
+
+def _start_from(network: Network, model: "DeepEstimator") -> None:
+    """Copy encoder and decoder of a fitted model into a network."""
+    own = network.state_dict()
+    for name, value in own.items():
+        if name.split(".")[0] not in ("encoder", "decoder"):
+            continue
+        array = model.parameters_.get(name)
+        if array is None or array.shape != value.shape:
+            found = "none" if array is None else f"shape {array.shape}"
+            raise ValueError(
+                f"start does not fit: {name} needs shape {tuple(value.shape)}, but "
+                f"{model!r} has {found}; give a model of the same hidden, latent_dim and tied"
+            )
+        value.copy_(torch.from_numpy(array))
+
+
+def _pretraining_file(checkpoint: Checkpoint) -> Any:
+    return None if checkpoint.path is None else checkpoint.path.with_suffix(".pretraining")
+
+
+def _require_memory(one: Network, S: int, batch: int, device: torch.device) -> None:
+    """Refuse S networks like this one when they cannot fit, saying how many would."""
+    sizes = [p.numel() * p.element_size() for p in one.parameters()]
+    widths = sum(p.shape[-1] * p.element_size() for p in one.parameters())
+    # parameters, gradients, two moments; each activation and its gradient
+    need = S * (4 * sum(sizes) + 2 * batch * widths)
+    if device.type == "cuda":
+        there = torch.cuda.mem_get_info(device)[0]
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return
+    if need > there:
+        raise MemoryError(
+            f"{S} seeds of this network need about {need / 2**30:.1f} GiB, but {device} has "
+            f"{there / 2**30:.1f} GiB: {int(there // (need / S))} would fit; train fewer at a time"
+        )
+
+
+# -------------------------------------------------------------------- start
+
+
+def _start(
+    task: _Task, network: Network, schedules: dict[str, Array], saved: tuple[Any, Any] | None
+) -> "Training":
+    training = Training(task, network, schedules)
+    if saved is not None:
+        training.resume(*saved)
+    if distributed.size() > 1:  # other processors may round the start in another way
+        training.resume(*distributed.from_first(training.state))
+    return training
+
+
+class Training:
+    """An ensemble that is being trained: network, Adam's moments, history, iterations done."""
+
+    def __init__(self, task: _Task, network: Network, schedules: dict[str, Array]) -> None:
+        one = task.models[0]
+        self.network, self.seeds, self.n_iter = network, task.seeds, task.n_iter
+        self.X = torch.from_numpy(task.X).to(task.device)
+        self.schedules = {k: torch.from_numpy(v).to(self.X) for k, v in schedules.items()}
+        self.noise = NoiseSource(network.noise(one.batch_size), task.seeds, self.X)
+        self.batch_size, self.shuffle = one.batch_size, one.shuffle
+        self.samples_per_iteration = one._samples_per_iteration
+        self.rates = [float(getattr(model, "learning_rate", 1.0)) for model in task.models]
+        self.adam_step = Step(network, self.rates)
+        captured = self.X.device.type == "cuda" and distributed.size() == 1
+        self.take_steps: Step | CapturedStep = (
+            CapturedStep(self.adam_step, self.samples_per_iteration) if captured else self.adam_step
+        )
+        self.done, self.sound = 0, True
+        self.history: dict[str, list[Array]] = {}
+        self._epoch, self._order = -1, torch.empty(0)
+
+    # ---------------------------------------------------------------- run
+
+    def run(self, until: int) -> Logs:
+        """Do the iterations up to `until` and return their mean losses."""
+        seen: list[Losses] = []
+        self._good = {name: value.clone() for name, value in self.network.state_dict().items()}
+        with held_interrupts() as waiting:  # Adam works in place: half a step could not be undone
+            try:
+                for i in range(self.done, until):
+                    seen.append(self.iteration(i))
+                    self.done = i + 1
+                    if waiting:
+                        break
+            finally:  # an interrupt leaves a history of what was done
+                logs = self._record(seen)
+        return logs | {name: float(v[until - 1].mean()) for name, v in self.schedules.items()}
+
+    def iteration(self, i: int) -> Losses:
+        """Do iteration i: choose samples, take the step or steps, return the losses."""
+        arguments = {name: v[i] for name, v in self.schedules.items()} | self.noise(i)
+        with torch.no_grad():
+            rows = self.network.prepare(self.X, i, **arguments)
+        if rows is None:
+            rows = self._next_rows(i)
+        rows, shares = distributed.local_rows(rows, self.batch_size)
+        B = min(self.batch_size, rows.shape[-1])
+        for name, noise in self.noise.kinds.items():
+            if len(noise.shape) > 1:  # a short last batch needs fewer
+                arguments[name] = arguments[name][..., :B, :]
+        return self.take_steps(self.X[rows], rows, arguments, shares)
+
+    def _next_rows(self, i: int) -> Tensor:
+        """Return the samples of iteration i: (B,) in file order, (S, B) where each seed shuffles.
+
+        They depend on seed and iteration alone, so a resumed training needs no other state. The
+        last batch of an epoch is what is left, as in the released DESOM code.
+        """
+        n, B = len(self.X), self.samples_per_iteration
+        per_epoch = -(-n // B)
+        epoch, batch = divmod(i, per_epoch)
+        if epoch != self._epoch and (self.shuffle or self._epoch < 0):
+            order = np.arange(n)
+            if self.shuffle:
+                order = np.stack(
+                    [np.random.default_rng([s, 1, epoch]).permutation(n) for s in self.seeds]
+                )
+                order = order[0] if len(self.seeds) == 1 else order
+            self._order = torch.from_numpy(order).to(self.X.device)
+            self._epoch = epoch
+        return self._order[..., batch * B : (batch + 1) * B]
+
+    def _record(self, seen: list[Losses]) -> Logs:
+        """Enter the losses of some iterations into the history and return their means."""
+        logs = {}
+        for name in seen[0] if seen else ():
+            losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
+            losses = losses.reshape(len(seen), len(self.seeds))
+            self._require_numbers(losses)
+            self.history.setdefault(name, []).append(losses)
+            logs[name] = float(losses.mean())
+        return logs
+
+    def _require_numbers(self, losses: Array) -> None:
+        bad = ~np.isfinite(losses)  # (iterations, S)
+        if bad.any():
+            i, s = np.argwhere(bad)[0]
+            first = self.done - len(losses)
+            self._roll_back(first)
+            raise FloatingPointError(
+                f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
+                f"{first + i} of {self.n_iter}; lower learning_rate={self.rates[s]}, or look "
+                "at the scale of X"
+            )
+
+    def _roll_back(self, done: int) -> None:
+        """Restore the parameters of the last finite losses; there are none before the first."""
+        load_state(self.network, self._good)
+        self.done, self.sound = done, done > 0
+        for parts in self.history.values():
+            if sum(map(len, parts)) > done:  # entered before another loss was found bad
+                parts.pop()
+
+    # ---------------------------------------------------------------- hand over, stop and go on
+
+    def hand_over(self, models: Sequence["DeepEstimator"]) -> None:
+        """Give each estimator its part of what has been learned so far."""
+        S = len(models)
+        for s, model in enumerate(models):
+            model._learn(member_state(self.network, s, S))
+            model.seed_, model.n_iter_ = self.seeds[s], self.done
+            model.history_ = {k: np.concatenate(v)[:, s] for k, v in self.history.items()}
+            for name, values in self.schedules.items():
+                own = values if values.ndim == 1 else values[:, s, 0, 0]
+                model.history_[name] = own[: self.done].numpy(force=True)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a checkpoint must hold."""
+        arrays = {f"stack {k}": v.numpy(force=True) for k, v in self.network.state_dict().items()}
+        for k, entry in self.adam_step.adam.state_dict()["state"].items():
+            arrays |= {f"adam {k} {name}": v.numpy(force=True) for name, v in entry.items()}
+        arrays |= {f"history {k}": np.concatenate(v) for k, v in self.history.items()}
+        return arrays, {"done": self.done, "seeds": list(self.seeds)}
+
+    def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        adam: dict[int, dict[str, Tensor]] = {}
+        network = {}
+        for key, array in arrays.items():
+            kind, _, name = key.partition(" ")
+            if kind == "stack":
+                network[name] = torch.from_numpy(array)
+            elif kind == "adam":
+                number, _, what = name.partition(" ")
+                adam.setdefault(int(number), {})[what] = torch.from_numpy(array)
+            else:
+                self.history[name] = [array]
+        load_state(self.network, network)
+        groups = self.adam_step.adam.state_dict()["param_groups"]
+        self.adam_step.adam.load_state_dict({"state": adam, "param_groups": groups})
+        self.done = facts["done"]
+
+
+# -------------------------------------------------------------------- run
+
+
+def _run(task: _Task, training: Training, callbacks: Sequence[Callback]) -> None:
+    """Run the loop; also a model that is interrupted is usable afterwards."""
+    models, n_iter = task.models, task.n_iter
+    chunks = -(-n_iter // ITERATIONS_PER_LOG)
+    first = training.done // ITERATIONS_PER_LOG if training.done < n_iter else chunks
+
+    def step(number: int) -> Logs:
+        logs = training.run(min(n_iter, (number + 1) * ITERATIONS_PER_LOG))
+        if callbacks:
+            training.hand_over(models)
+        return logs
+
+    def by_iteration(callback: Callback) -> Callback:
+        return lambda _, logs: callback(training.done - 1, logs)
+
+    many = f" × {len(models)}" if len(models) > 1 else ""
+    try:
+        run_loop(
+            step,
+            chunks,
+            first=first,
+            state=training.state,
+            checkpoint=task.checkpoint,
+            callbacks=[by_iteration(callback) for callback in callbacks],
+            progress=models[0].progress,
+            description=type(models[0]).__name__ + many,
+        )
+    except Exception:  # before the first iteration there is nothing to hand over
+        training.sound = training.sound and training.done > 0
+        raise
+    finally:
+        if training.sound:
+            training.hand_over(models)
+            for model in models:
+                model._finish(task.X)

@@ -1,0 +1,383 @@
+"""The scikit-learn face of the deep models: parameters, checks, `fit`, `transform`, `fit_seeds`.
+
+A deep model is two classes. Its network (see `network.Network`) holds the parameters, the forward
+pass and the losses. Its estimator, a `DeepEstimator`, holds what a user sets, refuses what cannot
+work, builds the network and, once fitted, answers from it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from somlib import checks, distributed
+from somlib.loop import Callback, resolve_device
+from somlib.products import Precision, products
+from somlib.storage import Saveable
+from somlib.training.ensembles import train
+from somlib.training.network import Array, Network, load_state
+
+Deep = TypeVar("Deep", bound="DeepEstimator")
+
+ROWS_AT_ONCE = 4096
+"""Samples that pass through a fitted network together."""
+
+
+# -------------------------------------------------------------------- the base class
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the estimators whose model is a network.
+
+    A subclass is a dataclass of parameters, among them `n_iter` or `n_epochs` and, where Adam
+    moves anything, `learning_rate`. It defines
+
+    - `_build(d, generator)`: the network for samples of d features;
+    - `_check(n, d)`: raises a ValueError for parameters that cannot work;
+    - `_pretrain(X, seeds, checkpoint)`: fitted estimators to start from, if any;
+    - `_finish(X)`: learned attributes beside the parameters;
+
+    all but the first optional. What may differ between the seeds of `fit_seeds` is named in
+    `_may_differ`.
+
+    Parameters
+    ----------
+    batch_size : int, default=256
+    shuffle : bool, default=True
+        Whether the samples come in a new order each epoch, its own for each seed.
+    precision : {"float32", "fast"}, default="float32"
+        "fast" rounds the factors of matrix products; see `products.products`.
+    random_state : int, Generator, RandomState or None, default=None
+        Decides the first weights, the order of the samples and all noise.
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+    progress : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    parameters_ : dict of str to ndarray
+        The network's parameters.
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        Losses and scheduled values at each iteration; losses are those of its batch before the
+        step.
+    n_iter_ : int
+        Iterations done.
+    seed_ : int
+        The seed derived from `random_state`.
+    """
+
+    batch_size: int = 256
+    shuffle: bool = True
+    precision: Precision = "float32"
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
+
+    _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
+    _overcomplete: ClassVar[bool] = False  # may the code be wider than a sample?
+    _may_differ: ClassVar[tuple[str, ...]] = ()
+
+    # ------------------------------------------------------------ what a model defines
+
+    def _build(self, d: int, generator: torch.Generator) -> Network:
+        """Return the network for samples of d features; the generator draws its weights."""
+        raise NotImplementedError
+
+    def _check(self, n: int, d: int) -> None:
+        """Refuse what cannot work with n samples of d features."""
+
+    def _pretrain(
+        self, X: Array, seeds: Sequence[int], checkpoint: Path | None
+    ) -> "Sequence[DeepEstimator] | None":
+        """Return fitted estimators, one per seed, whose encoder and decoder to start from."""
+        return None
+
+    def _finish(self, X: Array) -> None:
+        """Set learned attributes beside the parameters."""
+
+    # ------------------------------------------------------------ fitting and using
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        start: "DeepEstimator | None" = None,
+        callbacks: Iterable[Callback] = (),
+        checkpoint: str | PathLike[str] | None = None,
+    ) -> Self:
+        """Train a new model.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            Samples, all held in memory. float64 is computed in float64, everything else in float32.
+        y : ignored
+        start : DeepEstimator, optional
+            A fitted model with an encoder and decoder of the same shape: training begins with
+            copies of theirs, instead of random ones and of any pre-training.
+        callbacks : iterable of callables
+            Each is called as f(i, logs) every `ITERATIONS_PER_LOG` iterations, i being the last
+            one done, with this model as of then; one that returns True ends the training.
+        checkpoint : path-like, optional
+            File that keeps the state every few seconds and when interrupted; a later `fit` with
+            the same data, parameters and file goes on from there. While a model pre-trains, the
+            state lies beside it, with the suffix ".pretraining".
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For parameters or data that cannot work (parameters are only stored before).
+        FloatingPointError
+            When a loss is no longer a number. The last checkpoint stays, and so does the model as
+            it was at most `ITERATIONS_PER_LOG` iterations before.
+        MemoryError
+            When the model does not fit.
+        KeyboardInterrupt
+            Passed on; the model is then usable as of the last iteration, unless it was still
+            pre-training.
+        """
+        starts = None if start is None else [start]
+        train([self], X, starts, callbacks, checkpoint)
+        return self
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the code of each sample, shape (n, latent_dim)."""
+        return self._through("encode", self._valid(X, reset=False))
+
+    def inverse_transform(self, Z: ArrayLike) -> Array:
+        """Return the decoded codes, shape (n, d)."""
+        check_is_fitted(self)
+        Z = np.array(Z, dtype=self._dtype())
+        if Z.ndim != 2 or Z.shape[1] != self._n_features_out or not np.isfinite(Z).all():
+            raise ValueError(
+                f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
+            )
+        decoded = self._through("decode", Z)
+        if not self._bernoulli:
+            return decoded
+        return np.asarray(torch.from_numpy(decoded).sigmoid())  # networks learn with logits
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.latent_dim)
+
+    @property
+    def _bernoulli(self) -> bool:
+        """Whether features are probabilities and the decoder's outputs their logits."""
+        return getattr(self, "likelihood", "gaussian") == "bernoulli"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parameters_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.positive_only = self._bernoulli
+        return tags
+
+    # ------------------------------------------------------------ inside
+
+    def _dtype(self) -> np.dtype[Any]:
+        return next(iter(self.parameters_.values())).dtype
+
+    @property
+    def _samples_per_iteration(self) -> int:
+        return self.batch_size
+
+    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
+        """Return finite samples of the right width and precision, or say what is wrong."""
+        if isinstance(X, Tensor):
+            X = X.numpy(force=True)
+        if not reset:
+            check_is_fitted(self)
+        double = getattr(X, "dtype", None) == np.float64 if reset else self._dtype() == np.float64
+        minimum = 2 if reset else 1
+        dtype = np.float64 if double else np.float32
+        checked: Array = validate_data(
+            self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
+        )
+        low, high = checked.min(), checked.max()
+        slack = 4 * np.finfo(checked.dtype).eps  # scikit-learn's scaling is exact up to that
+        if self._bernoulli and (low < -slack or high > 1 + slack):
+            other = "likelihood" in self.get_params()
+            raise ValueError(
+                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood takes its "
+                "values for probabilities; scale them to [0, 1]"
+                + (", or choose likelihood='gaussian'" if other else "")
+            )
+        # PyTorch warns of arrays that cannot be written to
+        return checked if checked.flags.writeable else checked.copy()
+
+    def _network(self, device: torch.device) -> Any:
+        """Return the network with the learned parameters."""
+        network = self._build(self.n_features_in_, torch.Generator())
+        state = {name: torch.from_numpy(a).clone() for name, a in self.parameters_.items()}
+        load_state(network, state, assign=True)
+        return network.to(device)
+
+    def _through(self, part: str, X: Array) -> Array:
+        """Return what a part or method of the network, such as "encode", gives for each row."""
+        device = resolve_device(self.device)
+        function = getattr(self._network(device), part)
+        with torch.no_grad(), products(self.precision, device):
+            done = [
+                function(torch.from_numpy(rows).to(device)).numpy(force=True)
+                for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
+            ]
+        return np.concatenate(done)
+
+    def _learn(self, state: dict[str, Array]) -> None:
+        """Take the parameters and buffers of a trained network."""
+        self.parameters_ = state
+
+    def _require_divisible(self) -> None:
+        """Refuse to train in several processes what needs each batch as a whole."""
+        if (processes := distributed.size()) == 1:
+            return
+        if not self._divisible:
+            raise ValueError(
+                f"{self!r} needs each batch as a whole, for its loss is no mean over samples, but "
+                f"{processes} processes divide it; train this model in one process"
+            )
+        if self.batch_size < processes:
+            raise ValueError(
+                f"batch_size={self.batch_size} leaves some of {processes} processes without a "
+                f"sample; choose at least {processes}, or fewer processes"
+            )
+
+    def _check_common(self, n: int, d: int) -> int:
+        """Refuse bad parameters that all models have; return the number of iterations."""
+        n_iter, n_epochs = getattr(self, "n_iter", None), getattr(self, "n_epochs", None)
+        by_epochs = n_iter is None and n_epochs is not None
+        checks.count("n_epochs" if by_epochs else "n_iter", n_epochs if by_epochs else n_iter)
+        checks.count("batch_size", self.batch_size)
+        if self.batch_size > n:
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the data set of {n} samples; "
+                f"choose at most {n}"
+            )
+        if hasattr(self, "latent_dim"):
+            checks.count("latent_dim", self.latent_dim)
+            if self.latent_dim > d and not self._overcomplete:
+                raise ValueError(
+                    f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
+                    f"need not compress anything; choose at most {d}"
+                )
+        if hasattr(self, "hidden"):
+            self._check_architecture(d)
+        if self.precision not in ("float32", "fast"):
+            raise ValueError(f"precision={self.precision!r}; choose 'float32' or 'fast'")
+        if hasattr(self, "learning_rate"):
+            checks.positive("learning_rate", self.learning_rate)
+        return int(n_epochs) * -(-n // self.batch_size) if by_epochs else int(n_iter)  # type: ignore[arg-type]
+
+    def _check_architecture(self, d: int) -> None:
+        """Refuse layers that cannot be built for d features."""
+        hidden, architecture = self.hidden, getattr(self, "architecture", "mlp")  # type: ignore[attr-defined]
+        if architecture not in ("mlp", "conv"):
+            raise ValueError(f"architecture={architecture!r}; choose 'mlp' or 'conv'")
+        if not np.iterable(hidden) or (architecture == "conv" and len(hidden) == 0):
+            raise ValueError(
+                f"hidden={hidden!r} must be a sequence of whole numbers, for 'conv' of at least one"
+            )
+        for width in hidden:
+            checks.count("each of hidden", width)
+        if architecture == "conv":
+            shape = self.image_shape or (math.isqrt(d), math.isqrt(d))  # type: ignore[attr-defined]
+            if np.shape(shape) != (2,) or min(shape) <= 0 or math.prod(shape) != d:
+                raise ValueError(
+                    f"image_shape={self.image_shape!r} does not fold {d} features into an image; "  # type: ignore[attr-defined]
+                    "give (rows, cols) with rows · cols = features, or architecture='mlp'"
+                )
+
+
+# -------------------------------------------------------------------- seeds as a batch dimension
+
+
+def fit_seeds(
+    estimator: Deep,
+    X: ArrayLike,
+    seeds: Iterable[int],
+    *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    start: Sequence[DeepEstimator] | None = None,
+    callbacks: Iterable[Callback] = (),
+    checkpoint: str | PathLike[str] | None = None,
+) -> list[Deep]:
+    """Train one model per seed, all in one pass.
+
+    Parameters
+    ----------
+    estimator : DeepEstimator
+        The model to train; left as it is.
+    X : array of shape (n, d)
+        Samples, shared by all.
+    seeds : iterable of int
+        A `random_state` for each model. What a seed gives is the same alone or among others, up
+        to rounding.
+    settings : sequence of dicts, optional
+        One per seed: parameters in which the models differ, as in `[{"learning_rate": 0.001},
+        {"learning_rate": 0.01}]`. What may differ within a stack, a model's class says (rates of
+        autoencoders, SOAE and VAE, a VAE's β, the width of SOAE's kernel, all that SOMRL is
+        searched for); everything else is the same for all.
+    start : sequence of fitted estimators, optional
+        One per seed, whose encoder and decoder training begins with; see `DeepEstimator.fit`.
+    callbacks, checkpoint
+        As for `DeepEstimator.fit`; the logs are means over seeds, the checkpoint is of them all.
+
+    Returns
+    -------
+    list of fitted estimators, in the order of `seeds`
+
+    Raises
+    ------
+    ValueError, FloatingPointError, MemoryError, KeyboardInterrupt
+        As `DeepEstimator.fit`. A MemoryError says how many seeds would fit.
+
+    Examples
+    --------
+    >>> from somlib.autoencoders import Autoencoder
+    >>> X = np.random.default_rng(0).random((60, 8), dtype=np.float32)
+    >>> model = Autoencoder(hidden=(6,), latent_dim=2, n_epochs=2, batch_size=20)
+    >>> models = fit_seeds(model, X, range(3))
+    >>> [m.random_state for m in models], models[0].transform(X).shape
+    ([0, 1, 2], (60, 2))
+    """
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("seeds is empty; give at least one whole number")
+    if not isinstance(estimator, DeepEstimator):
+        raise TypeError(f"{type(estimator).__name__} does not train in stacks; fit it seed by seed")
+    settings = [{}] * len(seeds) if settings is None else settings
+    if len(settings) != len(seeds):
+        raise ValueError(
+            f"settings holds {len(settings)} dicts for {len(seeds)} seeds; give one for each"
+        )
+    for name in {name for setting in settings for name in setting}:
+        if name not in estimator._may_differ:
+            raise ValueError(
+                f"{name!r} cannot differ within a stack of {type(estimator).__name__}; "
+                f"what can: {list(estimator._may_differ)}. Train those in turn."
+            )
+    models = [
+        clone(estimator).set_params(**setting, random_state=seed)
+        for setting, seed in zip(settings, seeds, strict=True)
+    ]
+    train(models, X, start, callbacks, checkpoint)
+    return models

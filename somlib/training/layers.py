@@ -1,0 +1,290 @@
+"""Layers and networks: dense, tied, convolutional, and the autoencoder made of them.
+
+Each is written for one seed and computes many. Once `network.stacked` has given the parameters a
+leading axis of S seeds, a layer maps (S, B, d), or one batch (B, d) shared by all seeds, to
+(S, B, d'): ten small matrix products become one batched product, so ten seeds cost little more
+than one wherever starting an operation costs more than the operation itself (small networks on a
+CPU, nearly every network on a GPU). This file is the only one where the axis matters.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from somlib.training.network import Network
+
+Architecture = Literal["mlp", "conv"]
+Activation = Literal["relu", "sigmoid", "tanh", "linear"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "linear": lambda x: x,
+}
+DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda a: (a > 0).to(a),
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: 1 - a * a,
+    "linear": torch.ones_like,
+}
+"""The derivative of each activation as a function of its value a."""
+_KERNEL = 3
+"""Side of a convolution's kernel; with stride 2 each layer halves the image."""
+
+
+def glorot_uniform(
+    shape: Sequence[int], fan_in: int, fan_out: int, generator: torch.Generator
+) -> nn.Parameter:
+    """Return weights drawn uniformly within ±√(6 / (fan_in + fan_out)).
+
+    Drawn on the CPU, so that a seed starts alike on any device. Source: Glorot and Bengio, AISTATS
+    2010, equation 16; Keras' default, which the DESOM code used.
+
+    Examples
+    --------
+    >>> W = glorot_uniform((4, 2), 4, 2, torch.Generator().manual_seed(3))
+    >>> tuple(W.shape), bool(W.abs().max() <= 1)
+    ((4, 2), True)
+    """
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return nn.Parameter(torch.rand(*shape, generator=generator) * (2 * bound) - bound)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x W + b: (B, d) by (d, d') or, stacked, (S, B, d) or (B, d) by (S, d, d')."""
+    if weight.ndim == 2:  # the plain product is a tenth faster than a batch of one
+        return torch.addmm(bias, x, weight)
+    return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight)
+
+
+class Dense(nn.Module):
+    """A dense layer, x W + b.
+
+    Parameters
+    ----------
+    d_in, d_out : int
+    generator : torch.Generator
+        Draws the weights; see `glorot_uniform`. Biases start at 0.
+    """
+
+    def __init__(self, d_in: int, d_out: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = glorot_uniform((d_in, d_out), d_in, d_out, generator)
+        self.bias = nn.Parameter(torch.zeros(1, d_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W + b."""
+        return affine(x, self.weight, self.bias)
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron: one activation between the dense layers and one at the end.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Width of the input, of each hidden layer, of the output.
+    generator : torch.Generator
+        See `glorot_uniform`.
+    hidden_activation, output : {"relu", "sigmoid", "tanh", "linear"}
+        Activations.
+
+    Examples
+    --------
+    >>> net = MLP((5, 8, 2), torch.Generator().manual_seed(0))
+    >>> tuple(net(torch.zeros(7, 5)).shape)
+    (7, 2)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        generator: torch.Generator,
+        hidden_activation: Activation = "relu",
+        output: Activation = "linear",
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            Dense(d_in, d_out, generator) for d_in, d_out in pairwise(sizes)
+        )
+        self.hidden_activation, self.output = hidden_activation, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of the output layer, (B, d_out)."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = ACTIVATIONS[self.hidden_activation](layer(x))
+        return ACTIVATIONS[self.output](last(x))
+
+
+class TiedDecoder(nn.Module):
+    """The layers of an MLP in reverse order, with its weights transposed and biases of its own.
+
+    Parameters
+    ----------
+    encoder : MLP
+        Owns the weights; when they change, the decoder changes.
+    hidden_activation, output : {"relu", "sigmoid", "tanh", "linear"}
+        Activations.
+    """
+
+    def __init__(
+        self, encoder: MLP, hidden_activation: Activation = "relu", output: Activation = "linear"
+    ) -> None:
+        super().__init__()
+        self._encoder = (encoder,)  # in a tuple, so that its parameters are not counted here again
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(1, W.shape[-1])) for W in self._weights()
+        )
+        self.hidden_activation, self.output = hidden_activation, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of the output layer, (B, d_out)."""
+        for n, (W, b) in enumerate(zip(self._weights(), self.biases, strict=True), start=1):
+            last = n == len(self.biases)
+            x = ACTIVATIONS[self.output if last else self.hidden_activation](affine(x, W, b))
+        return x
+
+    def _weights(self) -> list[Tensor]:
+        return [cast("Dense", layer).weight.mT for layer in self._encoder[0].layers][::-1]
+
+
+class Convolutions(nn.Module):
+    """Convolutions of stride 2, each followed by ReLU: images to flat features, or back.
+
+    Stacked seeds are the groups of one grouped convolution.
+
+    Parameters
+    ----------
+    shapes : sequence of (channels, rows, cols)
+        Of the input and after each layer; each layer halves the sides (rounding up), or, from
+        small to large, doubles them.
+    generator : torch.Generator
+    output : {"relu", "linear", ...}
+        Activation after the last layer.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int, int]],
+        generator: torch.Generator,
+        output: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.shapes, self.output = list(shapes), output
+        self.upwards = shapes[-1][1:] > shapes[0][1:]
+        area = _KERNEL**2
+        pairs = list(pairwise(shapes))
+        self.weights = nn.ParameterList(
+            glorot_uniform(
+                (*((a, b) if self.upwards else (b, a)), _KERNEL, _KERNEL),
+                a * area,
+                b * area,
+                generator,
+            )
+            for (a, *_), (b, *_) in pairs
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(b)) for _, (b, *_) in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of the last layer, flat: (B, channels · rows · cols)."""
+        seeds = self.biases[0].shape[:-1]  # () or (S,)
+        S = seeds.numel()
+        x = x.expand(S, *x.shape[-2:]).transpose(0, 1)  # the seeds beside the channels
+        x = x.reshape(len(x), S * self.shapes[0][0], *self.shapes[0][1:])
+        for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
+            W, b = weight.reshape(-1, *weight.shape[-3:]), bias.flatten()
+            if self.upwards:
+                x = nn.functional.conv_transpose2d(
+                    x, W, b, stride=2, padding=1, groups=S, output_padding=self._missing(n)
+                )
+            else:
+                x = nn.functional.conv2d(x, W, b, stride=2, padding=1, groups=S)
+            last = n == len(self.weights)
+            x = ACTIVATIONS[self.output if last else "relu"](x)
+        return x.reshape(len(x), S, -1).transpose(0, 1).reshape(*seeds, len(x), -1)
+
+    def _missing(self, n: int) -> list[int]:
+        """Return the rows and columns that doubling alone leaves out: an even side needs one."""
+        before, after = self.shapes[n - 1][1:], self.shapes[n][1:]
+        return [b - (2 * a - 1) for a, b in zip(before, after, strict=True)]
+
+
+class AutoencoderNetwork(Network):
+    """An encoder and its mirrored decoder.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of a sample, d.
+    hidden : sequence of int
+        Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has
+        them in reverse.
+    latent_dim : int
+        Width of the latent code.
+    generator : torch.Generator
+        Draws the weights.
+    architecture : {"mlp", "conv"}, default="mlp"
+        Dense layers, or convolutions of stride 2 and one dense layer on either side of the code.
+    image_shape : (int, int), optional
+        Rows and columns of a sample, for "conv"; square by default.
+    code, output : {"linear", "sigmoid", ...}, default="linear"
+        Activations of code and reconstruction.
+    hidden_activation : {"relu", "sigmoid", ...}, default="relu"
+        Activation of dense hidden layers.
+    tied : bool, default=False
+        Whether the decoder's dense layers have the encoder's weights, transposed.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden: Sequence[int],
+        latent_dim: int,
+        generator: torch.Generator,
+        architecture: Architecture = "mlp",
+        image_shape: tuple[int, int] | None = None,
+        code: Activation = "linear",
+        output: Activation = "linear",
+        hidden_activation: Activation = "relu",
+        tied: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_features = n_features
+        if architecture == "mlp":
+            sizes = (n_features, *hidden, latent_dim)
+            self.encoder = encoder = MLP(sizes, generator, hidden_activation, code)
+            if tied:
+                self.decoder = TiedDecoder(encoder, hidden_activation, output)
+            else:
+                self.decoder = MLP(sizes[::-1], generator, hidden_activation, output)
+            return
+        rows, cols = image_shape or (math.isqrt(n_features), math.isqrt(n_features))
+        shapes = [(1, rows, cols)]
+        for channels in hidden:
+            _, rows, cols = shapes[-1]
+            shapes.append((channels, -(-rows // 2), -(-cols // 2)))
+        flat = math.prod(shapes[-1])
+        self.encoder = nn.Sequential(
+            Convolutions(shapes, generator), MLP((flat, latent_dim), generator, output=code)
+        )
+        self.decoder = nn.Sequential(
+            MLP((latent_dim, flat), generator, output="relu"),
+            Convolutions(shapes[::-1], generator, output=output),
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latent codes of samples, (B, latent_dim)."""
+        return cast("Tensor", self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the reconstructions that codes stand for, (B, d)."""
+        return cast("Tensor", self.decoder(z))

@@ -1,0 +1,141 @@
+"""One iteration: losses, gradients, Adam; on a GPU recorded once and replayed."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from somlib import distributed
+from somlib.training.network import Losses, Network
+
+
+class Step:
+    """The steps of one iteration, for one network or for all seeds of a stack.
+
+    The sum of the losses sends each seed the gradient of its own.
+
+    Parameters
+    ----------
+    network : Network
+    rates : sequence of S floats
+        Learning rate of each seed.
+    """
+
+    def __init__(self, network: Network, rates: Sequence[float]) -> None:
+        self.network = network
+        like = next(iter(network.state_dict().values()))
+        # Adam has one rate; where the models' differ, each goes its share of the largest step
+        shares = torch.tensor(rates, dtype=like.dtype, device=like.device) / max(rates)
+        self._shares = shares if len(set(rates)) > 1 else None
+        self.adam = torch.optim.Adam(
+            [{"params": list(network.parameters())}],  # none are fine here, but not as a bare list
+            lr=max(rates),
+            eps=1e-7,  # Keras' ε, which the papers' codes used
+            fused=like.device.type in ("cpu", "cuda"),
+            capturable=like.device.type == "cuda",
+        )
+
+    def __call__(
+        self, x: Tensor, rows: Tensor, arguments: dict[str, Tensor], shares: Sequence[float] = (1.0,)
+    ) -> Losses:
+        """Take the steps of an iteration; return the losses before each.
+
+        `shares` holds, of each batch of the iteration, the part that is this process's.
+        """
+        seen: Losses = {}
+        for k, (losses, moved) in enumerate(self.network.updates(x, rows, **arguments)):
+            parameters = [p for p in moved if p.requires_grad]
+            if parameters:  # a model may also learn by a rule of its own
+                self.adam.zero_grad()  # what is not moved has no gradient and stays
+                losses["loss"].sum().backward(inputs=parameters)  # type: ignore[no-untyped-call]
+            losses = {name: loss.detach() for name, loss in losses.items()}
+            if distributed.size() > 1:
+                losses = _averaged(losses, parameters, shares[min(k, len(shares) - 1)])
+            if parameters:
+                self._optimizer_step(parameters)
+            seen |= losses
+        return seen
+
+    def _optimizer_step(self, parameters: Sequence[Tensor]) -> None:
+        """Take Adam's step, in each seed scaled by its own learning rate."""
+        if self._shares is None:
+            self.adam.step()
+            return
+        before = [p.detach().clone() for p in parameters]
+        self.adam.step()
+        with torch.no_grad():
+            for p, start in zip(parameters, before, strict=True):
+                torch.lerp(start, p, self._shares.reshape(-1, *[1] * (p.ndim - 1)), out=p)
+
+
+def _averaged(losses: Losses, parameters: Sequence[Tensor], share: float) -> Losses:
+    """Return the losses of the whole batch, and give the parameters its gradients."""
+    with_gradient = [p for p in parameters if p.grad is not None]
+    own = [*losses.values(), *(cast("Tensor", p.grad) for p in with_gradient)]
+    means = distributed.total(*(share * tensor for tensor in own))
+    for p, gradient in zip(with_gradient, means[len(losses) :], strict=True):
+        p.grad = gradient
+    return dict(zip(losses, means, strict=False))
+
+
+class CapturedStep:
+    """A step recorded once as a CUDA graph and then replayed.
+
+    A step of these networks starts some hundred kernels of a few microseconds each: launching
+    them from Python takes longer than running them. The first steps run as they are (libraries
+    choose their kernels then); the shorter last batch of an epoch always does.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step: Callable[..., Losses], batch_size: int) -> None:
+        self.step, self.batch_size, self.seen = step, batch_size, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(
+        self, x: Tensor, rows: Tensor, arguments: dict[str, Tensor], shares: Sequence[float] = (1.0,)
+    ) -> Losses:
+        """Take the steps of an iteration; return the losses before each."""
+        if rows.shape[-1] != self.batch_size:
+            return self.step(x, rows, arguments)
+        if self.seen < self.WARM_UP:
+            self.seen += 1
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                losses = self.step(x, rows, arguments)
+            torch.cuda.current_stream().wait_stream(side)
+            return losses
+        if self.graph is None:
+            self.inputs = (x.clone(), rows.clone(), {k: v.clone() for k, v in arguments.items()})
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.losses = self.step(*self.inputs)
+        self.inputs[0].copy_(x)
+        self.inputs[1].copy_(rows)
+        for name, value in arguments.items():
+            self.inputs[2][name].copy_(value)
+        self.graph.replay()
+        return {name: loss.clone() for name, loss in self.losses.items()}
+
+
+@contextmanager
+def held_interrupts() -> Iterator[list[int]]:
+    """Let Ctrl-C wait for the end of a `with`, whose list then is no longer empty."""
+    waiting: list[int] = []
+    usual = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread()
+    if usual is not signal.default_int_handler or not here:
+        yield waiting  # another handler answers it, or it is never raised here
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
+    try:
+        yield waiting
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if waiting:
+        signal.raise_signal(signal.SIGINT)
