@@ -126,8 +126,8 @@ def contraction(encoder: Any, x: Tensor, activation: Activation | None = None) -
 # ---------------------------------------------------------------- the plain autoencoder
 
 
-class PlainAutoencoderNetwork(AutoencoderNetwork):
-    """The autoencoder whose loss is the reconstruction error; base of the other networks here."""
+class ReconstructionNetwork(AutoencoderNetwork):
+    """Encoder, decoder and reconstruction error: the base of the networks in this file."""
 
     def __init__(self, config: "Autoencoder", n_features: int, generator: torch.Generator) -> None:
         c = config
@@ -149,6 +149,10 @@ class PlainAutoencoderNetwork(AutoencoderNetwork):
         if self.config.likelihood == "bernoulli":
             return cross_entropy(x, decoded)
         return reconstruction_error(x, decoded)
+
+
+class PlainNetwork(ReconstructionNetwork):
+    """The autoencoder whose loss is the reconstruction error alone."""
 
     def losses(self, x: Tensor) -> Losses:
         """Return the reconstruction error of a batch."""
@@ -232,7 +236,7 @@ class Autoencoder(DeepEstimator):
     _may_differ: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def _build(self, d: int, generator: torch.Generator) -> AutoencoderNetwork:
-        return PlainAutoencoderNetwork(self, d, generator)
+        return PlainNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
         checks.one_of("likelihood", self.likelihood, get_args(Likelihood))
@@ -313,7 +317,7 @@ def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
 # ---------------------------------------------------------------- the others
 
 
-class DenoisingNetwork(PlainAutoencoderNetwork):
+class DenoisingNetwork(ReconstructionNetwork):
     """An autoencoder that is given corrupted samples and reconstructs the clean ones."""
 
     config: "DenoisingAutoencoder"
@@ -406,7 +410,7 @@ class DenoisingAutoencoder(Autoencoder):
             raise ValueError(f"clip={self.clip!r} must be (lowest, highest) or None")
 
 
-class SparseNetwork(PlainAutoencoderNetwork):
+class SparseNetwork(ReconstructionNetwork):
     """An autoencoder with a penalty or a hard limit on the activity of its code."""
 
     config: "SparseAutoencoder"
@@ -535,7 +539,7 @@ class SparseAutoencoder(Autoencoder):
                     )
 
 
-class ContractiveNetwork(PlainAutoencoderNetwork):
+class ContractiveNetwork(ReconstructionNetwork):
     """An autoencoder with a penalty on the Jacobian of its encoder."""
 
     config: "ContractiveAutoencoder"
@@ -601,4 +605,3 @@ class ContractiveAutoencoder(Autoencoder):
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
         checks.not_negative("weight", self.weight)
-

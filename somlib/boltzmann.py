@@ -23,9 +23,7 @@ class RBMNetwork(AutoencoderNetwork):
     decoder: TiedDecoder
 
     def __init__(self, config: "RBM", n_features: int, generator: torch.Generator) -> None:
-        super().__init__(
-            n_features, (), config.latent_dim, generator, code=config.code, tied=True
-        )
+        super().__init__(n_features, (), config.latent_dim, generator, code=config.code, tied=True)
         self.config = config
 
     def noise(self, batch_size: int) -> dict[str, Noise]:

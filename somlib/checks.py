@@ -14,7 +14,9 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     >>> one_of("decay", "linear", ["linear", "constant"])
     """
     choices = list(choices)
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+    if not any(
+        value is choice or (isinstance(value, str) and value == choice) for choice in choices
+    ):
         raise ValueError(f"{name}={value!r} is unknown; choose one of {choices}")
 
 

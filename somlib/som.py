@@ -9,8 +9,7 @@ With the winners held fixed, `online` takes a gradient step per sample (Kohonen'
 `batch` solves for all m_i at once, and `sgd` takes steps of Adam on mini-batches.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, Self, get_args
 
@@ -24,11 +23,21 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags
-from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from somlib import distributed
+from somlib import checks, distributed
 from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
+from somlib.kohonen import (
+    NEIGHBORHOODS,
+    Array,
+    Neighborhood,
+    Seen,
+    batch_pass,
+    data_center,
+    online_pass,
+    pca_sheet,
+    sgd_pass,
+)
 from somlib.loop import (
     Callback,
     Checkpoint,
@@ -38,68 +47,15 @@ from somlib.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.products import by_numpy, one_torch_thread, product
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
 from somlib.storage import Saveable
+from somlib.training.step import held_interrupts
 
 Mode = Literal["batch", "online", "sgd"]
-Array = NDArray[np.floating]
-
-# ---------------------------------------------------------------- neighbourhoods h(δ², σ)
-
-
-def gaussian(squared: Any, sigma: float) -> Any:
-    """Return h = exp(−δ²/2σ²) (equation 3 of the SOAE paper) of squared grid distances."""
-    exponent = squared / (-2 * sigma**2)
-    return exponent.exp() if isinstance(exponent, torch.Tensor) else np.exp(exponent)
-
-
-def bubble(squared: Any, sigma: float) -> Any:
-    """Return h = 1 within σ and 0 beyond."""
-    return (squared <= sigma**2) * 1.0
-
-
-def epanechnikov(squared: Any, sigma: float) -> Any:
-    """Return h = max(0, 1 − δ²/σ²), SOM Toolbox's "ep": a cap that ends at σ."""
-    return (1 - squared / sigma**2).clip(min=0)
-
-
-Neighborhood = Callable[[Any, float], Any]
-NEIGHBORHOODS: dict[str, Neighborhood] = {
-    "gaussian": gaussian,
-    "bubble": bubble,
-    "epanechnikov": epanechnikov,
-}
-
-ONLINE_BLOCK = 32
-"""Samples whose distances are carried along together in online training (see `online_pass`)."""
 
 ERRORS_AT_ONCE = 2**16
 """Samples whose two best units are measured on the map together."""
-
-START_SAMPLES = 1000
-"""Samples, drawn at random, that tell where the data lie: the centre that is subtracted before
-distances are expanded and the plane of the first prototypes only have to be about right."""
-
-
-@dataclass
-class Seen:
-    """What a pass over samples saw: the two best units of each and the distance to the first."""
-
-    units: NDArray[np.int64]
-    distance: Array
-
-    @classmethod
-    def of(cls, n: int, W: torch.Tensor) -> Self:
-        """Return an empty record of n samples in the precision of the prototypes."""
-        dtype = torch.empty(0, dtype=W.dtype).numpy().dtype
-        return cls(np.zeros((n, 2), np.int64), np.zeros(n, dtype))
-
-    def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
-        """Enter a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
-        self.units[where] = units.numpy(force=True)
-        self.distance[where] = np.sqrt(squared[:, 0].numpy(force=True))
 
 
 class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -286,7 +242,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept)
         own, n_epochs = distributed.part(len(X)), self._n_epochs(len(X))
-        blocks = self._blocks(X, _center(X), own)
+        blocks = self._blocks(X, data_center(X), own)
         weight = None if weight is None else weight[own]
         run_loop(
             lambda epoch: self._epoch(epoch, blocks, weight),
@@ -315,8 +271,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         X, weight = self._check_data(X, sample_weight, reset=fresh)
         if fresh:
             self._start(X, weight, grid, seed)
-        self.__dict__.pop("unit_labels_", None)  # they named the units as they were
-        blocks = self._blocks(X, _center(X))
+        self._forget("unit_labels_")  # they named the units as they were
+        blocks = self._blocks(X, data_center(X))
         self._epoch(self.n_epochs_, blocks, weight)
         self._finish(blocks, weight)
         return self
@@ -324,12 +280,17 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
         """Lay out the first prototypes of a new map, and forget the last one."""
         weights = distributed.from_first(lambda: self._first_weights(X, weight, grid, seed))
-        for name in ("labels_", "unit_labels_", "quantization_error_", "topographic_error_"):
-            self.__dict__.pop(name, None)
+        self._forget("labels_", "unit_labels_", "quantization_error_", "topographic_error_")
         self.grid_, self.seed_, self.weights_ = grid, seed, weights
         self.history_: dict[str, list[float]] = {}
         self.n_epochs_ = 0
         self.moments_: dict[str, Array] = {}
+
+    def _forget(self, *names: str) -> None:
+        """Remove learned attributes that no longer hold."""
+        for name in names:
+            if hasattr(self, name):
+                delattr(self, name)
 
     @property
     def _n_features_out(self) -> int:
@@ -361,13 +322,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         logs["sigma"] = sigma(first, total)
         if self.mode != "batch":
             logs["learning_rate"] = rate(first, total)
-        # all at once: whenever an interrupt comes, it finds the map before this epoch or after it
-        self.__dict__.update(
-            weights_=W.numpy(force=True) + blocks.center,
-            history_={name: [*self.history_.get(name, ()), value] for name, value in logs.items()},
-            n_epochs_=epoch + 1,
-            moments_=moments,
-        )
+        with held_interrupts():  # an interrupt finds the map before this epoch or after it
+            self.weights_ = W.numpy(force=True) + blocks.center
+            self.history_ = {k: [*self.history_.get(k, ()), value] for k, value in logs.items()}
+            self.n_epochs_, self.moments_ = epoch + 1, moments
         return logs
 
     def _sgd_epoch(
@@ -531,17 +489,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _check_parameters(self) -> tuple[Grid, int]:
         """Refuse what cannot work before anything is changed; return the grid and the seed."""
         grid = self.grid if isinstance(self.grid, Grid) else _grid(self.grid)
-        for name, choices in (("mode", get_args(Mode)), ("neighborhood", tuple(NEIGHBORHOODS))):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown; choose one of {list(choices)}"
-                )
-        for name in ("n_epochs", "batch_size", "n_iter"):
-            value = getattr(self, name)
-            if name == "n_iter" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        checks.one_of("mode", self.mode, get_args(Mode))
+        checks.one_of("neighborhood", self.neighborhood, NEIGHBORHOODS)
+        checks.count("n_epochs", self.n_epochs)
+        checks.count("batch_size", self.batch_size)
+        if self.n_iter is not None:
+            checks.count("n_iter", self.n_iter)
         if self.mode == "batch" and self.learning_rate is not None:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} has no effect with mode='batch': it cancels "
@@ -658,321 +611,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return tags
 
 
-# ---------------------------------------------------------------- the three ways of training
-#
-# Each is a function of centred prototypes W and samples that returns the new W and what it saw.
-
-
-@one_torch_thread
-def batch_pass(
-    W: torch.Tensor,
-    blocks: Blocks,
-    weight: Array | None,
-    grid: Grid,
-    h: Neighborhood,
-    sigma: float,
-) -> tuple[torch.Tensor, Seen]:
-    """Move every prototype to the mean of the data around it (Kohonen 2013, equation 8).
-
-    m_i = Σ_j h(i, j) s_j / Σ_j h(i, j) n_j, where s_j is the sum of the samples that unit j wins
-    and n_j their number: samples meet the neighbourhood only through K sums, so no array of size
-    n × K × d, and none of size n × n, is ever made. Units that no sample reaches keep their place.
-
-    Parameters
-    ----------
-    W : tensor of shape (K, d)
-    blocks : Blocks
-        Samples, centred as W is.
-    weight : array of shape (n,) or None
-        How many times each sample counts.
-    grid : Grid
-    h : callable
-        Neighbourhood h(δ², σ), one of `NEIGHBORHOODS`.
-    sigma : float
-
-    Returns
-    -------
-    tensor of shape (K, d), and the winners as `Seen` under the old W
-    """
-    seen, codebook = Seen.of(len(blocks), W), Codebook(W)
-    at_once = None if blocks.missing else blocks.resident
-    sums = torch.zeros_like(W)
-    counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
-    for block in blocks.split(len(W)):
-        units, squared = best_units(block, codebook)
-        seen.note(block.where, units, squared)
-        if at_once is None:
-            x, present = block.x, block.known
-            if present is None:
-                present = x.new_ones(len(x), 1)
-            if weight is not None:
-                times = torch.from_numpy(weight[block.where]).to(x)[:, None]
-                x, present = x * times, present * times
-            sums.index_add_(0, units[:, 0], x)
-            counts.index_add_(0, units[:, 0], present)
-    if at_once is not None:
-        sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
-    sums, counts = distributed.total(sums, counts)
-    spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
-    above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
-    reached = below > torch.finfo(W.dtype).tiny
-    return torch.where(reached, above / torch.where(reached, below, 1.0), W), seen
-
-
-def voronoi_sums(
-    x: torch.Tensor, units: NDArray[np.int64], n_units: int, weight: Array | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sum of the samples that each unit wins, (K, d), and their number, (K, 1).
-
-    The samples are added in their order, on every device, so the result is always the same.
-    """
-    order = np.argsort(units, kind="stable")
-    number = np.bincount(units, minlength=n_units)
-    begin = np.concatenate([[0], np.cumsum(number[:-1])])
-    counts = number if weight is None else np.bincount(units, weight, n_units)
-    sums = torch.nn.functional.embedding_bag(
-        torch.from_numpy(order).to(x.device),
-        x,
-        torch.from_numpy(begin).to(x.device),
-        mode="sum",
-        per_sample_weights=None if weight is None else torch.from_numpy(weight[order]).to(x),
-    )
-    return sums, torch.from_numpy(counts).to(x)[:, None]
-
-
-def _spread(values: torch.Tensor, grid: Grid, h: Neighborhood, sigma: float) -> torch.Tensor:
-    """Return Σ_j h(i, j) v_j for every unit i."""
-    if h is gaussian:
-        return grid.gaussian_sum(values, sigma)
-    at = torch.from_numpy(grid.coords)
-    rows_per_block = max(1, BLOCK_ELEMENTS // len(at))
-    return torch.cat(
-        [
-            product(h(grid.distance(rows[:, None], at[None]) ** 2, sigma).to(values), values)
-            for rows in torch.split(at, rows_per_block)
-        ]
-    )
-
-
-@by_numpy()
-@one_torch_thread
-def online_pass(
-    W: torch.Tensor,
-    blocks: Blocks,
-    visited: NDArray[np.int64],
-    weight: Array | None,
-    grid: Grid,
-    h: Neighborhood,
-    sigma: Sequence[float],
-    alpha: Sequence[float],
-) -> tuple[torch.Tensor, Seen]:
-    """Present the samples one by one: find the winner, pull its neighbourhood (Algorithm 1).
-
-    The rule m ← m + αh (x − m), equation 2 of the SOAE paper, moves m along the straight line
-    to x, and distances to a point on a line follow from the distances to its ends (Stewart's
-    theorem): for any other sample y
-
-        ‖y − m'‖² = (1 − αh) ‖y − m‖² + αh ‖y − x‖² − αh (1 − αh) ‖x − m‖².
-
-    So for a block of B samples two matrix products give all distances to prototypes and among
-    samples; within the block each step updates B distances per unit in place of d coordinates;
-    and the prototypes move once at its end. It is the same algorithm, sample by sample, at a
-    fraction of the cost.
-
-    Parameters
-    ----------
-    W : tensor of shape (K, d), on the CPU
-    blocks : Blocks
-        Samples, centred as W is; on the CPU.
-    visited : array of shape (n,)
-        Their indices in order of presentation.
-    weight : array of shape (n,) or None
-        How many times in a row each sample is presented.
-    grid : Grid
-    h : callable
-        Neighbourhood h(δ², σ).
-    sigma, alpha : sequences of n float
-        Width and learning rate at each step.
-
-    Returns
-    -------
-    tensor of shape (K, d), and the winners as `Seen` when each sample was presented
-    """
-    seen = Seen.of(len(visited), W)
-    pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
-    if blocks.missing:
-        return _online_with_gaps(W, blocks, visited, pull, seen)
-    for first in range(0, len(visited), ONLINE_BLOCK):
-        block = blocks[torch.from_numpy(visited[first : first + ONLINE_BLOCK])]
-        samples = Block.of(block)
-        to_units = squared_distances(samples, Codebook(W)).numpy()
-        among = squared_distances(samples, Codebook(block)).numpy()
-        rates = np.empty_like(to_units)
-        for t in range(len(block)):
-            c = to_units[t].argmin()  # equation 1
-            ah = rates[t] = pull(first + t, c)
-            later = to_units[t + 1 :]
-            later -= ah * to_units[t]
-            later *= 1 - ah
-            later += np.multiply.outer(among[t + 1 :, t], ah)
-        # row t of to_units is what sample t met, for later steps left it alone
-        near = torch.from_numpy(to_units)
-        units = near.argmin(1, keepdim=True)
-        others = near.scatter(1, units, torch.inf).argmin(1, keepdim=True) if len(W) > 1 else units
-        seen.note(
-            slice(first, first + len(block)),
-            torch.cat([units, others], 1),
-            near.gather(1, units).clamp(min=0),
-        )
-        # m after the block: Π (1 − αh) of the old m plus what is left of each pull
-        left = np.cumprod((1 - rates)[::-1], axis=0)[::-1]
-        share = rates
-        share[:-1] *= left[1:]
-        W = torch.from_numpy(left[0])[:, None] * W + product(torch.from_numpy(share).T, block)
-    return W, seen
-
-
-def _online_with_gaps(
-    W: torch.Tensor,
-    blocks: Blocks,
-    visited: NDArray[np.int64],
-    pull: Callable[[int, np.intp], Array],
-    seen: Seen,
-) -> tuple[torch.Tensor, Seen]:
-    """Algorithm 1 word by word, over the known values of each sample."""
-    m = W.numpy().copy()
-    for i, index in enumerate(visited):
-        x = blocks[slice(index, index + 1)].numpy()[0]
-        known = ~np.isnan(x)
-        to_units = ((x[known] - m[:, known]) ** 2).sum(1)
-        c = to_units.argmin()
-        m[:, known] += pull(i, c)[:, None] * (x[known] - m[:, known])
-        near = np.argsort(to_units, kind="stable")[[0, min(1, len(m) - 1)]]
-        seen.units[i], seen.distance[i] = near, to_units[c] ** 0.5
-    return torch.from_numpy(m), seen
-
-
-def _pull(
-    grid: Grid,
-    h: Neighborhood,
-    sigma: Sequence[float],
-    alpha: Sequence[float],
-    weight: Array | None,
-    dtype: np.dtype[Any],
-) -> Callable[[int, np.intp], Array]:
-    """Return a function of step i and winner c: αh(c, ·), the share of the way each unit moves."""
-    squared = _squared_rows(grid, dtype)
-
-    def pull(i: int, c: np.intp) -> Array:
-        ah: Array = alpha[i] * h(squared(c), sigma[i])
-        # as many presentations in a row as the sample's weight says
-        return ah if weight is None else 1 - (1 - ah) ** weight[i]
-
-    return pull
-
-
-def _squared_rows(grid: Grid, dtype: np.dtype[Any]) -> Callable[[Any], Array]:
-    """Return a function of units c: their squared grid distances to all units."""
-    if grid.n_units**2 <= BLOCK_ELEMENTS:  # few enough to keep
-        table: Array = (grid.distances**2).astype(dtype)
-        return table.__getitem__
-    coords = grid.coords.astype(dtype)
-    return lambda c: np.asarray(grid.distance(coords[c][..., None, :], coords)) ** 2
-
-
-@one_torch_thread
-def sgd_pass(
-    W: torch.Tensor,
-    adam: torch.optim.Adam,
-    blocks: Blocks,
-    visited: NDArray[np.int64],
-    weight: Array | None,
-    batch_size: int,
-    grid: Grid,
-    h: Neighborhood,
-    sigma: Sequence[float],
-    rate: Sequence[float],
-) -> Seen:
-    """Lower the mean over each batch of Σ_i h(c, i) ‖x − m_i‖² by one step of Adam.
-
-    The loss of the DESOM slides on raw data ("kerasom"): winners are found before the step and
-    no gradient goes through h. W moves in place; for the other arguments see `online_pass`.
-    """
-    seen = Seen.of(len(visited), W)
-    squared_rows = _squared_rows(grid, seen.distance.dtype)
-    for i, first in enumerate(range(0, len(visited), batch_size)):
-        where = slice(first, first + batch_size)
-        x = blocks[torch.from_numpy(visited[where])]
-        units, squared = best_units(Block.of(x), Codebook(W))
-        seen.note(where, units, squared)
-        apart = torch.from_numpy(squared_rows(seen.units[where, 0])).to(x)
-        hc = h(apart, sigma[i]).to(x)
-        if weight is not None:
-            hc *= torch.from_numpy(weight[where]).to(x)[:, None]
-        times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
-        # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
-        W.grad = 2 / times * (hc.sum(0)[:, None] * W - product(hc.T, x))
-        adam.param_groups[0]["lr"] = rate[i]
-        adam.step()
-    return seen
-
-
-# ---------------------------------------------------------------- first prototypes, checks
-
-
-def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
-    """Return prototypes laid out regularly in the plane of the two largest principal components.
-
-    The longer side of the map follows the first component. Along each axis of the map the
-    prototypes have the variance that the data have along its component, so the sheet is neither
-    a point nor larger than the cloud, whatever the units of measurement.
-
-    Parameters
-    ----------
-    X : array of shape (n, d)
-        Samples; a missing value is taken at its feature's mean.
-    grid : Grid
-    weight : array of shape (n,), optional
-
-    Returns
-    -------
-    ndarray of shape (K, d)
-    """
-    rows = _some_rows(len(X))
-    some = np.array(X[rows], dtype=np.float64)
-    times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
-    if not times.any():
-        times = np.ones(len(some))
-    known = ~np.isnan(some)
-    some[~known] = 0
-    mean = (times @ some) / (times @ known).clip(min=np.finfo(float).tiny)
-    deviation = np.where(known, some - mean, 0) * np.sqrt(times / times.sum())[:, None]
-    n_components = min(2, *deviation.shape)
-    _, spread, axes = randomized_svd(deviation, n_components, random_state=0)
-    position = grid.coords - grid.coords.mean(0)
-    position = position[:, np.argsort(-np.ptp(position, axis=0), kind="stable")]
-    scale = position.std(0)
-    position = position / np.where(scale > 0, scale, 1)
-    sheet: Array = mean + (position[:, :n_components] * spread) @ axes
-    return sheet.astype(X.dtype)
-
-
-def _some_rows(n: int) -> NDArray[np.int64]:
-    """Return all rows where they are few, else a fixed random selection of them.
-
-    Not every k-th row: data often come in a rhythm (interleaved classes, paired measurements).
-    """
-    if n <= START_SAMPLES:
-        return np.arange(n)
-    return np.unique(np.random.default_rng(0).integers(n, size=START_SAMPLES))
-
-
-def _center(X: Array) -> Array:
-    """Return a point amid the samples."""
-    some = X[_some_rows(len(X))].astype(np.float64)
-    known = ~np.isnan(some)
-    center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
-    return center.astype(X.dtype)
+# ---------------------------------------------------------------- checks
 
 
 def _without_gaps(samples: Array, X: Array) -> Array:

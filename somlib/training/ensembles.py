@@ -1,10 +1,10 @@
 """Training of one model or of an ensemble that differs in its seeds: five stages.
 
-    check      refuse what cannot work, before anything is built (`_check`)
-    build      one network per seed, its start, then all as one (`_build`)
-    start      optimizer, noise, schedules; a checkpoint's state, if there is one (`_start`)
-    run        the loop, until it ends, is stopped or fails (`_run`)
-    hand over  give each estimator its parameters and history (`Training.hand_over`)
+check      refuse what cannot work, before anything is built (`_check`)
+build      one network per seed, its start, then all as one (`_build`)
+start      optimizer, noise, schedules; a checkpoint's state, if there is one (`_start`)
+run        the loop, until it ends, is stopped or fails (`_run`)
+hand over  give each estimator its parameters and history (`Training.hand_over`)
 """
 
 import os

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -289,20 +289,21 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _check_architecture(self, d: int) -> None:
         """Refuse layers that cannot be built for d features."""
-        hidden, architecture = self.hidden, getattr(self, "architecture", "mlp")  # type: ignore[attr-defined]
+        hidden: Any = self.hidden
+        architecture = getattr(self, "architecture", "mlp")
         if architecture not in ("mlp", "conv"):
             raise ValueError(f"architecture={architecture!r}; choose 'mlp' or 'conv'")
-        if not np.iterable(hidden) or (architecture == "conv" and len(hidden) == 0):
+        if not np.iterable(hidden) or (architecture == "conv" and not list(hidden)):
             raise ValueError(
                 f"hidden={hidden!r} must be a sequence of whole numbers, for 'conv' of at least one"
             )
         for width in hidden:
             checks.count("each of hidden", width)
         if architecture == "conv":
-            shape = self.image_shape or (math.isqrt(d), math.isqrt(d))  # type: ignore[attr-defined]
+            shape = self.image_shape or (math.isqrt(d), math.isqrt(d))
             if np.shape(shape) != (2,) or min(shape) <= 0 or math.prod(shape) != d:
                 raise ValueError(
-                    f"image_shape={self.image_shape!r} does not fold {d} features into an image; "  # type: ignore[attr-defined]
+                    f"image_shape={self.image_shape!r} does not fold {d} features into an image; "
                     "give (rows, cols) with rows · cols = features, or architecture='mlp'"
                 )
 

@@ -124,17 +124,15 @@ def stacked(networks: Sequence[N]) -> N:
         one: nn.Module = modules[0]
         for name, parameter in one._parameters.items():
             if parameter is not None:
-                all_of_them = torch.stack([m._parameters[name].detach() for m in modules])  # type: ignore[union-attr]
+                all_of_them = torch.stack([m._parameters[name].detach() for m in modules])
                 one._parameters[name] = nn.Parameter(all_of_them, parameter.requires_grad)
         for name, buffer in one._buffers.items():
             values = [m._buffers[name] for m in modules]
             shared = name in one._non_persistent_buffers_set and all(
-                torch.equal(value, values[0])  # type: ignore[arg-type]
-                for value in values[1:]
-                if buffer is not None
+                torch.equal(value, values[0]) for value in values[1:] if buffer is not None
             )
             if buffer is not None and not shared:
-                one._buffers[name] = torch.stack(values)  # type: ignore[arg-type]
+                one._buffers[name] = torch.stack(values)
     return first
 
 

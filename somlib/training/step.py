@@ -40,7 +40,11 @@ class Step:
         )
 
     def __call__(
-        self, x: Tensor, rows: Tensor, arguments: dict[str, Tensor], shares: Sequence[float] = (1.0,)
+        self,
+        x: Tensor,
+        rows: Tensor,
+        arguments: dict[str, Tensor],
+        shares: Sequence[float] = (1.0,),
     ) -> Losses:
         """Take the steps of an iteration; return the losses before each.
 
@@ -97,7 +101,11 @@ class CapturedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(
-        self, x: Tensor, rows: Tensor, arguments: dict[str, Tensor], shares: Sequence[float] = (1.0,)
+        self,
+        x: Tensor,
+        rows: Tensor,
+        arguments: dict[str, Tensor],
+        shares: Sequence[float] = (1.0,),
     ) -> Losses:
         """Take the steps of an iteration; return the losses before each."""
         if rows.shape[-1] != self.batch_size:
