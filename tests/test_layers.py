@@ -1,4 +1,4 @@
-"""A stack of networks is the same networks side by side: against PyTorch's own layers."""
+"""Layers, for one seed and stacked, against PyTorch's own; stacked seeds do not mix."""
 
 import math
 from itertools import pairwise
@@ -10,22 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from somlib.networks import ACTIVATIONS as THEIRS
-from somlib.networks import (
+from somlib.training.layers import ACTIVATIONS as THEIRS
+from somlib.training.layers import (
+    DERIVATIVES,
     MLP,
-    SLOPES,
-    AutoencoderStack,
+    AutoencoderNetwork,
     Convolutions,
     Dense,
-    Mirror,
+    TiedDecoder,
     glorot_uniform,
 )
+from somlib.training.network import stacked
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "linear": nn.Identity}
 
 
 def generators(seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def of_seeds(seeds, build):
+    """Return the network that `build(generator)` makes for each seed, stacked if they are many."""
+    return stacked([build(generator) for generator in generators(seeds)])
+
+
+def entry(value, s, S):
+    """Return the part of seed s: a single network has no axis of seeds."""
+    return value[s] if S > 1 else value
 
 
 def numbers(*shape):
@@ -46,6 +57,11 @@ def per_seed(x, S):
     return x if x.ndim == 3 else x.expand(S, *x.shape)
 
 
+def batch(S, shared, *shape):
+    """Return random numbers: one batch for all seeds, or one for each."""
+    return numbers(*shape) if shared or S == 1 else numbers(S, *shape)
+
+
 # ---------------------------------------------------------------- dense layers
 
 
@@ -59,24 +75,24 @@ def linear(weight, bias):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("S", [1, 3])
 def test_dense_is_a_linear_layer_for_each_seed(S, shared):
-    dense = stirred(Dense(5, 4, generators(range(S))))
-    x = numbers(7, 5) if shared else numbers(S, 7, 5)
+    dense = stirred(of_seeds(range(S), lambda g: Dense(5, 4, g)))
+    x = batch(S, shared, 7, 5)
     out = dense(x)
     (out**3).sum().backward()
-    assert out.shape == (S, 7, 4)
+    assert out.shape == ((S, 7, 4) if S > 1 else (7, 4))
     for s, own in enumerate(per_seed(x, S)):
-        layer = linear(dense.weight[s], dense.bias[s])
+        layer = linear(entry(dense.weight, s, S), entry(dense.bias, s, S))
         theirs = layer(own)
         (theirs**3).sum().backward()
-        torch.testing.assert_close(out[s], theirs)
-        torch.testing.assert_close(dense.weight.grad[s], layer.weight.grad.T)
-        torch.testing.assert_close(dense.bias.grad[s, 0], layer.bias.grad)
+        torch.testing.assert_close(entry(out, s, S), theirs)
+        torch.testing.assert_close(entry(dense.weight.grad, s, S), layer.weight.grad.T)
+        torch.testing.assert_close(entry(dense.bias.grad, s, S)[0], layer.bias.grad)
 
 
 @pytest.mark.parametrize("output", ACTIVATIONS)
 @pytest.mark.parametrize("inside", ACTIVATIONS)
 def test_mlp_is_linear_layers_with_an_activation_between_and_one_at_the_end(inside, output):
-    mlp = stirred(MLP((6, 5, 4, 2), generators((0, 1)), inside, output))
+    mlp = stirred(of_seeds((0, 1), lambda g: MLP((6, 5, 4, 2), g, inside, output)))
     x = numbers(9, 6)
     for s in range(2):
         layers = []
@@ -87,43 +103,52 @@ def test_mlp_is_linear_layers_with_an_activation_between_and_one_at_the_end(insi
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_slopes_are_those_of_the_activations_at_the_value_they_have(name):
+def test_derivatives_are_those_of_the_activations_as_functions_of_their_values(name):
     x = torch.linspace(-3, 3, 61, dtype=torch.float64, requires_grad=True)  # 0 is among them
     a = THEIRS[name](x)
     torch.testing.assert_close(a, ACTIVATIONS[name]()(x))
     (slopes,) = torch.autograd.grad(a.sum(), x)
-    torch.testing.assert_close(SLOPES[name](a.detach()), slopes, rtol=0, atol=1e-14)
+    torch.testing.assert_close(DERIVATIVES[name](a.detach()), slopes, rtol=0, atol=1e-14)
 
 
 # ---------------------------------------------------------------- tied weights
+
+
+class Tied(nn.Module):
+    """An MLP and its tied decoder, as an autoencoder holds them."""
+
+    def __init__(self, mlp, *activations):
+        super().__init__()
+        self.mlp, self.decoder = mlp, TiedDecoder(mlp, *activations)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("S", [1, 3])
 @pytest.mark.parametrize("output", ACTIVATIONS)
 @pytest.mark.parametrize("inside", ACTIVATIONS)
-def test_a_mirror_is_the_layers_backwards_with_weights_transposed(inside, output, S, shared):
-    mlp = stirred(MLP((6, 5, 4, 2), generators(range(S))))
-    mirror = stirred(Mirror(mlp, inside, output))
-    z = numbers(9, 2) if shared else numbers(S, 9, 2)
-    out = mirror(z)
-    assert out.shape == (S, 9, 6)
+def test_a_tied_decoder_is_the_layers_in_reverse_with_weights_transposed(inside, output, S, shared):
+    tied = stirred(of_seeds(range(S), lambda g: Tied(MLP((6, 5, 4, 2), g), inside, output)))
+    mlp, decoder = tied.mlp, tied.decoder
+    z = batch(S, shared, 9, 2)
+    out = decoder(z)
+    assert out.shape == ((S, 9, 6) if S > 1 else (9, 6))
     for s, own in enumerate(per_seed(z, S)):
         layers = []
-        for layer, bias in zip(mlp.layers[::-1], mirror.biases, strict=True):
-            layers += [linear(layer.weight[s].T, bias[s]), ACTIVATIONS[inside]()]
+        for layer, bias in zip(mlp.layers[::-1], decoder.biases, strict=True):
+            weight, b = entry(layer.weight, s, S), entry(bias, s, S)
+            layers += [linear(weight.T, b), ACTIVATIONS[inside]()]
         layers[-1] = ACTIVATIONS[output]()
-        torch.testing.assert_close(out[s], nn.Sequential(*layers)(own))
+        torch.testing.assert_close(entry(out, s, S), nn.Sequential(*layers)(own))
 
 
 def test_what_is_tied_stays_tied():
-    stack = stirred(AutoencoderStack(6, (5, 4), 2, generators((0, 1)), tied=True))
+    stack = stirred(of_seeds((0, 1), lambda g: AutoencoderNetwork(6, (5, 4), 2, g, tied=True)))
     names = [name for name, _ in stack.named_parameters()]
     assert names == list(stack.state_dict()) == [
         *(f"encoder.layers.{i}.{what}" for i in range(3) for what in ("weight", "bias")),
         *(f"decoder.biases.{i}" for i in range(3)),
     ]  # fmt: skip
-    free = AutoencoderStack(6, (5, 4), 2, generators((0, 1)))
+    free = of_seeds((0, 1), lambda g: AutoencoderNetwork(6, (5, 4), 2, g))
     count = [sum(p.numel() for p in net.parameters()) for net in (stack, free)]
     assert count[1] - count[0] == 2 * (6 * 5 + 5 * 4 + 4 * 2)
 
@@ -151,14 +176,14 @@ def test_what_is_tied_stays_tied():
 
 
 def test_a_tied_weight_learns_from_both_of_its_uses():
-    stack = stirred(AutoencoderStack(6, (), 2, generators([0]), code="sigmoid", tied=True))
-    x, W = numbers(9, 6), stack.encoder.layers[0].weight[0]
+    stack = stirred(AutoencoderNetwork(6, (), 2, torch.Generator(), code="sigmoid", tied=True))
+    x, W = numbers(9, 6), stack.encoder.layers[0].weight
     ((stack.decoder(stack.encoder(x)) - x) ** 2).sum().backward()
-    c, b = stack.encoder.layers[0].bias[0], stack.decoder.biases[0][0]
+    c, b = stack.encoder.layers[0].bias, stack.decoder.biases[0]
     z = torch.sigmoid(x @ W + c)
     error = 2 * (z @ W.T + b - x)
     upwards = x.T @ ((error @ W) * z * (1 - z))  # by way of the code
-    torch.testing.assert_close(stack.encoder.layers[0].weight.grad[0], upwards + error.T @ z)
+    torch.testing.assert_close(stack.encoder.layers[0].weight.grad, upwards + error.T @ z)
 
 
 # ---------------------------------------------------------------- convolutions
@@ -174,41 +199,45 @@ IMAGES = [
 @pytest.mark.parametrize("S", [1, 3])
 @pytest.mark.parametrize("shapes", IMAGES, ids=str)
 def test_convolutions_are_conv2d_for_each_seed(shapes, S):
-    stack = stirred(Convolutions(shapes, generators(range(S)), output="tanh"))
+    stack = stirred(of_seeds(range(S), lambda g: Convolutions(shapes, g, output="tanh")))
     channels, rows, cols = shapes[0]
-    for x in (numbers(6, channels * rows * cols), numbers(S, 6, channels * rows * cols)):
+    for shared in (True, False):
+        x = batch(S, shared, 6, channels * rows * cols)
         out = stack(x)
         for s, own in enumerate(per_seed(x, S)):
             h = own.reshape(6, channels, rows, cols)
             for n, ((a, *_), (b, *sides)) in enumerate(pairwise(shapes)):
                 layer = nn.Conv2d(a, b, 3, stride=2, padding=1, dtype=torch.float64)
-                layer.weight.data, layer.bias.data = stack.weights[n][s], stack.biases[n][s]
+                layer.weight.data = entry(stack.weights[n], s, S)
+                layer.bias.data = entry(stack.biases[n], s, S)
                 h = layer(h)
                 h = h.tanh() if n == len(shapes) - 2 else h.relu()
                 assert list(h.shape[2:]) == sides
-            torch.testing.assert_close(out[s], h.flatten(1))
+            torch.testing.assert_close(entry(out, s, S), h.flatten(1))
 
 
 @pytest.mark.parametrize("S", [1, 3])
 @pytest.mark.parametrize("shapes", [shapes[::-1] for shapes in IMAGES], ids=str)
 def test_upwards_they_are_conv_transpose_2d_for_each_seed(shapes, S):
-    stack = stirred(Convolutions(shapes, generators(range(S)), output="linear"))
+    stack = stirred(of_seeds(range(S), lambda g: Convolutions(shapes, g, output="linear")))
     channels, rows, cols = shapes[0]
-    x = numbers(S, 6, channels * rows * cols)
+    x = batch(S, False, 6, channels * rows * cols)
     for s in range(S):
-        h = x[s].reshape(6, channels, rows, cols)
+        h = entry(x, s, S).reshape(6, channels, rows, cols)
         for n, ((a, *_), (b, *sides)) in enumerate(pairwise(shapes)):
             layer = nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, dtype=torch.float64)
-            layer.weight.data, layer.bias.data = stack.weights[n][s], stack.biases[n][s]
+            layer.weight.data = entry(stack.weights[n], s, S)
+            layer.bias.data = entry(stack.biases[n], s, S)
             h = layer(h, output_size=sides)
             h = h if n == len(shapes) - 2 else h.relu()
-        torch.testing.assert_close(stack(x)[s], h.flatten(1))
+        torch.testing.assert_close(entry(stack(x), s, S), h.flatten(1))
 
 
 @given(rows=st.integers(1, 13), cols=st.integers(1, 13), depth=st.integers(1, 3))
 def test_a_convolutional_decoder_gives_back_the_shape_of_any_image(rows, cols, depth):
-    stack = AutoencoderStack(
-        rows * cols, range(2, 2 + depth), 2, generators((0, 1)), "conv", (rows, cols)
+    how = "conv", (rows, cols)
+    stack = of_seeds(
+        (0, 1), lambda g: AutoencoderNetwork(rows * cols, range(2, 2 + depth), 2, g, *how)
     )
     z = stack.encoder(torch.rand(3, rows * cols))
     assert z.shape == (2, 3, 2)
@@ -219,7 +248,9 @@ def test_a_convolutional_decoder_gives_back_the_shape_of_any_image(rows, cols, d
 
 
 def test_first_weights_are_uniform_within_glorots_bound():
-    drawn = glorot_uniform((300, 200), 300, 200, generators((0, 1))).detach().numpy()
+    drawn = np.stack(
+        [glorot_uniform((300, 200), 300, 200, g).detach().numpy() for g in generators((0, 1))]
+    )
     bound = math.sqrt(6 / 500)
     assert np.abs(drawn).max() <= bound
     for one in drawn:  # mean 0, variance bound²/3, as many in each tenth
@@ -233,7 +264,7 @@ def test_first_weights_are_uniform_within_glorots_bound():
 @pytest.mark.parametrize(("upwards", "shape"), [(False, (3, 2, 3, 3)), (True, (2, 3, 3, 3))])
 def test_fans_of_a_convolution_count_its_area(upwards, shape):
     shapes = [(2, 4, 4), (3, 8, 8)] if upwards else [(2, 8, 8), (3, 4, 4)]
-    many = Convolutions(shapes, generators(range(200)))
+    many = of_seeds(range(200), lambda g: Convolutions(shapes, g))
     weight = many.weights[0].detach()
     assert tuple(weight.shape[1:]) == shape
     bound = math.sqrt(6 / (9 * 2 + 9 * 3))
@@ -245,11 +276,13 @@ def test_fans_of_a_convolution_count_its_area(upwards, shape):
 def test_a_seed_begins_alike_alone_and_among_others(architecture, tied):
     def stack(seeds):
         shape = (architecture, (5, 7))
-        return AutoencoderStack(35, (3, 4), 2, generators(seeds), *shape, tied=tied).state_dict()
+        return of_seeds(
+            seeds, lambda g: AutoencoderNetwork(35, (3, 4), 2, g, *shape, tied=tied)
+        ).state_dict()
 
     alone, among = stack([3]), stack(range(5))
     for name, value in alone.items():
-        assert torch.equal(value[0], among[name][3])
+        assert torch.equal(value, among[name][3])
         assert "bias" not in name or not value.any()
 
 
@@ -257,10 +290,10 @@ def test_a_seed_begins_alike_alone_and_among_others(architecture, tied):
 
 
 def test_the_decoder_mirrors_the_encoder():
-    stack = AutoencoderStack(20, (9, 7), 3, generators([0]), code="tanh", output="sigmoid")
-    sizes = [tuple(layer.weight.shape[1:]) for layer in stack.encoder.layers]
+    stack = AutoencoderNetwork(20, (9, 7), 3, *generators([0]), code="tanh", output="sigmoid")
+    sizes = [tuple(layer.weight.shape) for layer in stack.encoder.layers]
     assert sizes == [(20, 9), (9, 7), (7, 3)]
-    assert [tuple(layer.weight.shape[1:])[::-1] for layer in stack.decoder.layers] == sizes[::-1]
+    assert [tuple(layer.weight.shape)[::-1] for layer in stack.decoder.layers] == sizes[::-1]
     x = 100 * torch.randn(50, 20, generator=torch.Generator().manual_seed(0))
     z = stack.encoder(x)
     assert -1 <= z.min() < 0 < z.max() <= 1
@@ -269,18 +302,18 @@ def test_the_decoder_mirrors_the_encoder():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_hidden_layers_of_encoder_and_decoder_have_one_activation(tied):
-    how = {"code": "tanh", "output": "relu", "inside": "sigmoid", "tied": tied}
-    stack = AutoencoderStack(6, (5, 4), 2, generators([0]), **how)
+    how = {"code": "tanh", "output": "relu", "hidden_activation": "sigmoid", "tied": tied}
+    stack = AutoencoderNetwork(6, (5, 4), 2, *generators([0]), **how)
     for part, output in ((stack.encoder, "tanh"), (stack.decoder, "relu")):
-        assert (part.inside, part.output) == ("sigmoid", output)
-    assert isinstance(stack.decoder, Mirror) == tied
+        assert (part.hidden_activation, part.output) == ("sigmoid", output)
+    assert isinstance(stack.decoder, TiedDecoder) == tied
 
 
 @pytest.mark.parametrize(("architecture", "tied"), [("mlp", False), ("mlp", True), ("conv", False)])
 def test_no_layer_mixes_seeds(architecture, tied):
     shape = (architecture, (5, 7))
-    how = {"tied": tied, "inside": "tanh"}  # so that no unit is silent
-    stack = AutoencoderStack(35, (3, 4), 2, generators((0, 1, 2)), *shape, **how)
+    how = {"tied": tied, "hidden_activation": "tanh"}  # so that every unit is active
+    stack = of_seeds((0, 1, 2), lambda g: AutoencoderNetwork(35, (3, 4), 2, g, *shape, **how))
     x = torch.rand(6, 35, generator=torch.Generator().manual_seed(0))
     ((stack.decoder(stack.encoder(x))[0] - x) ** 2).mean().backward()
     touched = 0
