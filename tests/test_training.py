@@ -13,12 +13,14 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from somlib import loop, training
-from somlib.autoencoders import Autoencoder
-from somlib.desom import DESOM
+from somlib import loop
+from somlib.autoencoders import Autoencoder, PlainNetwork
+from somlib.desom import DESOM, DESOMNetwork
 from somlib.soae import SOAE
 from somlib.som import SOM
-from somlib.training import DeepEstimator, Draws, fit_seeds, held_interrupts
+from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds
+from somlib.training.network import NoiseSource, load_state
+from somlib.training.step import held_interrupts
 from somlib.vae import VAE
 
 rng = np.random.default_rng(42)
@@ -57,18 +59,19 @@ def assert_same(one, other, atol=0.0):
 @contextmanager
 def interrupted_at(model, iteration, error=KeyboardInterrupt):
     """Raise inside the losses of one iteration, counted from entering the `with`."""
-    cls, losses, calls = type(model), type(model)._losses, iter(range(10**9))
+    cls = type(model._build(12, torch.Generator()))
+    losses, calls = cls.losses, iter(range(10**9))
 
-    def break_off(self, *args):
+    def break_off(self, *args, **arguments):
         if next(calls) == iteration:
             raise error
-        return losses(self, *args)
+        return losses(self, *args, **arguments)
 
-    cls._losses = break_off
+    cls.losses = break_off
     try:
         yield
     finally:
-        cls._losses = losses
+        cls.losses = losses
 
 
 # ---------------------------------------------------------------- seeds as a batch dimension
@@ -125,15 +128,20 @@ def test_pre_training_is_the_autoencoder_of_that_seed_and_a_start_replaces_it():
     )
 
 
+class WatchingNetwork(PlainNetwork):
+    def updates(self, x, rows, **arguments):
+        assert torch.equal(x, torch.from_numpy(X)[rows])
+        Watching.seen.append(rows.numpy())
+        return super().updates(x, rows, **arguments)
+
+
 class Watching(Autoencoder):
     """Keeps the samples that each iteration is given."""
 
     seen: list
 
-    def _losses(self, stack, x, rows, values):
-        assert torch.equal(x, torch.from_numpy(X)[rows])
-        self.seen.append(rows.numpy())
-        return super()._losses(stack, x, rows, values)
+    def _build(self, d, generator):
+        return WatchingNetwork(self, d, generator)
 
 
 def rows_of(seeds, shuffle):
@@ -155,7 +163,7 @@ def test_shuffled_batches_see_every_sample_once_an_epoch_in_an_order_of_each_see
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(103))
     assert len({order.tobytes() for order in orders}) == 6
-    alone = np.concatenate(rows_of([2], shuffle=True), 1)[0]
+    alone = np.concatenate(rows_of([2], shuffle=True))
     np.testing.assert_array_equal(alone, np.concatenate(orders[1::2]))
 
 
@@ -181,40 +189,45 @@ def test_samples_are_kept_once_for_all_seeds(monkeypatch):
 # ---------------------------------------------------------------- hooks, history, callbacks
 
 
+class OffsetsNetwork(Network):
+    """One point that learns the mean of the samples, and counts how often it is prepared."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.zeros(1, d))
+        self.register_buffer("asked", torch.zeros((), dtype=torch.int64))
+
+    def initialize(self, X, generator):
+        self.mean.copy_(torch.rand(1, X.shape[1], generator=generator))
+
+    def prepare(self, X, i, **arguments):
+        assert not torch.is_grad_enabled()
+        self.asked += i
+
+    def schedules(self, n_iter):
+        return {"weight": np.linspace(1, 0.5, n_iter)}
+
+    def losses(self, x, weight):
+        distance = ((x - self.mean) ** 2).mean((-2, -1))
+        return {"loss": weight * distance, "distance": distance}
+
+
 class Offsets(DeepEstimator):
-    """Learns the mean of the samples, and writes down what it is asked to do."""
+    """Learns the mean of the samples."""
 
     learning_rate, shuffle, precision, device, progress = 0.1, False, "float32", "auto", False
 
     def __init__(self, n_iter=10, batch_size=20, random_state=None):
         self.n_iter, self.batch_size, self.random_state = n_iter, batch_size, random_state
 
-    def _build(self, d, generators):
-        stack = torch.nn.Module()
-        stack.mean = torch.nn.Parameter(torch.zeros(len(generators), 1, d))
-        stack.register_buffer("asked", torch.zeros(len(generators), dtype=torch.int64))
-        return stack
+    def _build(self, d, generator):
+        return OffsetsNetwork(d)
 
-    def _initialise(self, stack, X, generators):
-        for s, generator in enumerate(generators):
-            stack.mean[s] = torch.rand(1, X.shape[1], generator=generator)
-
-    def _before(self, stack, X, i):
-        assert not torch.is_grad_enabled()
-        stack.asked += i
-
-    def _schedules(self, n_iter):
-        return {"weight": np.linspace(1, 0.5, n_iter)}
-
-    def _losses(self, stack, x, rows, values):
-        distance = ((x - stack.mean) ** 2).mean((1, 2))
-        return {"loss": values["weight"] * distance, "distance": distance}
-
-    def _after(self, X):
+    def _finish(self, X):
         self.samples_ = len(X)
 
 
-def test_a_model_is_its_hooks():
+def test_a_model_is_its_network_and_a_thin_estimator():
     models = fit_seeds(Offsets(200, batch_size=103), X, [3, 8])
     for model in models:
         np.testing.assert_allclose(model.parameters_["mean"][0], X.mean(0), atol=1e-2)
@@ -229,7 +242,7 @@ def test_a_model_is_its_hooks():
         np.testing.assert_allclose(history["distance"][0], ((X - first) ** 2).mean())
 
 
-class Pursuit(Offsets):
+class PursuitNetwork(Network):
     """Two points in turn: the first learns the mean of the samples, the second the first's place.
 
     Two steps of the one for one of the other, on samples that it draws itself.
@@ -237,37 +250,34 @@ class Pursuit(Offsets):
 
     STEPS = 2
 
-    def _build(self, d, generators):
-        stack = torch.nn.Module()
-        stack.first = torch.nn.Parameter(torch.zeros(len(generators), 1, d))
-        stack.second = torch.nn.Parameter(torch.ones(len(generators), 1, d))
-        stack.draws = Draws(generators, (self._samples_per_iteration,), "random")
-        return stack
+    def __init__(self, d, batch_size):
+        super().__init__()
+        self.first = torch.nn.Parameter(torch.zeros(1, d))
+        self.second = torch.nn.Parameter(torch.ones(1, d))
+        self.batch_size = batch_size
 
-    def _initialise(self, stack, X, generators):
-        """Begin where the parameters begin."""
+    def noise(self, batch_size):
+        return {"drawn": Noise((self.STEPS * batch_size,), "uniform")}
 
-    def _before(self, stack, X, i):
+    def prepare(self, X, i, drawn):
         assert not torch.is_grad_enabled()
-        stack.draws.turn_to(i, X)
+        return (drawn * len(X)).long() if i % 3 else None
+
+    def updates(self, x, rows, drawn):
+        for batch in torch.split(x, self.batch_size, dim=-2):
+            distance = ((batch - self.first) ** 2).mean((-2, -1))
+            yield {"loss": distance, "first": distance}, [self.first]
+        distance = (self.first - self.second).abs().mean((-2, -1))  # the first as it is by now
+        yield {"loss": distance, "second": distance}, [self.second]
+
+
+class Pursuit(Offsets):
+    def _build(self, d, generator):
+        return PursuitNetwork(d, self.batch_size)
 
     @property
     def _samples_per_iteration(self):
-        return self.STEPS * self.batch_size
-
-    def _draw(self, stack, X, i):
-        assert not torch.is_grad_enabled()
-        return (stack.draws.now * len(X)).long() if i % 3 else None
-
-    def _schedules(self, n_iter):
-        return {}
-
-    def _updates(self, stack, x, rows, values):
-        for batch in torch.split(x, self.batch_size, dim=-2):
-            distance = ((batch - stack.first) ** 2).mean((1, 2))
-            yield {"loss": distance, "first": distance}, [stack.first]
-        distance = (stack.first - stack.second).abs().mean((1, 2))  # the first as it is by now
-        yield {"loss": distance, "second": distance}, [stack.second]
+        return PursuitNetwork.STEPS * self.batch_size
 
 
 def literal_pursuit(seed, n_iter, B):
@@ -303,7 +313,7 @@ def test_an_iteration_may_have_several_steps_each_for_its_own_parameters(seeds):
             np.testing.assert_allclose(model.history_[name], values, rtol=1e-11)
 
 
-def test_who_is_not_taught_stays_bit_for_bit_and_so_do_its_moments(monkeypatch):
+def test_parameters_that_no_step_moves_stay_bit_for_bit_and_so_do_their_moments(monkeypatch):
     step, seen = torch.optim.Adam.step, []
 
     def state(adam):
@@ -323,12 +333,16 @@ def test_who_is_not_taught_stays_bit_for_bit_and_so_do_its_moments(monkeypatch):
 
 
 def test_a_model_may_learn_by_a_rule_of_its_own():
-    class RunningMean(Offsets):
-        def _updates(self, stack, x, rows, values):
-            losses = self._losses(stack, x, rows, values)
+    class RunningMeanNetwork(OffsetsNetwork):
+        def updates(self, x, rows, **arguments):
+            losses = self.losses(x, **arguments)
             with torch.no_grad():
-                stack.mean += (x.mean(-2, keepdim=True) - stack.mean) / 4
+                self.mean += (x.mean(-2, keepdim=True) - self.mean) / 4
             yield losses, []
+
+    class RunningMean(Offsets):
+        def _build(self, d, generator):
+            return RunningMeanNetwork(d)
 
     model = RunningMean(30, random_state=0).fit(X)
     mean = torch.rand(1, 12, generator=torch.Generator().manual_seed(0)).numpy()
@@ -343,14 +357,18 @@ def test_a_model_may_learn_by_a_rule_of_its_own():
 def test_what_a_model_draws_is_what_it_gets_and_else_all_in_turn():
     seen = []
 
-    class Drawing(Offsets):
-        def _draw(self, stack, X, i):
-            return None if i % 2 else torch.full((len(stack.mean), 4), i)
+    class DrawingNetwork(OffsetsNetwork):
+        def prepare(self, X, i, **arguments):
+            return None if i % 2 else torch.full((len(self.mean), 4), i)
 
-        def _losses(self, stack, x, rows, values):
+        def updates(self, x, rows, **arguments):
             assert torch.equal(x, torch.from_numpy(X)[rows])
             seen.append(rows.tolist())
-            return super()._losses(stack, x, rows, values)
+            return super().updates(x, rows, **arguments)
+
+    class Drawing(Offsets):
+        def _build(self, d, generator):
+            return DrawingNetwork(d)
 
     fit_seeds(Drawing(5), X, [0, 1])
     assert seen[::2] == [[[i] * 4] * 2 for i in (0, 2, 4)]
@@ -360,46 +378,47 @@ def test_what_a_model_draws_is_what_it_gets_and_else_all_in_turn():
 # ---------------------------------------------------------------- random numbers for iterations
 
 
-def draws(seeds, shape=(3, 2), **options):
-    return Draws([torch.Generator().manual_seed(seed) for seed in seeds], shape, **options)
+def source(seeds, kind, dtype=torch.float64):
+    return NoiseSource({"some": kind}, seeds, torch.zeros((), dtype=dtype))
 
 
-@pytest.mark.parametrize(("method", "stream"), [("standard_normal", 2), ("random", 3)])
-def test_draws_depend_on_seed_and_iteration_alone(method, stream):
-    like = torch.zeros((), dtype=torch.float64)
-    some = draws([5, 2], method=method, stream=stream)
+METHODS = {"normal": "standard_normal", "uniform": "random"}
+
+
+@pytest.mark.parametrize(("kind", "stream"), [("normal", 2), ("uniform", 3)])
+def test_noise_depends_on_seed_and_iteration_alone(kind, stream):
+    noise = Noise((3, 2), kind, stream)
+    some = source([5, 2], noise)
     for i in (0, 1, 63, 64, 200, 7, 65, 64, 127, 128):  # a resumed training begins anywhere
-        found = some.turn_to(i, like)
+        found = some(i)["some"]
         assert found.shape == (2, 3, 2)
         for s, seed in enumerate((5, 2)):
-            block = getattr(np.random.default_rng([seed, stream, i // 64]), method)((64, 3, 2))
+            rng_of_block = np.random.default_rng([seed, stream, i // 64])
+            block = getattr(rng_of_block, METHODS[kind])((64, 3, 2))
             np.testing.assert_array_equal(found[s], block[i % 64])
-            alone = draws([seed], method=method, stream=stream).turn_to(i, like)
-            np.testing.assert_array_equal(found[s], alone[0])
+            np.testing.assert_array_equal(found[s], source([seed], noise)(i)["some"])
 
 
-def test_draws_are_all_different():
-    like = torch.zeros((), dtype=torch.float64)
+def test_all_noise_is_different():
     numbers = [
-        some.turn_to(i, like).flatten().tolist()
-        for some in (draws([0, 1]), draws([0, 1], stream=3), draws([2, 2**40]))
+        some(i)["some"].flatten().tolist()
+        for some in (
+            source([0, 1], Noise((3, 2))),
+            source([0, 1], Noise((3, 2), stream=3)),
+            source([2, 2**40], Noise((3, 2))),
+        )
         for i in range(130)
     ]
     assert len({number for one in numbers for number in one}) == 3 * 130 * 2 * 6
 
 
-def test_draws_lie_in_one_place_in_the_precision_of_the_samples():
-    for dtype in (torch.float32, torch.float64):
-        some, like = draws([0, 1]), torch.zeros(4, dtype=dtype)
-        now = some.turn_to(0, like)
-        first, at = now.clone(), now.data_ptr()
-        for i in (1, 64, 0):
-            assert some.turn_to(i, like) is some.now is now
-            assert (now.data_ptr(), now.dtype) == (at, dtype)
-            assert torch.equal(now, first) == (i == 0)
-    exact = draws([0, 1]).turn_to(0, torch.zeros((), dtype=torch.float64))
-    rounded = draws([0, 1]).turn_to(0, torch.zeros(()))
+def test_noise_has_the_precision_of_the_samples_unless_it_asks_for_its_own():
+    exact = source([0, 1], Noise((3, 2)))(0)["some"]
+    rounded = source([0, 1], Noise((3, 2)), torch.float32)(0)["some"]
+    assert (exact.dtype, rounded.dtype) == (torch.float64, torch.float32)
     assert torch.equal(exact.float(), rounded)
+    asked = source([0, 1], Noise((3, 2), dtype=torch.float64), torch.float32)(0)["some"]
+    assert torch.equal(exact, asked)
 
 
 def test_logs_are_means_over_iterations_and_seeds_and_the_model_is_there_to_be_looked_at():
@@ -665,16 +684,16 @@ def test_a_loss_that_is_no_number_leaves_the_earlier_checkpoint(tmp_path, monkey
     file, model = tmp_path / "stack.checkpoint", desom(120)
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 60):
         fit_seeds(model, X, range(3), checkpoint=file)
-    before, losses, calls = file.read_bytes(), DESOM._losses, iter(range(10**6))
+    before, losses, calls = file.read_bytes(), DESOMNetwork.losses, iter(range(10**6))
     poison = torch.tensor([1.0, 1.0, np.nan])
 
-    def poisoned(self, *args):
-        found = losses(self, *args)
+    def poisoned(self, *args, **arguments):
+        found = losses(self, *args, **arguments)
         return found | {"loss": found["loss"] * poison} if next(calls) == 12 else found
 
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1e9)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DESOM, "_losses", poisoned)
+        patch.setattr(DESOMNetwork, "losses", poisoned)
         with pytest.raises(FloatingPointError, match=r"loss of seed 2 .* at iteration 72 of 120"):
             fit_seeds(model, X, range(3), checkpoint=file)
     assert file.read_bytes() == before
@@ -686,14 +705,14 @@ def test_a_loss_that_is_no_number_leaves_the_earlier_checkpoint(tmp_path, monkey
 @contextmanager
 def poisoned(cls, iteration, name="loss", value=np.nan):
     """Let one loss of one iteration, counted from entering the `with`, be no number."""
-    losses, calls = cls._losses, iter(range(10**6))
+    losses, calls = cls.losses, iter(range(10**6))
 
-    def found(self, *args):
-        good = losses(self, *args)
+    def found(self, *args, **arguments):
+        good = losses(self, *args, **arguments)
         return good | {name: good[name] * value} if next(calls) == iteration else good
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cls, "_losses", found)
+        patch.setattr(cls, "losses", found)
         yield
 
 
@@ -708,7 +727,7 @@ STEADY = {"decay": "constant", "temperature": (2.0, 2.0), "random_state": 0}  # 
 def test_the_last_good_weights_are_kept(iteration, good, name, value):
     model = desom(130, **STEADY)
     with (
-        poisoned(DESOM, iteration, name, value),
+        poisoned(DESOMNetwork, iteration, name, value),
         pytest.raises(FloatingPointError, match=f"no longer a number at iteration {iteration} of"),
     ):
         model.fit(X)
@@ -722,7 +741,7 @@ def test_the_last_good_weights_are_kept(iteration, good, name, value):
 
 def test_they_are_those_after_the_last_step_of_a_buffer_too():
     model = Offsets(120, batch_size=103, random_state=0)
-    with poisoned(Offsets, 110, "distance"), pytest.raises(FloatingPointError):
+    with poisoned(OffsetsNetwork, 110, "distance"), pytest.raises(FloatingPointError):
         model.fit(X)
     assert model.parameters_["asked"] == sum(range(100))
     assert model.history_.keys() == {"loss", "distance", "weight"}
@@ -734,12 +753,12 @@ def test_they_are_those_after_the_last_step_of_a_buffer_too():
 def test_there_are_no_good_weights_in_the_first_iterations(iteration):
     model = desom(130, **STEADY)
     for _ in range(2):
-        with poisoned(DESOM, iteration), pytest.raises(FloatingPointError):
+        with poisoned(DESOMNetwork, iteration), pytest.raises(FloatingPointError):
             model.fit(X)
         assert not [name for name in vars(model) if name in ("parameters_", "history_", "n_iter_")]
     before = desom(130, **STEADY).fit(X)
     model.fit(X)
-    with poisoned(DESOM, iteration), pytest.raises(FloatingPointError):
+    with poisoned(DESOMNetwork, iteration), pytest.raises(FloatingPointError):
         model.fit(X)  # an earlier fit stays in place
     assert_same(model, before)
     assert model.n_iter_ == 130
@@ -754,7 +773,7 @@ def test_a_resumed_training_goes_back_to_what_was_good(tmp_path, iteration, name
         model.fit(X, checkpoint=file)
     fresh, good = clone(model), 60 if iteration < 40 else 100
     with (
-        poisoned(DESOM, iteration, name),
+        poisoned(DESOMNetwork, iteration, name),
         pytest.raises(FloatingPointError, match=f"at iteration {60 + iteration} of 130"),
     ):
         fresh.fit(X, checkpoint=file)
@@ -790,18 +809,18 @@ def test_a_stack_too_large_for_memory_says_how_many_seeds_would_fit(monkeypatch,
     bytes_each = 4 * (4 * numbers + 2 * 25 * (2 * sum(b for _, b in layers) + 2))
     sizes = {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": int(5.5 * bytes_each)}
     data, model = X.astype(dtype), desom(2, device="cpu")
-    monkeypatch.setattr(training.os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(ensembles.os, "sysconf", sizes.__getitem__)
     fit_seeds(model, data, range(fit_in))
     with pytest.raises(MemoryError, match=rf"^{fit_in + 1} seeds .*: {fit_in} would fit; train"):
         fit_seeds(model, data, range(fit_in + 1))
 
 
 def test_nothing_is_trained_before_memory_and_parameters_are_looked_at(monkeypatch):
-    monkeypatch.setattr(Autoencoder, "_losses", None)  # pre-training would call it
+    monkeypatch.setattr(PlainNetwork, "losses", None)  # pre-training would call it
     for params in ({"grid_distance": "miles"}, {"gamma": -1}, {"decay": "slow"}):
         with pytest.raises(ValueError, match=next(iter(params))):
             desom(pretrain_epochs=1, **params).fit(X)
-    monkeypatch.setattr(training.os, "sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 9}.get)
+    monkeypatch.setattr(ensembles.os, "sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 9}.get)
     with pytest.raises(MemoryError, match=r"1 seeds of this network .*: 0 would fit"):
         desom(pretrain_epochs=1, device="cpu").fit(X)
 
@@ -910,8 +929,19 @@ def test_fast_is_nearly_single_precision_and_leaves_double_precision_alone(name)
 # ---------------------------------------------------------------- models that differ in a stack
 
 
+class ShrinkingNetwork(PlainNetwork):
+    def __init__(self, config, d, generator):
+        super().__init__(config, d, generator)
+        self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
+
+    def losses(self, x):
+        z = self.encode(x)
+        error = (self.decode(z) - x).square().mean((-2, -1))
+        return {"loss": error + self.weight * z.square().mean((-2, -1))}
+
+
 class Shrinking(Autoencoder):
-    """An autoencoder that is asked for small codes, by a weight of its own."""
+    """An autoencoder with a penalty on large codes, whose weight may differ."""
 
     _may_differ = ("weight",)
 
@@ -919,13 +949,8 @@ class Shrinking(Autoencoder):
         super().__init__((9,), 2, n_iter=n_iter, batch_size=25, random_state=random_state)
         self.weight, self.device = weight, device
 
-    def _tell(self, stack, models):
-        stack.weight = torch.tensor([model.weight for model in models])
-
-    def _losses(self, stack, x, rows, values):
-        z = stack.encoder(x)
-        error = (stack.decoder(z) - x).square().mean((1, 2))
-        return {"loss": error + stack.weight * z.square().mean((1, 2))}
+    def _build(self, d, generator):
+        return ShrinkingNetwork(self, d, generator)
 
 
 def test_what_may_differ_within_a_stack_differs_and_is_as_it_is_alone():
@@ -1000,8 +1025,8 @@ def test_buffers_take_the_shape_that_was_saved_and_parameters_keep_theirs():
     saved = {name: value + 1 for name, value in stack(5).state_dict().items()}
     for room in (None, 2, 5):
         module = stack(room)
-        training.load_state(module, saved)
+        load_state(module, saved)
         for name, value in saved.items():
             torch.testing.assert_close(module.state_dict()[name], value)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        training.load_state(stack(5), saved | {"inner.weight": torch.zeros(3, 4)})
+        load_state(stack(5), saved | {"inner.weight": torch.zeros(3, 4)})
