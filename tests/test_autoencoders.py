@@ -36,7 +36,8 @@ from somlib.autoencoders import (
     reconstruction_error,
 )
 from somlib.storage import load
-from somlib.training import Draws, fit_seeds
+from somlib.training import fit_seeds
+from tests.helpers import built, watched
 
 rng = np.random.default_rng(42)
 X = rng.random((90, 12))
@@ -71,37 +72,18 @@ def forward(weights, part, h):
     return h
 
 
-class Recording:
-    """Keeps the first weights of its stack and the samples of each iteration."""
-
-    first: dict
-    batches: list
-
-    def _initialise(self, stack, X, generators):
-        type(self).first = {k: v.clone().numpy() for k, v in stack.state_dict().items()}
-        type(self).batches = []
-
-    def _losses(self, stack, x, rows, values):
-        self.batches.append(rows.numpy())
-        return super()._losses(stack, x, rows, values)
-
-
-class Recorded(Recording, Autoencoder):
-    """The plain one, watched."""
-
-
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_training_is_adam_on_the_mean_squared_error(shuffle):
-    model = Recorded(**SMALL, n_epochs=4, learning_rate=0.01, shuffle=shuffle)
+    model = watched(Autoencoder)(**SMALL, n_epochs=4, learning_rate=0.01, shuffle=shuffle)
     stack = fit_seeds(model, X, [4, 7])
-    assert [b.shape[-1] for b in Recorded.batches] == 4 * [40, 40, 10]
+    assert [b.shape[-1] for b in model.batches] == 4 * [40, 40, 10]
     for s, trained in enumerate(stack):
-        weights = {k: torch.from_numpy(v[s]).clone() for k, v in Recorded.first.items()}
+        weights = {k: torch.from_numpy(v).clone() for k, v in model.first[s].items()}
         for value in weights.values():
             value.requires_grad_(True)
         adam = torch.optim.Adam(weights.values(), lr=0.01, eps=1e-7)
         losses = []
-        for rows in Recorded.batches:
+        for rows in model.batches:
             x = torch.from_numpy(X[rows[s] if shuffle else rows])
             decoded = forward(weights, "decoder", forward(weights, "encoder", x))
             loss = torch.nn.functional.mse_loss(decoded, x)
@@ -260,18 +242,17 @@ def literal_damage(x, drawn, corruption, noise, clip):
         {"corruption": "salt-and-pepper", "noise": 0.4},
     ],
 )
-def test_a_denoising_autoencoder_draws_the_whole_sample_from_a_damaged_one(how):
+def test_a_denoising_autoencoder_reconstructs_the_clean_sample_from_a_corrupted_one(how):
     model = denoising(shuffle=False, n_iter=1, random_state=3, **how)
-    stack = model._build(12, [torch.Generator().manual_seed(3)]).double()
-    method = "standard_normal" if model.corruption == "gaussian" else "random"
-    draws = Draws([torch.Generator().manual_seed(3)], (40, 12), method, at_once=2)
-    x = X[:40]
-    drawn = draws.turn_to(0, torch.tensor(x))[0].numpy()
+    network = built(model, 12, [3])
+    rng_of_block, x = np.random.default_rng([3, 2, 0]), X[:40]
+    normal = model.corruption == "gaussian"
+    drawn = (rng_of_block.standard_normal if normal else rng_of_block.random)((2, 40, 12))[0]
     damaged = literal_damage(x, drawn, model.corruption, model.noise, model.clip)
     assert not np.allclose(damaged, x)
-    drawn_again = stack.decoder(stack.encoder(torch.tensor(damaged)[None]))[0].detach().numpy()
+    reconstruction = network.decode(network.encode(torch.tensor(damaged))).detach().numpy()
     model.fit(X)
-    assert model.history_["loss"][0] == pytest.approx(((drawn_again - x) ** 2).mean())
+    assert model.history_["loss"][0] == pytest.approx(((reconstruction - x) ** 2).mean())
 
 
 def test_half_of_the_replaced_features_are_salt_and_half_pepper():
@@ -538,16 +519,16 @@ LITERAL = {
 @pytest.mark.parametrize("name", LITERAL)
 def test_each_step_is_adam_on_the_loss_as_it_is_written(name):
     model = LITERAL[name]
-    cls = type("Watched", (Recording, type(model)), {})
-    watched = cls(**model.get_params()).set_params(n_iter=8, batch_size=40, learning_rate=0.01)
-    for s, trained in enumerate(fit_seeds(watched, X, [4, 7])):
-        weights = {k: torch.from_numpy(v[s]).clone() for k, v in cls.first.items()}
+    model = watched(type(model))(**model.get_params())
+    model.set_params(n_iter=8, batch_size=40, learning_rate=0.01)
+    for s, trained in enumerate(fit_seeds(model, X, [4, 7])):
+        weights = {k: torch.from_numpy(v).clone() for k, v in model.first[s].items()}
         for value in weights.values():
             value.requires_grad_(True)
         adam = torch.optim.Adam(weights.values(), lr=0.01, eps=1e-7)
         seen = []
-        for i, rows in enumerate(cls.batches):
-            losses = literal_losses(watched, weights, torch.from_numpy(X[rows[s]]), i)
+        for i, rows in enumerate(model.batches):
+            losses = literal_losses(model, weights, torch.from_numpy(X[rows[s]]), i)
             adam.zero_grad()
             losses["loss"].backward()
             adam.step()
@@ -560,7 +541,7 @@ def test_each_step_is_adam_on_the_loss_as_it_is_written(name):
         for what, value in weights.items():
             found = trained.parameters_[what]
             np.testing.assert_allclose(found, value.detach(), atol=1e-10, err_msg=what)
-            assert np.abs(found - cls.first[what][s]).max() > 1e-3, what
+            assert np.abs(found - model.first[s][what]).max() > 1e-3, what
 
 
 # ---------------------------------------------------------------- likelihood
@@ -624,10 +605,10 @@ def test_tied_the_decoder_is_the_encoder_transposed_before_and_after_training(hi
     model = Autoencoder(hidden, 2, tied=True, batch_size=40, learning_rate=0.01, random_state=5)
     sizes = [12, *hidden, 2]
     fitted = [clone(model).set_params(n_iter=n).fit(X) for n in (1, 9)]
-    stack = model._build(12, [torch.Generator().manual_seed(5)]).double()
+    network = built(model, 12, [5])
     Z, moved = rng.normal(size=(6, 2)), []
     for parameters, decode in [
-        ({k: v[0].numpy() for k, v in stack.state_dict().items()}, None),
+        ({k: v.numpy() for k, v in network.state_dict().items()}, None),
         *((one.parameters_, one.inverse_transform) for one in fitted),
     ]:
         weights = {k: torch.from_numpy(v) for k, v in parameters.items()}
@@ -635,7 +616,7 @@ def test_tied_the_decoder_is_the_encoder_transposed_before_and_after_training(hi
             f"encoder.layers.{i}.weight" for i in range(len(sizes) - 1)
         ]
         expected, _ = literal_pass(weights, "decoder", torch.from_numpy(Z), "relu", "linear")
-        found = stack.decoder(torch.from_numpy(Z))[0].detach() if decode is None else decode(Z)
+        found = network.decode(torch.from_numpy(Z)).detach() if decode is None else decode(Z)
         np.testing.assert_allclose(found, expected, atol=1e-14)
         moved.append(parameters["encoder.layers.0.weight"])
     assert not np.allclose(moved[1], moved[2])  # 1 and 9 steps: it is about learned weights
@@ -712,9 +693,9 @@ def test_k_shrinks_evenly_during_the_first_half_of_training():
 def test_only_active_units_learn():
     model = SparseAutoencoder((), 14, sparsity="k-sparse", k=1, n_iter=1, batch_size=90)
     model.set_params(code="linear", learning_rate=0.01, random_state=2)
-    first = model._build(12, [torch.Generator().manual_seed(2)]).double().state_dict()
+    first = built(model, 12, [2]).state_dict()
     trained = model.fit(X).parameters_
-    start, learned = first["encoder.layers.0.weight"][0].numpy(), trained["encoder.layers.0.weight"]
+    start, learned = first["encoder.layers.0.weight"].numpy(), trained["encoder.layers.0.weight"]
     best = set((X @ start).argmax(1))
     assert 0 < len(best) < 14
     assert set(np.flatnonzero((start != learned).any(0))) == best
@@ -734,7 +715,7 @@ def test_fewer_active_units_draw_worse():
 
 def stirred(model, d=12, S=2):
     """Return the stack that a model would train, in float64, with biases that matter."""
-    stack = model._build(d, [torch.Generator().manual_seed(s) for s in range(S)]).double()
+    stack = built(model, d, range(S))
     g = torch.Generator().manual_seed(9)
     with torch.no_grad():
         for value in stack.parameters():
@@ -809,7 +790,7 @@ def test_the_closed_form_of_one_layer_is_the_differentiated_one_and_so_is_its_gr
 @pytest.mark.parametrize("name", [n for n in MAPPINGS if n.startswith(("(7, 6) s", "conv"))])
 def test_a_penalty_s_gradient_is_its_slope(name):
     stack = stirred(MAPPINGS[name], S=1)
-    x = torch.from_numpy(rng.random((1, 4, 12)))
+    x = torch.from_numpy(rng.random((4, 12)))
     weight = next(stack.encoder.parameters())
     (gradient,) = torch.autograd.grad(contraction(stack.encoder, x).sum(), weight)
     direction = torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)).double()
@@ -828,9 +809,9 @@ def test_a_penalty_s_gradient_is_its_slope(name):
 def test_the_penalty_in_the_history_is_that_of_a_convolutional_encoder_too():
     model = ContractiveAutoencoder((3,), 4, "conv", (4, 3), n_iter=1, batch_size=90, weight=0.3)
     model.set_params(random_state=2, shuffle=False).fit(X)
-    stack = model._build(12, [torch.Generator().manual_seed(2)]).double()
+    network = built(model, 12, [2])
     with torch.no_grad():
-        slopes = finite_differences(lambda x: stack.encoder(torch.from_numpy(x)).numpy()[0], X)
+        slopes = finite_differences(lambda x: network.encode(torch.from_numpy(x)).numpy(), X)
     history = {name: values[0] for name, values in model.history_.items()}
     assert history["contraction"] == pytest.approx((slopes**2).sum() / 90, rel=1e-6)
     total = history["reconstruction"] + 0.3 * history["contraction"]
@@ -1066,14 +1047,15 @@ class Moves(torch.utils._python_dispatch.TorchDispatchMode):
 @pytest.mark.parametrize("name", [*KINDS, "denoising"])
 def test_a_step_brings_nothing_to_the_device_and_reads_nothing_as_a_cuda_graph_needs(name):
     model = denoising() if name == "denoising" else kind(name)
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    stack = model._build(12, generators).to("meta")  # a device that computes nothing
-    if name == "denoising":
-        stack.damage.now = torch.empty(2, 40, 12, device="meta")
-    values = {"k": torch.empty((), device="meta")}
+    stack = built(model, 12, range(2), dtype=torch.float32).to(
+        "meta"
+    )  # a device that computes nothing
+    shapes = {k: (2, *noise.shape) for k, noise in stack.noise(40).items()}
+    shapes |= dict.fromkeys(stack.schedules(1), ())
+    arguments = {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
     with Moves() as moves:
         x = torch.empty(2, 40, 12, device="meta")
-        model._losses(stack, x, None, values)["loss"].sum().backward()
+        stack.losses(x, **arguments)["loss"].sum().backward()
     assert moves.seen == []
 
 
@@ -1120,9 +1102,9 @@ def test_bad_parameters_that_all_have_are_named(make, change, message):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"sparsity": "l2"}, "sparsity='l2' is unknown; choose one of ['kl', 'l1', 'k-sparse']"),
-    ({"weight": -0.1}, "weight=-0.1 must be a number of at least 0"),
-    ({"weight": float("nan")}, "weight=nan must be a number of at least 0"),
-    ({"weight": float("inf")}, "weight=inf must be a number of at least 0"),
+    ({"weight": -0.1}, "weight=-0.1 must be a finite number of at least 0"),
+    ({"weight": float("nan")}, "weight=nan must be a finite number of at least 0"),
+    ({"weight": float("inf")}, "weight=inf must be a finite number of at least 0"),
     ({"code": "tanh"}, "sparsity='kl' compares probabilities, which code='tanh' does not give; "
      "choose code='sigmoid', or sparsity='l1'"),
     ({"rho": 0}, "rho=0 must lie between 0 and 1: it is a mean activity"),
@@ -1148,7 +1130,9 @@ def test_a_bad_sparsity_is_named(change, message):
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
 def test_a_bad_weight_of_the_contraction_is_named(weight):
-    with pytest.raises(ValueError, match=f"^weight={weight!r} must be a number of at least 0$"):
+    with pytest.raises(
+        ValueError, match=f"^weight={weight!r} must be a finite number of at least 0$"
+    ):
         ContractiveAutoencoder(**SMALL, weight=weight, n_iter=2).fit(X)
 
 

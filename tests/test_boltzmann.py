@@ -27,6 +27,7 @@ from somlib.autoencoders import (
 )
 from somlib.boltzmann import RBM, pretrained
 from somlib.training import fit_seeds
+from tests.helpers import built, noise, watched
 
 rng = np.random.default_rng(42)
 X = rng.random((90, 12))
@@ -70,7 +71,7 @@ def tiny(code, seed, d=4, m=3):
 
 
 def free_energy(model, v):
-    return model._free_energy(model._restored("cpu"), torch.tensor(v)[None])[0].detach().numpy()
+    return model._network("cpu").free_energy(torch.tensor(v)).detach().numpy()
 
 
 def states(n):
@@ -130,21 +131,6 @@ def test_codes_and_free_energies_are_those_of_scikit_learn():
 # ---------------------------------------------------------------- contrastive divergence
 
 
-class Recorded(RBM):
-    """Keeps the first weights of its stack and the samples of each iteration."""
-
-    first: dict
-    batches: list
-
-    def _initialise(self, stack, X, generators):
-        type(self).first = {k: v.clone().numpy() for k, v in stack.state_dict().items()}
-        type(self).batches = []
-
-    def _losses(self, stack, x, rows, values):
-        self.batches.append(rows.numpy())
-        return super()._losses(stack, x, rows, values)
-
-
 def literal_cd_1(code, weights, v, drawn):
     """Return the descent of ⟨v h⟩ of the data less that of the reconstruction, and what is told."""
     W, c, b = weights.values()
@@ -177,12 +163,13 @@ def literal_cd_1(code, weights, v, drawn):
 
 @pytest.mark.parametrize("code", KINDS)
 def test_each_step_is_contrastive_divergence_as_it_is_written(code):
-    for s, trained in enumerate(fit_seeds(Recorded(**rbm(code).get_params()), X, [4, 7])):
-        weights = {name: value[s].copy() for name, value in Recorded.first.items()}
+    model = watched(RBM)(**rbm(code).get_params())
+    for s, trained in enumerate(fit_seeds(model, X, [4, 7])):
+        weights = {name: value.copy() for name, value in model.first[s].items()}
         learned = [torch.from_numpy(value) for value in weights.values()]  # the same memory
         adam = torch.optim.Adam(learned, lr=0.01, eps=1e-7)
         seen = []
-        for i, rows in enumerate(Recorded.batches):
+        for i, rows in enumerate(model.batches):
             blocks = np.random.default_rng([[4, 7][s], 2, i // 2])
             method = blocks.random if code == "sigmoid" else blocks.standard_normal
             drawn = method((2, 40, 7))[i % 2]
@@ -191,31 +178,31 @@ def test_each_step_is_contrastive_divergence_as_it_is_written(code):
                 value.grad = torch.from_numpy(gradient).reshape(value.shape)
             adam.step()
             seen.append(told)
-        assert [len(rows[s]) for rows in Recorded.batches] == 4 * [40, 40, 10]
+        assert [len(rows[s]) for rows in model.batches] == 4 * [40, 40, 10]
         for name in ("loss", "reconstruction"):
             expected = [told[name] for told in seen]
             np.testing.assert_allclose(trained.history_[name], expected, rtol=1e-10, atol=1e-13)
         for name, value in weights.items():
             np.testing.assert_allclose(trained.parameters_[name], value, atol=1e-11, err_msg=name)
-            assert np.abs(value - Recorded.first[name][s]).max() > 1e-3, name
+            assert np.abs(value - model.first[s][name]).max() > 1e-3, name
 
 
 @pytest.mark.parametrize("code", KINDS)
 def test_the_gradient_of_the_difference_of_free_energies_is_the_usual_rule(code):
     model = rbm(code)
     seeds = (3, 8)
-    stack = model._build(12, [torch.Generator().manual_seed(s) for s in seeds]).double()
+    stack = built(model, 12, seeds)
     with torch.no_grad():
         for value in stack.parameters():
             value += 0.2 * torch.from_numpy(rng.normal(size=value.shape))
     v = torch.from_numpy(X[:33])  # fewer than there are draws for
-    model._before(stack, v, 5)
-    loss = model._losses(stack, v, None, {})["loss"]
+    drawn_by_seed = noise(stack, model, seeds, 5, v)["drawn"][:, :33]
+    loss = stack.losses(v, drawn_by_seed)["loss"]
     assert loss.shape == (2,)
     gradients = torch.autograd.grad(loss.sum(), list(stack.parameters()))
     for s in range(2):
         weights = {name: value[s].numpy() for name, value in stack.state_dict().items()}
-        drawn = stack.noise.now[s, :33].numpy()
+        drawn = drawn_by_seed[s].numpy()
         descent, told = literal_cd_1(code, weights, X[:33], drawn)
         assert loss[s].item() == pytest.approx(told["loss"])
         for gradient, expected in zip(gradients, descent, strict=True):
@@ -315,9 +302,9 @@ def test_one_set_of_weights_leads_both_ways():
 def test_a_step_brings_nothing_to_the_device_and_reads_nothing_as_a_cuda_graph_needs():
     for code in KINDS:
         model = rbm(code)
-        stack = model._build(12, [torch.Generator()]).to("meta")  # it computes nothing
-        stack.noise.now = torch.empty(1, 40, 7, device="meta")
-        loss = model._losses(stack, torch.empty(1, 40, 12, device="meta"), None, {})["loss"]
+        network = model._build(12, torch.Generator()).to("meta")  # it computes nothing
+        drawn = torch.empty(40, 7, device="meta")
+        loss = network.losses(torch.empty(40, 12, device="meta"), drawn)["loss"]
         loss.sum().backward()  # on "meta", a number of any other device would be an error
         assert loss.device.type == "meta"
 
@@ -365,8 +352,8 @@ def test_more_hidden_units_than_features_are_fine():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"code": "relu"}, "code='relu' is unknown; choose 'sigmoid' or 'linear'"),
-    ({"code": "tanh"}, "code='tanh' is unknown; choose 'sigmoid' or 'linear'"),
+    ({"code": "relu"}, "code='relu' is unknown; choose one of ['sigmoid', 'linear']"),
+    ({"code": "tanh"}, "code='tanh' is unknown; choose one of ['sigmoid', 'linear']"),
     ({"latent_dim": 0}, "latent_dim=0 must be a whole number of at least 1"),
     ({"latent_dim": 2.0}, "latent_dim=2.0 must be a whole number of at least 1"),
     ({"n_iter": 0}, "n_iter=0 must be a whole number of at least 1"),

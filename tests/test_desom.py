@@ -18,6 +18,7 @@ from somlib import desom as desom_module
 from somlib.desom import DESOM, grid_distances, nearest_units, neighborhood_weights, som_loss
 from somlib.spaces import Grid
 from somlib.training import fit_seeds
+from tests.helpers import built, watched
 
 rng = np.random.default_rng(42)
 X = rng.random((53, 9))
@@ -145,16 +146,6 @@ def literal_training(weights, model):
     return {k: v.detach().numpy() for k, v in weights.items()}, np.array(history).T
 
 
-class Recorded(DESOM):
-    """Keeps the weights that its stack begins with."""
-
-    first: dict
-
-    def _initialise(self, stack, X, generators):
-        super()._initialise(stack, X, generators)
-        type(self).first = {k: v.clone().numpy() for k, v in stack.state_dict().items()}
-
-
 HISTORY = ("loss", "reconstruction", "som", "temperature")
 VARIANTS = {
     "as published": {},
@@ -173,11 +164,11 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_training_is_its_literal_transcription(name, seeds):
     params = {"temperature": (10.0, 0.1), **VARIANTS[name]}
-    model = Recorded(**desom().get_params() | params)
+    model = watched(DESOM)(**desom().get_params() | params)
     assert len(X) % model.batch_size == 13  # the last batch of an epoch is smaller
     trained = fit_seeds(model, X, seeds)
     for s, ours in enumerate(trained):
-        first = {k: v[s] for k, v in Recorded.first.items()}
+        first = model.first[s]
         weights, history = literal_training(first, model)
         assert weights.keys() == ours.parameters_.keys()
         for name_, value in weights.items():
@@ -190,11 +181,11 @@ def test_training_is_its_literal_transcription(name, seeds):
 
 
 def test_first_prototypes_are_codes_of_different_samples_by_the_untrained_encoder():
-    model = Recorded(**desom((5, 10), n_iter=1, hidden=(40,)).get_params())
+    model = watched(DESOM)(**desom((5, 10), n_iter=1, hidden=(40,)).get_params())
     trained = fit_seeds(model, X, [0, 1])
     used = []
     for s in range(2):
-        W = {k: v[s] for k, v in Recorded.first.items()}
+        W = model.first[s]
         hidden = X @ W["encoder.layers.0.weight"] + W["encoder.layers.0.bias"]
         codes = np.maximum(hidden, 0) @ W["encoder.layers.1.weight"]
         far = np.abs(W["prototypes"][:, None] - codes).max(2)
@@ -341,12 +332,9 @@ def test_no_gradient_goes_through_the_weights():
 def gradients(loss, params, architecture="mlp"):
     """Return which parts of the network get gradient from one of the losses."""
     model = desom(**params, architecture=architecture, image_shape=(3, 3))
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    stack = model._build(9, generators).double()
     x = torch.from_numpy(X)
-    with torch.no_grad():
-        model._initialise(stack, x, generators)
-    losses = model._losses(stack, x, torch.arange(len(x)), {"temperature": torch.tensor(2.0)})
+    stack = built(model, 9, range(2), x)
+    losses = stack.losses(x, temperature=torch.tensor(2.0))
     found = torch.autograd.grad(losses[loss].sum(), stack.parameters(), allow_unused=True)
     parts = {}
     for (name, _), gradient in zip(stack.named_parameters(), found, strict=True):
@@ -367,12 +355,12 @@ def test_who_gets_gradient_from_which_term(architecture):
 
 
 def test_without_its_som_loss_it_is_the_autoencoder():
-    model = Recorded(**desom(gamma=0).get_params())
+    model = watched(DESOM)(**desom(gamma=0).get_params())
     (trained,) = fit_seeds(model, X, [4])
     (plain,) = fit_seeds(
         somlib.Autoencoder(**SMALL, n_iter=12, learning_rate=0.01, shuffle=False), X, [4]
     )
-    np.testing.assert_array_equal(trained.prototypes_, Recorded.first["prototypes"][0])
+    np.testing.assert_array_equal(trained.prototypes_, model.first[0]["prototypes"])
     np.testing.assert_array_equal(trained.transform(X), plain.transform(X))
     np.testing.assert_array_equal(trained.history_["reconstruction"], plain.history_["loss"])
 

@@ -14,14 +14,15 @@ from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
-from somlib.training import Draws, fit_seeds
+from somlib.training import fit_seeds
 from somlib.vae import (
-    LIMIT,
+    LOG_VARIANCE_LIMIT,
     VAE,
     bernoulli_log_density,
     divergence,
     gaussian_log_density,
 )
+from tests.helpers import built, noise
 
 rng = np.random.default_rng(7)
 X = rng.random((60, 9))
@@ -100,10 +101,10 @@ def literal_losses(model, x, layers, epsilon, log_noise):
 
 def network(model, d, seed):
     """Return (W, b) of encoder and decoder as the model begins, as leaves."""
-    stack = model._build(d, [torch.Generator().manual_seed(seed)]).double()
+    stack = built(model, d, [seed])
     return [
         [
-            (layer.weight[0].detach().requires_grad_(), layer.bias[0, 0].detach().requires_grad_())
+            (layer.weight.detach().requires_grad_(), layer.bias[0].detach().requires_grad_())
             for layer in part.layers
         ]
         for part in (stack.encoder, stack.decoder)
@@ -129,10 +130,11 @@ def test_training_is_adam_on_the_bound(change):
     if model.likelihood == "gaussian" and model.noise == "learned":
         leaves.append(log_noise)
     adam = torch.optim.Adam(leaves, lr=model.learning_rate, eps=1e-7)
-    draws = Draws([torch.Generator().manual_seed(5)], (20, model.latent_dim))
     for i in range(4):
         x = torch.tensor(X[20 * (i % 3) : 20 * (i % 3) + 20])
-        losses = literal_losses(model, x, layers, draws.turn_to(i, x)[0], log_noise)
+        losses = literal_losses(
+            model, x, layers, noise(built(model, 9, [5]), model, [5], i, x)["epsilon"], log_noise
+        )
         for name, loss in losses.items():
             assert model.history_[name][i] == pytest.approx(loss.item(), rel=1e-9)
         adam.zero_grad()
@@ -341,9 +343,9 @@ def test_float64_is_computed_in_float64_and_everything_else_in_float32():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"beta": -1.0}, "beta=-1.0 must be a number of at least 0"),
-        ({"beta": float("nan")}, "beta=nan must be a number of at least 0"),
-        ({"likelihood": "poisson"}, "choose 'gaussian' or 'bernoulli'"),
+        ({"beta": -1.0}, "beta=-1.0 must be a finite number of at least 0"),
+        ({"beta": float("nan")}, "beta=nan must be a finite number of at least 0"),
+        ({"likelihood": "poisson"}, "choose one of ['gaussian', 'bernoulli']"),
         ({"noise": 0.0}, "noise=0.0 must be a positive number or 'learned'"),
         ({"noise": "unknown"}, "noise='unknown' must be a positive number or 'learned'"),
         ({"noise": float("inf")}, "noise=inf must be a positive number"),
@@ -377,10 +379,12 @@ def test_bernoulli_takes_probabilities_only(bad):
 
 
 def test_exploding_log_variances_are_clamped_and_reported():
-    with pytest.warns(UserWarning, match=rf"kept within ±{LIMIT} in \d+ of 12 iterations"):
+    with pytest.warns(
+        UserWarning, match=rf"kept within ±{LOG_VARIANCE_LIMIT} in \d+ of 12 iterations"
+    ):
         model = vae(random_state=0).fit(X * 1e4)
     assert all(np.isfinite(value).all() for value in model.history_.values())
-    assert (model.posterior(X * 1e4)[1] <= math.exp(LIMIT / 2) * (1 + 1e-9)).all()
+    assert (model.posterior(X * 1e4)[1] <= math.exp(LOG_VARIANCE_LIMIT / 2) * (1 + 1e-9)).all()
 
 
 def test_a_usual_training_clamps_nothing_and_warns_of_nothing():
