@@ -15,7 +15,14 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib import desom as desom_module
-from somlib.desom import DESOM, grid_distances, nearest_units, neighborhood_weights, som_loss
+from somlib.desom import (
+    DESOM,
+    grid_distances,
+    nearest_units,
+    neighborhood_weights,
+    som_loss,
+    train_desom,
+)
 from somlib.spaces import Grid
 from somlib.training import fit_seeds
 from tests.helpers import built, watched
@@ -523,3 +530,16 @@ def test_y_is_ignored_whatever_its_length():
     for y in (None, np.arange(len(X)), np.arange(3)):
         trained = desom(random_state=0).fit(X, y)
         np.testing.assert_array_equal(trained.labels_, desom(random_state=0).fit(X).labels_)
+
+
+# ---------------------------------------------------------------- the procedure, literally
+
+
+def test_the_procedure_of_the_slides_is_what_fit_does():
+    x = torch.from_numpy(X)
+    model = desom(n_iter=30, gamma=0.3, batch_size=len(X), random_state=4)
+    network = built(model, 9, [4], x)
+    train_desom(network, x, n_iter=30, batch_size=len(X))
+    model.set_params(learning_rate=1e-3).fit(X)
+    for name, value in network.state_dict().items():
+        np.testing.assert_allclose(model.parameters_[name], value, rtol=0, atol=1e-12)
