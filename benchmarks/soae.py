@@ -29,7 +29,8 @@ from somlib.loop import resolve_device
 from somlib.products import Precision
 from somlib.soae import SOAE
 from somlib.spaces import Torus
-from somlib.training import Draws
+from somlib.training import Noise
+from somlib.training.network import NoiseSource
 
 # ---------------------------------------------------------------- what is trained
 
@@ -89,7 +90,7 @@ def twin(case: Case, precision: Precision, X: Array) -> Train:
 
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]
-"""The batch of an iteration, and the standard normals that displace its places."""
+"""The batch of an iteration, and the standard normals that displace its codes."""
 
 
 def at_random(case: Case, X: Array) -> Draw:
@@ -105,8 +106,9 @@ def at_random(case: Case, X: Array) -> Draw:
 def as_ours(case: Case, X: Array) -> Draw:
     """Return the samples in file order and the noise of our training."""
     batches = torch.split(torch.from_numpy(X), case.batch_size)
-    noise = Draws([torch.Generator().manual_seed(0)], (case.batch_size, case.latent_dim + 1))
-    return lambda i: (batches[i % len(batches)], noise.turn_to(i, batches[0])[0])
+    normals = Noise((case.batch_size, case.latent_dim + 1))
+    noise = NoiseSource({"normals": normals}, [0], batches[0])
+    return lambda i: (batches[i % len(batches)], noise(i)["normals"])
 
 
 def plain(case: Case, precision: Precision, X: Array) -> Train:
@@ -120,22 +122,22 @@ def plain_pytorch(case: Case, start: dict[str, Array], draw: Draw, n_iter: int) 
     adam_C, adam_G = (torch.optim.Adam(x.parameters(), lr=1e-3, eps=1e-7) for x in (C, G))
     m = case.latent_dim
 
-    def place(x: Tensor) -> Tensor:
-        code = C(x)
-        return torch.atan2(code[:, m:], code[:, :m])
+    def encode(x: Tensor) -> Tensor:
+        pairs = C(x)
+        return torch.atan2(pairs[:, m:], pairs[:, :m])
 
     def loss(x: Tensor, z: Tensor) -> Tensor:
-        drawn: Tensor = G(torch.cat([torch.cos(z), torch.sin(z)], 1))
-        return ((x - drawn) ** 2).sum(1).mean()
+        decoded: Tensor = G(torch.cat([torch.cos(z), torch.sin(z)], 1))
+        return ((x - decoded) ** 2).sum(1).mean()
 
     for i in range(n_iter):
         x, noise = draw(i)
         sigma = 1.5 * (0.05 / 1.5) ** (i / max(n_iter - 1, 1))
         adam_C.zero_grad()
-        loss(x, place(x)).backward()  # type: ignore[no-untyped-call]
+        loss(x, encode(x)).backward()  # type: ignore[no-untyped-call]
         adam_C.step()
         with torch.no_grad():
-            z = place(x)
+            z = encode(x)
             z += sigma * noise[:, m:].abs() * nn.functional.normalize(noise[:, :m], dim=1)
         adam_G.zero_grad()
         loss(x, z).backward()  # type: ignore[no-untyped-call]

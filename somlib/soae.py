@@ -1,27 +1,29 @@
-"""SOAE: the self-organizing autoencoder, a map whose sheet is a continuous space.
+"""SOAE: the self-organizing autoencoder, a self-organizing map with a continuous latent space.
 
-A decoder G draws what belongs at a place z, an encoder C finds the place of a sample, and wake and
-sleep alternate: asleep, C learns to find the best match, wherever G has put it (equation 5);
-awake, G learns to draw x at every place near C(x), as a map's neighbours learn from a winner
-(equation 9). What "near" means shrinks.
+A decoder G takes the part of the prototypes, G(z) for every latent code z; an encoder C that of the
+best-matching unit, C(x). Wake and sleep steps alternate: asleep, C learns to minimize d(x, G(C(x)))
+while G is fixed (equation 5); awake, G learns to minimize d(x, G(z)) for codes z in the
+neighborhood of C(x) (equation 9), whose width shrinks. In this file: the formulas, the network
+(parameters, forward pass, steps), algorithm 2 as the paper states it, and the estimator.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
-from somlib import distributed
-from somlib.loop import resolve_device, resolve_seed
-from somlib.products import Precision, products
+from somlib import checks
+from somlib.loop import resolve_seed
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, load_state, require_count
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
+from somlib.training.layers import Architecture, AutoencoderNetwork
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]
@@ -31,26 +33,29 @@ TORUS = Torus(2)
 UNIFORM_SHARE = 0.1
 """Share of importance sampling that stays uniform, so that no weight exceeds its inverse."""
 
+_GRADIENTS_AT_ONCE = 128
+"""Samples whose gradients are taken together: each is as large as the network."""
+
 
 # ---------------------------------------------------------------- the formulas
 
 
 def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
-    """Return d(x, G(z)) of each sample, shape (S, B), of x (B, d) or (S, B, d).
+    """Return d(x, G(z)) of each sample, shape (B,).
 
     Parameters
     ----------
-    x, decoded : tensors
-        Samples and what was drawn for them.
+    x, decoded : tensors of shape (B, d)
+        Samples and decoded codes.
     kind : {"l2", "l1"} or callable
-        Σ (x − y)², Σ |x − y|, or a function of two (n, d) tensors that returns (n,) distances. All
-        are sums over features, not means.
+        Σ (x − y)², Σ |x − y|, or a function of two (n, d) tensors that returns (n,) distances. The
+        first two are sums over features, not means.
 
     Raises
     ------
     ValueError
-        When a callable returns another shape or, looked at where that costs nothing, a negative
-        number.
+        When a callable returns another shape or a negative number. (On a GPU, which would have to
+        wait, signs are not checked.)
     """
     if kind == "l2":
         difference = decoded - x
@@ -77,31 +82,206 @@ def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
 def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
     """Return the norm of the gradient of each sample's loss (5), shape (n,).
 
-    How much each sample has to say to `part`; what importance sampling would like to know.
+    Importance sampling would have the least variance with probabilities proportional to it.
 
     Parameters
     ----------
     model : fitted SOAE
     X : array of shape (n, d)
     part : {"encoder", "decoder"}
-        Whose parameters.
+        With respect to whose parameters.
     """
-    if part not in ("encoder", "decoder"):
-        raise ValueError(f"part={part!r} is unknown; choose 'encoder' or 'decoder'")
+    checks.one_of("part", part, ("encoder", "decoder"))
     X, norms = model._valid(X, reset=False), []
-    one = model._restored(torch.device("cpu")).state_dict()
-    for rows in np.split(X, range(128, len(X), 128)):  # a stack with one network for each sample
-        stack: Any = model._build(X.shape[1], [torch.Generator()] * len(rows))
-        state = {name: value.repeat_interleave(len(rows), 0) for name, value in one.items()}
-        load_state(stack, state, assign=True)
-        d = model._sleep(stack, torch.from_numpy(rows)[:, None])
-        gradients = torch.autograd.grad(d.sum(), tuple(getattr(stack, part).parameters()))
+    for rows in np.split(X, range(_GRADIENTS_AT_ONCE, len(X), _GRADIENTS_AT_ONCE)):
+        network = model._network(torch.device("cpu"))
+        for parameter in network.parameters():  # one copy of the network for each sample
+            parameter.data = parameter.data.expand(len(rows), *parameter.shape)
+        d = network.sleep(torch.from_numpy(rows)[:, None])
+        gradients = torch.autograd.grad(d.sum(), tuple(getattr(network, part).parameters()))
         squared = [g.flatten(1).square().sum(1) for g in gradients]
         norms.append(torch.stack(squared).sum(0).sqrt().numpy(force=True))
     return np.concatenate(norms)
 
 
-# ---------------------------------------------------------------- the model
+def importance(last_seen: Tensor) -> Tensor:
+    """Return the probability of each sample, shape (n,).
+
+    Proportional to the sample's loss when last seen, which stands in for the norm of its gradient
+    (see `gradient_norms`), but for a share that stays uniform.
+    """
+    losses = last_seen + torch.finfo(last_seen.dtype).tiny  # all of them may be 0
+    proportional = (1 - UNIFORM_SHARE) * losses / losses.sum(-1, keepdim=True)
+    return proportional + UNIFORM_SHARE / last_seen.shape[-1]
+
+
+# ---------------------------------------------------------------- the network
+
+
+class SOAENetwork(AutoencoderNetwork):
+    """Encoder C and decoder G, and the latent space between them.
+
+    Parameters
+    ----------
+    config : SOAE
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    weight: Tensor
+    last_seen: Tensor
+
+    def __init__(self, config: "SOAE", n_features: int, generator: torch.Generator) -> None:
+        c = config
+        super().__init__(
+            n_features, c.hidden, c.space.n_embedded, generator, c.architecture, c.image_shape
+        )
+        self.config, self.space = config, c.space
+        # for importance sampling: the weight of each sample of the batch in the estimate of the
+        # mean loss, and the loss of each sample of X when last seen
+        self.register_buffer("weight", torch.ones(()), persistent=False)
+        self.register_buffer("last_seen", None)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return C(x): the latent codes of samples, (B, m)."""
+        return cast("Tensor", self.space.project(super().encode(x)))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return G(z): decoded codes, (B, d)."""
+        return super().decode(self.space.embed(z))
+
+    def sleep(self, x: Tensor) -> Tensor:
+        """Return d(x, G(C(x))) of each sample, (B,): equation 5."""
+        return distance(x, self.decode(self.encode(x)), self.config.distance)
+
+    def wake(self, x: Tensor, center: Tensor, sigma: Tensor, normals: Tensor) -> Tensor:
+        """Return d(x, G(z)) with z ~ h_t(C(x), ·) of each sample, (B,): equation 9.
+
+        Parameters
+        ----------
+        x : tensor of shape (B, d)
+        center : tensor of shape (B, m)
+            C(x).
+        sigma : tensor of shape ()
+            Width of the neighborhood kernel.
+        normals : tensor of shape (at least B, m + 1)
+            Standard normal numbers, from which z is made; see `Continuous.displace`.
+        """
+        normals = normals[..., : x.shape[-2], :]
+        z = self.space.displace(center, sigma, normals, self.config.neighborhood)
+        return distance(x, self.decode(z), self.config.distance)
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return σ at each iteration."""
+        return {"sigma": np.array(self.config._sigma().values(0, n_iter, n_iter))}
+
+    def noise(self, batch_size: int) -> dict[str, Noise]:
+        """Return the numbers that draw z in each step of the decoder, and those that draw rows."""
+        c = self.config
+        noise = {"normals": Noise((c.decoder_steps, batch_size, self.space.m + 1))}
+        if c.importance_sampling:
+            samples = batch_size * c.encoder_steps
+            noise["uniform"] = Noise((samples,), "uniform", stream=3, dtype=torch.float64)
+        return noise
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """For importance sampling, compute the first loss of each sample."""
+        if self.config.importance_sampling:
+            self.last_seen = torch.cat([self.sleep(rows) for rows in torch.split(X, ROWS_AT_ONCE)])
+
+    def prepare(
+        self, X: Tensor, i: int, uniform: Tensor | None = None, **_: Tensor
+    ) -> Tensor | None:
+        """For importance sampling, draw the samples of an iteration and set their weights."""
+        if uniform is None:
+            return None
+        n, p = len(X), importance(self.last_seen)
+        cumulative = p.cumsum(-1, dtype=uniform.dtype)
+        u = uniform * cumulative[..., -1:]
+        rows = torch.searchsorted(cumulative, u, right=True).clamp(max=n - 1)
+        weight = 1 / (n * p.gather(-1, rows))
+        # in place, for a step that a GPU has recorded reads it there
+        self.weight = self.weight.copy_(weight) if self.weight.ndim else weight
+        return rows
+
+    def updates(  # type: ignore[override]
+        self, x: Tensor, rows: Tensor, sigma: Tensor, normals: Tensor, **_: Tensor
+    ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
+        """Yield the steps of an iteration of algorithm 2; `train_soae` states it literally.
+
+        Here the formulas compute all seeds at once, each step differentiates only with respect to
+        the parameters that it moves, and C(x), which the T₂ steps of G leave as it is, is computed
+        once. Samples may have weights, and joint training takes a single step.
+        """
+        w, B = self.weight, normals.shape[-2]
+        if self.config.training == "joint":
+            d = self.wake(x, self.encode(x), sigma, normals[..., 0, :, :])
+            self._remember(rows, d)
+            L = (w * d).mean(-1)
+            yield {"loss": L, "wake": L}, self.parameters()
+            return
+        for first in range(0, rows.shape[-1], B):  # T₁ batches
+            batch = slice(first, first + B)
+            x_t, w_t = x[..., batch, :], w[..., batch] if w.ndim else w
+            d = self.sleep(x_t)
+            self._remember(rows[..., batch], d)
+            L = (w_t * d).mean(-1)
+            yield {"loss": L, "sleep": L}, self.encoder.parameters()  # (5)
+        with torch.no_grad():
+            center = self.encode(x_t)
+        for numbers in normals.unbind(-3):  # T₂ of them
+            L = (w_t * self.wake(x_t, center, sigma, numbers)).mean(-1)
+            yield {"loss": L, "wake": L}, self.decoder.parameters()  # (9)
+
+    def _remember(self, rows: Tensor, d: Tensor) -> None:
+        """Keep the losses of samples for importance sampling."""
+        if self.config.importance_sampling:
+            self.last_seen.scatter_(-1, rows, d.detach())
+
+
+def train_soae(network: SOAENetwork, X: Tensor, normals: Tensor, batch_size: int = 256) -> None:
+    """Train by algorithm 2 of the paper, as it is stated: literal, for one seed.
+
+    Samples come in the order of X. The paper leaves open which ones the wake steps take; here they
+    are those of the last sleep step. `SOAE.fit` does the same faster: all seeds in one pass, no
+    gradients of what a step leaves fixed, C(x) computed once for all T₂ steps, and on a GPU the
+    whole iteration recorded once.
+
+    Parameters
+    ----------
+    network : SOAENetwork
+        Trained in place; its `config` holds T₁, σ, the kernel and d.
+    X : tensor of shape (n, d)
+    normals : tensor of shape (T, T₂, batch_size, m + 1)
+        Standard normal numbers for all steps of the decoder in T iterations.
+    batch_size : int, default=256
+    """
+    c, C, G, T = network.config, network.encode, network.decode, len(normals)
+    adam_C, adam_G = (
+        torch.optim.Adam(part.parameters(), lr=c.learning_rate, eps=1e-7)
+        for part in (network.encoder, network.decoder)
+    )
+    batches = cycle(torch.split(X, batch_size))
+    for t in range(T):
+        sigma = c.sigma[0] * (c.sigma[1] / c.sigma[0]) ** (t / (T - 1))
+        for _ in range(c.encoder_steps):  # T₁ times, asleep: G is fixed
+            x = next(batches)
+            loss = distance(x, G(C(x)), c.distance).mean()  # (5)
+            adam_C.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam_C.step()
+        for numbers in normals[t]:  # T₂ times, awake: z ~ h_t(C(x), ·), without a gradient
+            z = c.space.displace(C(x).detach(), sigma, numbers[: len(x)], c.neighborhood)
+            loss = distance(x, G(z), c.distance).mean()  # (9)
+            adam_G.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam_G.step()
+
+
+# ---------------------------------------------------------------- the estimator
 
 
 @dataclass(eq=False, repr=False)
@@ -121,11 +301,11 @@ class SOAE(DeepEstimator):
     architecture, image_shape
         See `Autoencoder`.
     sigma : (float, float), default=(1.5, 0.05)
-        Width of the neighbourhood kernel at the first and the last iteration, in units of the
-        space's distance: radians on torus and sphere. The torus is 2π around, so that the first
-        lets every place hear of every sample.
+        σ, the width of the neighborhood kernel, at the first and the last iteration, in units of
+        the space's distance: radians on torus and sphere. The torus has a circumference of 2π, so
+        at first G(z) is trained on every sample for every z.
     decay : {"exponential", "linear", "constant"}, default="exponential"
-        How it goes from start to end.
+        How σ goes from start to end.
     neighborhood : {"radius", "gaussian"}, default="radius"
         Kind of kernel; see `Continuous.perturb`.
     distance : {"l2", "l1"} or callable, default="l2"
@@ -135,10 +315,10 @@ class SOAE(DeepEstimator):
         T₁ and T₂.
     training : {"wake-sleep", "joint"}, default="wake-sleep"
         "joint" takes one step for both networks on d(x, G(z)), whose gradient then does pass
-        through z: a denoising autoencoder whose noise is in the code. It has no separate steps.
+        through z: a denoising autoencoder with noise in the code. It has no separate steps.
     importance_sampling : bool, default=False
-        Whether samples come with probability p proportional to the loss that they had when last
-        seen, and are weighted by 1/(N p), instead of all in turn.
+        Whether samples are drawn with probability p proportional to their loss when last seen
+        (see `importance`) and weighted by 1/(n p), instead of all in turn.
     n_iter : int, default=4000
         Iterations.
     batch_size : int, default=256
@@ -176,7 +356,7 @@ class SOAE(DeepEstimator):
 
     space: Continuous = TORUS
     hidden: Sequence[int] = (256, 256)
-    architecture: Literal["mlp", "conv"] = "mlp"
+    architecture: Architecture = "mlp"
     image_shape: tuple[int, int] | None = None
     sigma: tuple[float, float] = (1.5, 0.05)
     decay: Decay = "exponential"
@@ -187,13 +367,7 @@ class SOAE(DeepEstimator):
     training: Training = "wake-sleep"
     importance_sampling: bool = False
     n_iter: int = 4000
-    batch_size: int = 256
     learning_rate: float = 1e-3
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
 
@@ -203,87 +377,16 @@ class SOAE(DeepEstimator):
 
     # ------------------------------------------------------------ training
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        stack: Any = super()._build(d, generators)
-        B, m = self.batch_size, self.space.m
-        stack.normals = Draws(generators, (self.decoder_steps, B, m + 1))
-        stack.uniform = Draws(generators, (self._samples_per_iteration,), "random", stream=3)
-        stack.weight = torch.ones(())  # of each sample of a batch in the estimate of the mean
-        stack.register_buffer("last_seen", None)
-        return stack  # type: ignore[no-any-return]
+    def _build(self, d: int, generator: torch.Generator) -> SOAENetwork:
+        return SOAENetwork(self, d, generator)
 
-    def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
-        if self.importance_sampling:
-            first = [self._sleep(stack, rows) for rows in torch.split(X, ROWS_AT_ONCE)]
-            stack.last_seen = torch.cat(first, -1)
-
-    def _schedules(self, n_iter: int) -> dict[str, Array]:
-        return {"sigma": np.array(self._width().values(0, n_iter, n_iter))}
-
-    def _before(self, stack: Any, X: Tensor, i: int) -> None:
-        stack.normals.turn_to(i, X)
-
-    def _draw(self, stack: Any, X: Tensor, i: int) -> Tensor | None:
-        if not self.importance_sampling:
-            return None
-        N, p = len(X), _probabilities(stack.last_seen)
-        up_to = p.cumsum(-1, dtype=torch.float32 if X.device.type == "mps" else torch.float64)
-        u = stack.uniform.turn_to(i, up_to) * up_to[:, -1:]
-        rows = torch.searchsorted(up_to, u, right=True).clamp(max=N - 1)
-        weight = 1 / (N * p.gather(-1, rows))
-        stack.weight = weight if stack.weight.ndim == 0 else stack.weight.copy_(weight)
-        return rows
-
-    def _updates(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
-        sigma, normals, w = values["sigma"], stack.normals.now, stack.weight
-        if self.training == "joint":
-            d = self._wake(stack, x, self._places(stack, x), normals[:, 0], sigma)
-            if self.importance_sampling:
-                stack.last_seen.scatter_(-1, rows, d.detach())
-            L = (w * d).mean(-1)
-            yield {"loss": L, "wake": L}, stack.parameters()
-            return
-        B = len(range(self.batch_size)[distributed.stripe()])  # all, where one process trains
-        for t1 in range(0, rows.shape[-1], B):
-            batch = slice(t1, t1 + B)
-            x_t, w_t = x[..., batch, :], w[..., batch] if w.ndim else w
-            d = self._sleep(stack, x_t)
-            if self.importance_sampling:
-                stack.last_seen.scatter_(-1, rows[:, batch], d.detach())
-            L = (w_t * d).mean(-1)
-            yield {"loss": L, "sleep": L}, stack.encoder.parameters()  # (5)
-        with torch.no_grad():
-            center = self._places(stack, x_t)  # C rests while G learns
-        for t2 in range(self.decoder_steps):
-            L = (w_t * self._wake(stack, x_t, center, normals[:, t2], sigma)).mean(-1)
-            yield {"loss": L, "wake": L}, stack.decoder.parameters()  # (9)
-
-    def _places(self, stack: Any, x: Tensor) -> Tensor:
-        """Return C(x), (S, B, m)."""
-        return cast("Tensor", self.space.project(stack.encoder(x)))
-
-    def _sleep(self, stack: Any, x: Tensor) -> Tensor:
-        """Return d(x, G(C(x))) of each sample, (S, B): equation 5."""
-        decoded = stack.decoder(self.space.embed(self._places(stack, x)))
-        return distance(x, decoded, self.distance)
-
-    def _wake(
-        self, stack: Any, x: Tensor, center: Tensor, normals: Tensor, sigma: Tensor
-    ) -> Tensor:
-        """Return d(x, G(z)) with z ~ h_t(C(x), ·) of each sample, (S, B): equation 9."""
-        z = self.space.displace(center, sigma, normals[:, : x.shape[-2]], self.neighborhood)
-        return distance(x, stack.decoder(self.space.embed(z)), self.distance)
-
-    def _learn(self, stack: nn.Module, s: int) -> None:
-        super()._learn(stack, s)
-        self.parameters_.pop("last_seen", None)
+    def _learn(self, state: dict[str, Array]) -> None:
+        super()._learn({name: a for name, a in state.items() if name != "last_seen"})
         self.space_ = self.space
 
-    def _after(self, X: Array) -> None:
+    def _finish(self, X: Array) -> None:
         if isinstance(self.space, Euclidean):
-            codes = self._through("encoder", X).astype(float)
+            codes = self._through("encode", X).astype(float)
             low, high = codes.min(0), codes.max(0)
             high = np.maximum(high, low + np.finfo(np.float32).eps)
             self.space_ = replace(self.space, low=tuple(low.tolist()), high=tuple(high.tolist()))
@@ -295,87 +398,63 @@ class SOAE(DeepEstimator):
         return self.space.m
 
     @property
-    def _code_width(self) -> int:
-        return self.space.n_embedded
-
-    @property
     def _samples_per_iteration(self) -> int:
         return self.batch_size * self.encoder_steps
 
-    def transform(self, X: ArrayLike) -> Array:
-        """Return the place C(x) of each sample, shape (n, m): angles on the torus."""
-        return np.asarray(self.space.project(torch.from_numpy(super().transform(X))).numpy())
-
-    def inverse_transform(self, Z: ArrayLike) -> Array:
-        """Return what is drawn at places Z, shape (n, d)."""
-        check_is_fitted(self)
-        Z = np.array(Z, dtype=self._dtype())
-        if Z.ndim != 2 or Z.shape[1] != self.space.m or not np.isfinite(Z).all():
-            raise ValueError(
-                f"Z has shape {Z.shape}; expected finite places of shape (n, {self.space.m})"
-            )
-        return self._through("decoder", self.space.embed(torch.from_numpy(Z)).numpy())
-
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return what is drawn at n places of `space_`, drawn uniformly: shape (n, d).
+        """Return n decoded codes, drawn uniformly from `space_`: shape (n, d).
 
-        Every place of a torus or sphere has had its samples, those of a Euclidean box may not.
+        On torus and sphere the decoder was trained at every code while σ was large; in a Euclidean
+        box there may be codes where it never was.
         """
         check_is_fitted(self)
-        require_count("n", n)
+        checks.count("n", n)
         generator = np.random.default_rng(resolve_seed(random_state))
         return self.inverse_transform(self.space_.sample(n, generator))
 
-    def sheet(self, n: int = 15) -> Array:
-        """Return what is drawn at a regular sheet of places, shape (rows, cols, d).
+    def decode_grid(self, n: int = 15) -> Array:
+        """Return the decoded codes of a regular grid, shape (rows, cols, d).
 
-        See `Continuous.mesh` for which places: n rows, on the torus and in the plane n columns.
+        See `Continuous.mesh` for the grid: n rows, on the torus and in the plane n columns.
         """
         check_is_fitted(self)
-        require_count("n", n)
-        mesh = self.space_.mesh(n)
-        drawn = self.inverse_transform(mesh.reshape(-1, self.space.m))
-        return drawn.reshape(*mesh.shape[:2], -1)
+        checks.count("n", n)
+        return self._decoded(self.space_.mesh(n))
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 10) -> Array:
-        """Return what is drawn on the shortest ways between the places of samples.
+        """Return the decoded geodesic interpolation between the codes of samples.
 
         Parameters
         ----------
         a, b : arrays of shape (k, d)
-            Samples where k ways begin and end.
+            Samples where the k geodesics begin and end.
         n : int, default=10
-            Pictures on each way, both ends included.
+            Codes on each geodesic, both ends included.
 
         Returns
         -------
         ndarray of shape (k, n, d)
         """
-        require_count("n", n)
+        checks.count("n", n)
         ends = self.transform(a), self.transform(b)
         if ends[0].shape != ends[1].shape:
             raise ValueError(
-                f"a has {len(ends[0])} samples, b {len(ends[1])}; a way has one of each"
+                f"a has {len(ends[0])} samples, b {len(ends[1])}; give as many of each"
             )
-        places = self.space.geodesic(*ends, np.linspace(0, 1, n))
-        drawn = self.inverse_transform(places.reshape(-1, self.space.m))
-        return drawn.reshape(*places.shape[:2], -1)
+        return self._decoded(self.space.geodesic(*ends, np.linspace(0, 1, n)))
+
+    def _decoded(self, Z: Array) -> Array:
+        """Return decoded codes of shape (rows, cols, m)."""
+        return self.inverse_transform(Z.reshape(-1, self.space.m)).reshape(*Z.shape[:2], -1)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return −d(x, G(C(x))) per feature, the mean over samples: minus the MSE for "l2"."""
         X = self._valid(X, reset=False)
-        device = resolve_device(self.device)
-        stack = self._restored(device)
-        with torch.no_grad(), products(self.precision, device):
-            total = sum(
-                float(self._sleep(stack, torch.from_numpy(rows).to(device)).sum())
-                for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
-            )
-        return -total / X.size
+        return -float(self._through("sleep", X).sum(dtype=float)) / X.size
 
     # ------------------------------------------------------------ parameters
 
-    def _width(self) -> Schedule:
+    def _sigma(self) -> Schedule:
         try:
             return Schedule(*self.sigma, self.decay)
         except (TypeError, ValueError) as error:
@@ -392,20 +471,16 @@ class SOAE(DeepEstimator):
                 f"space={self.space} has more dimensions than the {d} features of X: such a code "
                 f"need not compress anything; choose at most {d}"
             )
-        self._width()
-        for name, value, choices in (
-            ("neighborhood", self.neighborhood, get_args(Kind)),
-            ("training", self.training, get_args(Training)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {list(choices)}")
+        self._sigma()
+        checks.one_of("neighborhood", self.neighborhood, get_args(Kind))
+        checks.one_of("training", self.training, get_args(Training))
         if self.distance not in ("l2", "l1") and not callable(self.distance):
             raise ValueError(
                 f"distance={self.distance!r} is unknown; choose 'l2', 'l1' or a function of two "
                 "(n, d) tensors that returns n distances"
             )
-        require_count("encoder_steps", self.encoder_steps)
-        require_count("decoder_steps", self.decoder_steps)
+        checks.count("encoder_steps", self.encoder_steps)
+        checks.count("decoder_steps", self.decoder_steps)
         if self._samples_per_iteration > n:
             raise ValueError(
                 f"encoder_steps={self.encoder_steps} batches of {self.batch_size} are more than "
@@ -417,10 +492,3 @@ class SOAE(DeepEstimator):
                 f"{self.encoder_steps} and decoder_steps={self.decoder_steps} were asked for; "
                 "leave them at 1"
             )
-
-
-def _probabilities(last_seen: Tensor) -> Tensor:
-    """Return p, (S, N): the loss when last seen, as a stand-in for the gradient's norm."""
-    N = last_seen.shape[-1]
-    some = last_seen + torch.finfo(last_seen.dtype).tiny  # also where nothing is lost any more
-    return (1 - UNIFORM_SHARE) * some / some.sum(-1, keepdim=True) + UNIFORM_SHARE / N

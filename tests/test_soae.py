@@ -1,4 +1,4 @@
-"""SOAE against a literal transcription of algorithm 2, closed forms, and what it promises."""
+"""SOAE against a literal transcription of algorithm 2, closed forms, and its interface."""
 
 import math
 import signal
@@ -21,10 +21,11 @@ import somlib
 from somlib import loop
 from somlib import soae as soae_module
 from somlib.autoencoders import Autoencoder
-from somlib.soae import SOAE, distance, gradient_norms
+from somlib.soae import SOAE, SOAENetwork, distance, gradient_norms, importance, train_soae
 from somlib.som import SOM
 from somlib.spaces import Euclidean, Grid, Sphere, Torus
-from somlib.training import fit_seeds
+from somlib.training import estimator, fit_seeds
+from somlib.training.network import NoiseSource, stacked
 
 rng = np.random.default_rng(42)
 X = rng.random((53, 9))
@@ -33,7 +34,7 @@ HISTORY = ("loss", "sleep", "wake", "sigma")
 
 
 def three_halves(x, y):
-    """A distance of somebody's own: between l1 and l2."""
+    """A user's distance: between l1 and l2."""
     return ((x - y).abs() ** 1.5).sum(-1)
 
 
@@ -57,7 +58,7 @@ def assert_same(one, other, atol=0.0):
 
 
 def through(weights, part, h):
-    """Return what a network makes of each row, layer by layer."""
+    """Return a network's output for each row, layer by layer."""
     depth = sum(name.startswith(part) and name.endswith("weight") for name in weights)
     for layer in range(depth):
         W, b = (weights[f"{part}.layers.{layer}.{kind}"] for kind in ("weight", "bias"))
@@ -67,7 +68,7 @@ def through(weights, part, h):
     return h
 
 
-def literal_place(space, raw):
+def literal_code(space, raw):
     if isinstance(space, Torus):
         return torch.atan2(raw[:, space.m :], raw[:, : space.m])
     return raw / raw.norm(dim=1, keepdim=True) if isinstance(space, Sphere) else raw
@@ -79,8 +80,8 @@ def literal_embedding(space, z):
     return z / z.norm(dim=1, keepdim=True) if isinstance(space, Sphere) else z  # equation 11
 
 
-def literal_neighbour(space, z, sigma, normals, kind):
-    """Return z ~ h(C(x), ·): an arrow of normals, or one of a normal length in its direction."""
+def literal_neighbor(space, z, sigma, normals, kind):
+    """Return z ~ h(C(x), ·): displaced by normals, or by a normal length in their direction."""
     arrow, radius = normals[:, : space.m], normals[:, space.m :].abs()
     if isinstance(space, Sphere):  # what is left of it in the tangent plane
         arrow = arrow - (arrow * z).sum(1, keepdim=True) * z
@@ -98,12 +99,12 @@ def literal_distance(kind, x, y):
 
 
 def literal_losses(weights, model, x, sigma=None, normals=None):
-    """Return d(x, G(C(x))) of each sample, or with a σ d(x, G(z)), z being a neighbour of C(x)."""
-    z = literal_place(model.space, through(weights, "encoder", x))
+    """Return d(x, G(C(x))) of each sample, or with a σ d(x, G(z)), z being a neighbor of C(x)."""
+    z = literal_code(model.space, through(weights, "encoder", x))
     if sigma is not None:
         if model.training == "wake-sleep":
             z = z.detach()
-        z = literal_neighbour(model.space, z, sigma, normals, model.neighborhood)
+        z = literal_neighbor(model.space, z, sigma, normals, model.neighborhood)
     drawn = through(weights, "decoder", literal_embedding(model.space, z))
     return literal_distance(model.distance, x, drawn)
 
@@ -158,30 +159,52 @@ def literal_training(first, model, seed):
             d = literal_losses(weights, model, x[batch])
             last_seen[rows[batch]] = d.detach().numpy()
             sleep = learn("encoder", (w[batch] * d).mean())
-        for t2 in range(T2):  # the last of these batches, new places
+        for t2 in range(T2):  # the last of these batches, new codes
             d = literal_losses(weights, model, x[batch], sigma, normals[t2, : len(x[batch])])
             wake = learn("decoder", (w[batch] * d).mean())
         history.append([wake, sleep, wake, sigma])
     return {k: v.detach().numpy() for k, v in weights.items()}, np.array(history).T, last_seen
 
 
+def stack_of(model, x, seeds, sigma=1.0):
+    """Return the initialized network of some seeds, and the arguments of its first iteration."""
+    networks = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        networks.append(model._build(x.shape[1], generator).double())
+        with torch.no_grad():
+            networks[-1].initialize(x, generator)
+    network = stacked(networks)
+    noise = NoiseSource(network.noise(model.batch_size), seeds, x)
+    return network, {"sigma": torch.tensor(sigma, dtype=torch.float64), **noise(0)}
+
+
 class Recorded(SOAE):
-    """Keeps the weights that its stack begins with, and the stack."""
+    """Keeps the first weights of its networks, and the network that is trained."""
 
-    first: dict
-    stack: torch.nn.Module
+    first: list
+    network: SOAENetwork
 
-    def _initialise(self, stack, X, generators):
-        super()._initialise(stack, X, generators)
-        type(self).first = {k: v.detach().clone().numpy() for k, v in stack.named_parameters()}
-        type(self).stack = stack
+    def _build(self, d, generator):
+        return RecordedNetwork(self, d, generator)
+
+
+class RecordedNetwork(SOAENetwork):
+    def initialize(self, X, generator):
+        super().initialize(X, generator)
+        Recorded.first.append({k: v.detach().clone().numpy() for k, v in self.named_parameters()})
+
+    def updates(self, *args, **arguments):
+        Recorded.network = self
+        return super().updates(*args, **arguments)
 
 
 def assert_literal(model, seeds=(1, 5)):
+    Recorded.first = []
     model = Recorded(**model.get_params())
     names = ("loss", "wake", "sigma") if model.training == "joint" else HISTORY
     for s, ours in enumerate(fit_seeds(model, X, seeds)):
-        first = {k: v[s] for k, v in Recorded.first.items()}
+        first = Recorded.first[s]
         weights, history, last_seen = literal_training(first, model, seeds[s])
         assert weights.keys() == ours.parameters_.keys()
         for name, value in weights.items():
@@ -191,7 +214,7 @@ def assert_literal(model, seeds=(1, 5)):
         for name, values in zip(names, history, strict=True):
             np.testing.assert_allclose(ours.history_[name], values, rtol=1e-12)
         if model.importance_sampling:
-            np.testing.assert_allclose(Recorded.stack.last_seen[s], last_seen, rtol=1e-11)
+            np.testing.assert_allclose(Recorded.network.last_seen[s], last_seen, rtol=1e-11)
 
 
 @pytest.mark.parametrize("steps", [(1, 1), (3, 2)], ids=["one step each", "three and two"])
@@ -223,17 +246,37 @@ def test_so_are_its_variants(params):
     assert_literal(soae(6, **params))
 
 
-@pytest.mark.parametrize(("space", "place"), [(Torus(2), [0, 0]), (Sphere(3), [1, 0, 0])])
-def test_where_the_encoder_gives_zeros_there_is_a_place_but_nothing_to_learn(space, place):
+@pytest.mark.parametrize(("space", "code"), [(Torus(2), [0, 0]), (Sphere(3), [1, 0, 0])])
+def test_where_the_encoder_gives_zeros_there_is_a_code_but_no_gradient(space, code):
     raw = torch.zeros(1, space.n_embedded, dtype=torch.float64, requires_grad=True)
     z = space.project(raw)
-    assert z.tolist() == [place]
+    assert z.tolist() == [code]
     (gradient,) = torch.autograd.grad((z * torch.arange(1.0, space.m + 1)).sum(), raw)
     assert gradient.tolist() == [[0] * space.n_embedded]
 
 
 def test_a_long_training_too():
-    assert_literal(soae(70, learning_rate=1e-3))  # beyond one block of its draws
+    assert_literal(soae(70, learning_rate=1e-3))  # beyond one block of its noise
+
+
+@pytest.mark.parametrize(("params", "n"), [
+    ({}, 53),  # the last batch of an epoch has 5 samples
+    ({"space": Sphere(3), "neighborhood": "gaussian"}, 53),
+    ({"space": Euclidean(2), "distance": "l1", "decoder_steps": 3}, 53),
+    ({"encoder_steps": 2, "decoder_steps": 2, "batch_size": 9}, 53),  # 8 samples
+    ({"encoder_steps": 3, "distance": three_halves}, 36),
+    ({"architecture": "conv", "image_shape": (3, 3), "learning_rate": 0.003}, 53),
+], ids=str)  # fmt: skip
+def test_fit_equals_algorithm_2_as_the_paper_states_it(params, n):
+    model, x = soae(70, shuffle=False, random_state=4, **params), torch.from_numpy(X[:n])
+    network = model._build(9, torch.Generator().manual_seed(4)).double()
+    noise = NoiseSource(network.noise(model.batch_size), [4], x)
+    normals = torch.stack([noise(t)["normals"] for t in range(model.n_iter)])
+    train_soae(network, x, normals, model.batch_size)
+    ours = model.fit(X[:n]).parameters_
+    assert ours.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_asleep_only_the_encoder_learns_awake_only_the_decoder_bit_for_bit(monkeypatch):
@@ -251,7 +294,7 @@ def test_asleep_only_the_encoder_learns_awake_only_the_decoder_bit_for_bit(monke
     monkeypatch.setattr(torch.optim.Adam, "step", watch)
     model = soae(4, encoder_steps=2, decoder_steps=3)
     fit_seeds(model, X[:48], [0, 1])
-    names = [name for name, _ in model._build(9, [torch.Generator()]).named_parameters()]
+    names = [name for name, _ in model._build(9, torch.Generator()).named_parameters()]
     iteration = ["encoder", "encoder", "decoder", "decoder", "decoder"]
     assert len(seen) == 4 * len(iteration)
     for (before, after), part in zip(seen, 4 * iteration, strict=True):
@@ -270,18 +313,15 @@ def test_asleep_only_the_encoder_learns_awake_only_the_decoder_bit_for_bit(monke
 ])  # fmt: skip
 def test_who_gets_gradient_from_which_loss(training, index, reached, architecture):
     model = soae(training=training, architecture=architecture, image_shape=(3, 3))
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    stack = model._build(9, generators).double()
     x = torch.from_numpy(X)
-    model._before(stack, x, 0)
-    updates = model._updates(stack, x[:12], torch.arange(12), {"sigma": torch.tensor(1.0)})
-    losses, taught = list(updates)[index]
+    network, arguments = stack_of(model, x, (0, 1))
+    losses, taught = list(network.updates(x[:12], torch.arange(12), **arguments))[index]
     assert losses["loss"].shape == (2,)
-    found = torch.autograd.grad(losses["loss"].sum(), stack.parameters(), allow_unused=True)
-    named = zip(stack.named_parameters(), found, strict=True)
+    found = torch.autograd.grad(losses["loss"].sum(), network.parameters(), allow_unused=True)
+    named = zip(network.named_parameters(), found, strict=True)
     assert {n.split(".")[0] for (n, _), g in named if g is not None and g.any()} == reached
-    expected = {("wake-sleep", 0): stack.encoder, ("wake-sleep", 1): stack.decoder}
-    modules = expected.get((training, index), stack)
+    expected = {("wake-sleep", 0): network.encoder, ("wake-sleep", 1): network.decoder}
+    modules = expected.get((training, index), network)
     assert list(map(id, taught)) == list(map(id, modules.parameters()))
 
 
@@ -367,7 +407,7 @@ def test_the_mean_of_sampled_steps_goes_to_the_kernel_weighted_one(grid):
 
 
 def cell_of(space, z, n=12):
-    """Return the number of the piece of the latent space that each place lies in."""
+    """Return the number of the piece of the latent space that each code lies in."""
     reach = np.pi if isinstance(space, Torus) else 2.0
     at = np.floor((np.asarray(z) + reach) / (2 * reach) * n).clip(0, n - 1).astype(int)
     return at @ (n ** np.arange(space.m))
@@ -377,19 +417,19 @@ class Known(torch.nn.Module):
     """A fixed encoder of plane data: x itself is the code, or the pair whose angle is."""
 
     def forward(self, x):
-        return x.expand(1, *x.shape[-2:])
+        return x
 
 
 class Pieces(torch.nn.Module):
-    """A decoder as free as can be: one picture for each piece of the latent space."""
+    """A decoder without constraints: one output for each piece of the latent space."""
 
     def __init__(self, space):
         super().__init__()
-        self.space, self.table = space, torch.nn.Parameter(torch.zeros(1, 12**space.m, 2))
+        self.space, self.table = space, torch.nn.Parameter(torch.zeros(12**space.m, 2))
 
     def forward(self, embedded):
-        z = self.space.project(embedded[0].detach())
-        return self.table[:, cell_of(self.space, z)]
+        z = self.space.project(embedded.detach())
+        return self.table[cell_of(self.space, z)]
 
 
 class Awake(SOAE):
@@ -397,22 +437,27 @@ class Awake(SOAE):
 
     mean: np.ndarray
 
-    def _build(self, d, generators):
-        stack = super()._build(d, generators)
-        stack.encoder, stack.decoder = Known(), Pieces(self.space)
-        return stack
+    def _build(self, d, generator):
+        return AwakeNetwork(self, d, generator)
 
-    def _initialise(self, stack, X, generators):
-        type(self).mean, self._done = 0.0, 0
 
-    def _updates(self, stack, x, rows, values):
-        for losses, taught in super()._updates(stack, x, rows, values):
+class AwakeNetwork(SOAENetwork):
+    def __init__(self, config, n_features, generator):
+        super().__init__(config, n_features, generator)
+        self.encoder, self.decoder = Known(), Pieces(self.space)
+
+    def initialize(self, X, generator):
+        Awake.mean, self.done = 0.0, 0
+
+    def updates(self, *args, **arguments):
+        for losses, taught in super().updates(*args, **arguments):
             if "wake" in losses:
                 yield losses, taught
-        self._done += 1
-        if self._done > self.n_iter / 2:
-            share = 1 / (self._done - self.n_iter // 2)
-            type(self).mean = (1 - share) * self.mean + share * stack.decoder.table[0].detach()
+        self.done += 1
+        first = self.config.n_iter // 2
+        if self.done > first:
+            share = 1 / (self.done - first)
+            Awake.mean = (1 - share) * Awake.mean + share * self.decoder.table.detach()
 
 
 def skewed_plane(n):
@@ -424,7 +469,7 @@ def skewed_plane(n):
 
 
 def around(space, code, sigma):
-    """Return places around a code, as (n, m), and the volume that each stands for."""
+    """Return codes around a code, as (n, m), and the volume that each stands for."""
     reach = 6 * sigma  # beyond lies nothing
     if isinstance(space, Torus):
         z = np.linspace(-np.pi, np.pi, 3000, endpoint=False)[:, None]
@@ -435,7 +480,7 @@ def around(space, code, sigma):
 
 
 def closed_form(space, points, sigma, kind, neighborhood):
-    """Return the minimiser of equation 7 on each piece, and the kernel's weight that it has.
+    """Return the minimizer of equation 7 on each piece, and the kernel's weight that it has.
 
     The weight h of each sample in each piece is a quadrature; then G is Σ h x / Σ h, or the value
     on either side of which lies half of Σ h.
@@ -556,7 +601,7 @@ def test_a_bad_distance_leaves_an_earlier_fit_in_place():
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
 def test_probabilities_follow_the_losses_and_no_weight_exceeds_ten(losses):
     last_seen = torch.tensor([losses], dtype=torch.float64)
-    p = soae_module._probabilities(last_seen)[0]
+    p = importance(last_seen)[0]
     assert p.sum().item() == pytest.approx(1)
     assert (1 / (len(losses) * p)).max() <= 10 + 1e-9
     if sum(losses) > 1e-6:
@@ -564,38 +609,31 @@ def test_probabilities_follow_the_losses_and_no_weight_exceeds_ten(losses):
         np.testing.assert_allclose(p, literal, rtol=1e-12)
 
 
-def drawn(model, stack, x, u):
+def drawn(network, x, u):
     """Return the rows that the uniform numbers u lead to."""
-    stack.uniform.turn_to = lambda i, like: u.to(like)
-    return model._draw(stack, x, 0)
-
-
-def importance_stack(model, x, seeds=(4,)):
-    generators = [torch.Generator().manual_seed(s) for s in seeds]
-    stack = model._build(x.shape[1], generators).double()
+    network.weight = torch.ones(())
     with torch.no_grad():
-        model._initialise(stack, x, generators)
-    return stack
+        return network.prepare(x, 0, uniform=u.double())
 
 
 def test_samples_come_with_their_probability():
     model, x = soae(importance_sampling=True), torch.from_numpy(X[:7])
-    stack = importance_stack(model, x, (4, 9))
+    network, _ = stack_of(model, x, (4, 9))
     with torch.no_grad():
-        np.testing.assert_allclose(stack.last_seen, model._sleep(stack, x))
-    stack.last_seen[0, 2] = 0.0  # still seen now and then
-    stack.last_seen[1, 5] = 50.0
+        np.testing.assert_allclose(network.last_seen, network.sleep(x))
+    network.last_seen[0, 2] = 0.0  # still seen now and then
+    network.last_seen[1, 5] = 50.0
     n = 10_000
     u = ((torch.arange(n) + 0.5) / n).expand(2, n)  # every number between 0 and 1 as often
-    rows = drawn(model, stack, x, u)
-    assert rows.shape == stack.weight.shape == (2, n)
+    rows = drawn(network, x, u)
+    assert rows.shape == network.weight.shape == (2, n)
     for s in range(2):
-        d = stack.last_seen[s]
+        d = network.last_seen[s]
         p = (0.9 * d / d.sum() + 0.1 / 7).numpy()
         found = np.bincount(rows[s], minlength=7) / n
         np.testing.assert_allclose(found, p, atol=2 / n)
-        np.testing.assert_allclose(stack.weight[s], 1 / (7 * p[rows[s]]), rtol=1e-12)
-    assert drawn(model, stack, x, torch.tensor([[1.0], [1.0 - 1e-16]])).max() == 6
+        np.testing.assert_allclose(network.weight[s], 1 / (7 * p[rows[s]]), rtol=1e-12)
+    assert drawn(network, x, torch.tensor([[1.0], [1.0 - 1e-16]])).max() == 6
 
 
 @pytest.mark.parametrize(("training", "encoder_steps", "space"), [
@@ -610,36 +648,33 @@ def test_weights_make_loss_and_gradient_right_on_average(training, encoder_steps
         space=SPACES[space], importance_sampling=True, training=training, batch_size=2,
         encoder_steps=encoder_steps,
     )  # fmt: skip
-    stack = importance_stack(model, x)
-    stack.last_seen = torch.tensor([[0.3, 2.0, 0.0]], dtype=torch.float64)
-    p = soae_module._probabilities(stack.last_seen)[0]
+    network, arguments = stack_of(model, x, [4], sigma=0.7)
+    network.last_seen = torch.tensor([0.3, 2.0, 0.0], dtype=torch.float64)
+    p = importance(network.last_seen)
     assert p.max() > 10 * p.min()
-    model._before(stack, x, 0)
-    values = {"sigma": torch.tensor(0.7, dtype=torch.float64)}
     middle = p.cumsum(0) - p / 2  # the uniform number in the middle of each sample's
 
     def measured(rows):
         """Return loss and gradient of each step in one row, nothing being moved."""
-        before = stack.last_seen.clone()
+        before = network.last_seen.clone()
         found = []
-        for losses, taught in model._updates(stack, x[rows], rows, values):
+        for losses, taught in network.updates(x[rows], rows, **arguments):
             gradients = torch.autograd.grad(losses["loss"].sum(), list(taught))
-            found += [losses["loss"].detach(), *map(torch.flatten, gradients)]
-        stack.last_seen = before
+            found += [losses["loss"].detach()[None], *map(torch.flatten, gradients)]
+        network.last_seen = before
         return torch.cat(found).numpy()
 
     count = 2 * encoder_steps
     expected = 0.0
     for outcome in np.ndindex(*[3] * count):  # every one, with its probability
-        with torch.no_grad():
-            rows = drawn(model, stack, x, middle[list(outcome)][None])
-        assert tuple(rows[0].tolist()) == outcome
+        rows = drawn(network, x, middle[list(outcome)])
+        assert tuple(rows.tolist()) == outcome
         expected += p[list(outcome)].prod().item() * measured(rows)
-    # the mean over all samples: each in each place of the batch, for the places have their noise
-    stack.weight = torch.ones(1, count, dtype=torch.float64)
-    mean = sum(measured(torch.full((1, count), k)) for k in range(3)) / 3
+    # the mean over all samples: each at each position of the batch, for positions have their noise
+    network.weight = torch.ones(count, dtype=torch.float64)
+    mean = sum(measured(torch.full((count,), k)) for k in range(3)) / 3
     np.testing.assert_allclose(expected, mean, rtol=0, atol=1e-13)
-    parameters = {part: sum(v.numel() for v in getattr(stack, part).parameters())
+    parameters = {part: sum(v.numel() for v in getattr(network, part).parameters())
                   for part in ("encoder", "decoder")}  # fmt: skip
     each = [parameters["encoder"]] * encoder_steps + [parameters["decoder"]]
     assert len(mean) == sum(1 + k for k in each) - (training == "joint")
@@ -649,21 +684,20 @@ def test_weights_make_loss_and_gradient_right_on_average(training, encoder_steps
 @pytest.mark.parametrize("training", ["wake-sleep", "joint"])
 def test_a_loss_is_remembered_when_its_sample_is_seen(training):
     model, x = soae(importance_sampling=True, training=training), torch.from_numpy(X[:30])
-    stack = importance_stack(model, x, (4, 9))
-    model._before(stack, x, 0)
+    network, arguments = stack_of(model, x, (4, 9), sigma=0.5)
     with torch.no_grad():
-        rows = model._draw(stack, x, 0)
-    stack.last_seen[:] = -1
-    losses = list(model._updates(stack, x[rows], rows, {"sigma": torch.tensor(0.5)}))
+        rows = network.prepare(x, 0, **arguments)
+    network.last_seen[:] = -1
+    losses = list(network.updates(x[rows], rows, **arguments))
     for s in range(2):
         seen = np.isin(np.arange(30), rows[s])
         assert 0 < seen.sum() < 30
-        assert (stack.last_seen[s, ~seen] == -1).all()
-        assert (stack.last_seen[s, seen] > 0).all()
-        d = stack.last_seen.gather(1, rows)[s]
+        assert (network.last_seen[s, ~seen] == -1).all()
+        assert (network.last_seen[s, seen] > 0).all()
+        d = network.last_seen.gather(1, rows)[s]
         if training == "wake-sleep":
             np.testing.assert_allclose(
-                (stack.weight[s] * d).mean(), losses[0][0]["sleep"][s].item()
+                (network.weight[s] * d).mean(), losses[0][0]["sleep"][s].item()
             )
 
 
@@ -672,24 +706,25 @@ def test_losses_when_last_seen_are_in_the_checkpoint_and_not_in_the_model(tmp_pa
     with pytest.raises(KeyboardInterrupt), interrupted_at(8):
         model.fit(X, checkpoint=file)
     with np.load(file) as saved:
-        assert saved["stack last_seen"].shape == (1, 53)
+        assert saved["stack last_seen"].shape == (53,)
     parts = {name.split(".")[0] for name in model.parameters_}
     assert parts == {"encoder", "decoder"}
     assert model.parameters_.keys() == soae(1).fit(X).parameters_.keys()
 
 
-def test_what_is_hard_is_drawn_more_often():
+def test_what_is_hard_is_drawn_more_often(monkeypatch):
     hard = X.copy()
     hard[:5] *= 4
     rows_seen = []
 
-    class Watching(SOAE):
-        def _updates(self, stack, x, rows, values):
+    class Watching(SOAENetwork):
+        def updates(self, x, rows, **arguments):
             assert torch.equal(x, torch.from_numpy(hard)[rows])
             rows_seen.append(rows.numpy().copy())
-            return super()._updates(stack, x, rows, values)
+            return super().updates(x, rows, **arguments)
 
-    Watching(**soae(100, importance_sampling=True, random_state=0).get_params()).fit(hard)
+    monkeypatch.setattr(soae_module, "SOAENetwork", Watching)
+    soae(100, importance_sampling=True, random_state=0).fit(hard)
     counts = np.bincount(np.concatenate(rows_seen, None), minlength=53)
     assert counts.min() > 0
     assert counts[:5].mean() > 4 * counts[5:].mean()
@@ -730,7 +765,9 @@ def test_gradient_norms_say_what_is_wrong():
     model = soae(2).fit(X)
     with pytest.raises(ValueError, match="X has 8 features, but SOAE is expecting 9"):
         gradient_norms(model, X[:, 1:])
-    with pytest.raises(ValueError, match="part='both'"):
+    with pytest.raises(
+        ValueError, match=r"part='both' is unknown; choose one of \['encoder', 'decoder'\]"
+    ):
         gradient_norms(model, X, "both")
 
 
@@ -783,15 +820,15 @@ def test_maps_of_a_stack_may_differ_in_the_width_of_their_kernel(tmp_path, space
 @contextmanager
 def interrupted_at(iteration, error=KeyboardInterrupt):
     """Raise before the steps of one iteration, counted from entering the `with`."""
-    updates, calls = SOAE._updates, iter(range(10**9))
+    updates, calls = SOAENetwork.updates, iter(range(10**9))
 
-    def break_off(self, *args):
+    def break_off(self, *args, **arguments):
         if next(calls) == iteration:
             raise error
-        return updates(self, *args)
+        return updates(self, *args, **arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SOAE, "_updates", break_off)
+        patch.setattr(SOAENetwork, "updates", break_off)
         yield
 
 
@@ -842,14 +879,14 @@ def test_ctrl_c_between_sleep_and_wake_waits_for_the_end_of_the_iteration(
     file = tmp_path / "one.checkpoint"
     model = soae(70, importance_sampling=importance_sampling, random_state=1)
     undisturbed = clone(model).fit(X)
-    wake, calls = SOAE._wake, iter(range(10**6))
+    wake, calls = SOAENetwork.wake, iter(range(10**6))
 
     def press(self, *args):
         if next(calls) == 60:
             signal.raise_signal(signal.SIGINT)
         return wake(self, *args)
 
-    monkeypatch.setattr(SOAE, "_wake", press)
+    monkeypatch.setattr(SOAENetwork, "wake", press)
     try:
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, checkpoint=file)
@@ -894,18 +931,18 @@ def fitted(request):
 
 def literal_through(model, data):
     weights = {k: torch.from_numpy(v) for k, v in model.parameters_.items()}
-    z = literal_place(model.space, through(weights, "encoder", torch.from_numpy(data)))
+    z = literal_code(model.space, through(weights, "encoder", torch.from_numpy(data)))
     return z.numpy(), through(weights, "decoder", literal_embedding(model.space, z)).numpy()
 
 
-def test_codes_are_places_and_places_are_drawn(fitted):
-    z, picture = literal_through(fitted, X)
+def test_transform_encodes_and_inverse_transform_decodes(fitted):
+    z, decoded = literal_through(fitted, X)
     np.testing.assert_allclose(fitted.transform(X), z, atol=1e-13)
-    np.testing.assert_allclose(fitted.inverse_transform(z), picture, atol=1e-13)
+    np.testing.assert_allclose(fitted.inverse_transform(z), decoded, atol=1e-13)
     if isinstance(fitted.space, Torus):  # angles go round
-        np.testing.assert_allclose(fitted.inverse_transform(z - 2 * np.pi), picture, atol=1e-12)
+        np.testing.assert_allclose(fitted.inverse_transform(z - 2 * np.pi), decoded, atol=1e-12)
     if isinstance(fitted.space, Sphere):  # and vectors have a direction only
-        np.testing.assert_allclose(fitted.inverse_transform(3 * z), picture, atol=1e-12)
+        np.testing.assert_allclose(fitted.inverse_transform(3 * z), decoded, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -913,6 +950,7 @@ def test_codes_are_places_and_places_are_drawn(fitted):
 @pytest.mark.parametrize("space", SPACES)
 def test_shapes_precision_and_range(space, architecture, dtype, monkeypatch):
     monkeypatch.setattr(soae_module, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(estimator, "ROWS_AT_ONCE", 20)
     model = soae(
         space=SPACES[space], architecture=architecture, image_shape=(3, 3), random_state=0,
         importance_sampling=True,
@@ -921,11 +959,11 @@ def test_shapes_precision_and_range(space, architecture, dtype, monkeypatch):
     Z = model.transform(X)
     everything = {
         "codes": (Z, (53, m)),
-        "pictures": (model.inverse_transform(Z), (53, 9)),
+        "decoded codes": (model.inverse_transform(Z), (53, 9)),
         "samples": (model.sample(7, random_state=0), (7, 9)),
         "one sample": (model.sample(), (1, 9)),
-        "sheet": (model.sheet(5), (5, 10 if space == "sphere" else 5, 9)),
-        "ways": (model.interpolate(X[:3], X[3:6], 4), (3, 4, 9)),
+        "grid": (model.decode_grid(5), (5, 10 if space == "sphere" else 5, 9)),
+        "geodesics": (model.interpolate(X[:3], X[3:6], 4), (3, 4, 9)),
     }
     for name, (array, shape) in everything.items():
         assert type(array) is np.ndarray, name
@@ -947,7 +985,7 @@ def test_shapes_precision_and_range(space, architecture, dtype, monkeypatch):
 
 @pytest.mark.parametrize("kind", DISTANCES)
 def test_its_score_is_minus_the_distance_per_feature(kind, monkeypatch):
-    monkeypatch.setattr(soae_module, "ROWS_AT_ONCE", 20)  # several blocks and a rest
+    monkeypatch.setattr(estimator, "ROWS_AT_ONCE", 20)  # several blocks and a rest
     model = soae(distance=DISTANCES[kind], random_state=0).fit(X)
     again = model.inverse_transform(model.transform(X))
     power = {"l2": 2, "l1": 1, "callable": 1.5}[kind]
@@ -956,12 +994,12 @@ def test_its_score_is_minus_the_distance_per_feature(kind, monkeypatch):
     assert model.score(X, np.arange(53)) == model.score(X)
 
 
-def test_samples_are_drawn_at_uniform_places(fitted):
-    drawn_ones = fitted.sample(6, random_state=5)
-    places = fitted.space_.sample(6, np.random.default_rng(5))
-    np.testing.assert_array_equal(drawn_ones, fitted.inverse_transform(places))
-    np.testing.assert_array_equal(drawn_ones, fitted.sample(6, random_state=5))
-    assert (drawn_ones != fitted.sample(6, random_state=6)).any()
+def test_samples_are_decoded_codes_drawn_uniformly(fitted):
+    samples = fitted.sample(6, random_state=5)
+    codes = fitted.space_.sample(6, np.random.default_rng(5))
+    np.testing.assert_array_equal(samples, fitted.inverse_transform(codes))
+    np.testing.assert_array_equal(samples, fitted.sample(6, random_state=5))
+    assert (samples != fitted.sample(6, random_state=6)).any()
     assert (fitted.sample(6) != fitted.sample(6)).any()
 
 
@@ -973,51 +1011,51 @@ def test_the_plane_has_a_box_around_its_codes(monkeypatch):
     assert model.space == Euclidean(2, low=-5, high=7)  # parameters stay as they are given
     assert soae(1).fit(X).space_ == Torus(2)
     monkeypatch.setattr(SOAE, "inverse_transform", lambda self, Z: Z)
-    places = model.sample(500, random_state=0)
-    assert (places >= codes.min(0)).all()
-    assert (places <= codes.max(0)).all()
-    assert (np.ptp(places, axis=0) > 0.95 * np.ptp(codes, axis=0)).all()
-    corners = model.sheet(4)[[0, -1], [0, -1]]
+    samples = model.sample(500, random_state=0)
+    assert (samples >= codes.min(0)).all()
+    assert (samples <= codes.max(0)).all()
+    assert (np.ptp(samples, axis=0) > 0.95 * np.ptp(codes, axis=0)).all()
+    corners = model.decode_grid(4)[[0, -1], [0, -1]]
     np.testing.assert_array_equal(corners, [codes.min(0), codes.max(0)])
 
 
 def test_equal_codes_have_a_box_too():
     model = soae(3, space=Euclidean(1), hidden=()).fit(np.zeros((20, 9)))
     assert model.space_.low < model.space_.high
-    assert np.isfinite(model.sheet(3)).all()
+    assert np.isfinite(model.decode_grid(3)).all()
 
 
-def test_a_sheet_is_the_spaces_mesh_drawn(fitted):
-    sheet, mesh = fitted.sheet(6), fitted.space_.mesh(6)
+def test_a_decoded_grid_is_the_spaces_mesh_decoded(fitted):
+    grid, mesh = fitted.decode_grid(6), fitted.space_.mesh(6)
     for row in range(6):
         for col in range(mesh.shape[1]):
             one = fitted.inverse_transform(mesh[row, col][None])[0]
-            np.testing.assert_allclose(sheet[row, col], one, atol=1e-13)
-    assert fitted.sheet().shape[0] == 15
+            np.testing.assert_allclose(grid[row, col], one, atol=1e-13)
+    assert fitted.decode_grid().shape[0] == 15
 
 
-def test_ways_begin_and_end_at_reconstructions(fitted):
-    ways = fitted.interpolate(X[:4], X[4:8], 5)
+def test_interpolations_begin_and_end_at_reconstructions(fitted):
+    between = fitted.interpolate(X[:4], X[4:8], 5)
     for end, samples in ((0, X[:4]), (-1, X[4:8])):
-        again = fitted.inverse_transform(fitted.transform(samples))
-        np.testing.assert_allclose(ways[:, end], again, atol=1e-12)
+        reconstructed = fitted.inverse_transform(fitted.transform(samples))
+        np.testing.assert_allclose(between[:, end], reconstructed, atol=1e-12)
     assert fitted.interpolate(X[:2], X[2:4]).shape == (2, 10, 9)
 
 
-def test_ways_are_even_and_the_shortest(fitted, monkeypatch):
+def test_interpolations_follow_geodesics_in_even_steps(fitted, monkeypatch):
     space = fitted.space
     a, b = (space.sample(20, np.random.default_rng(seed)) for seed in (1, 2))
     monkeypatch.setattr(SOAE, "transform", lambda self, Z: Z)
     monkeypatch.setattr(SOAE, "inverse_transform", lambda self, Z: Z)
-    ways = fitted.interpolate(a, b, 9)
-    steps = space.distance(ways[:, :-1], ways[:, 1:])
+    codes = fitted.interpolate(a, b, 9)
+    steps = space.distance(codes[:, :-1], codes[:, 1:])
     np.testing.assert_allclose(steps, np.tile(space.distance(a, b)[:, None] / 8, 8), atol=1e-9)
     if isinstance(space, Torus):  # from 3 to -3 is across π, not through 0
-        (way,) = fitted.interpolate(np.array([[3.0, 0.0]]), np.array([[-3.0, 1.0]]), 5)
-        assert (np.abs(way[:, 0]) >= 3 - 1e-12).all()
-        np.testing.assert_allclose(way[:, 1], np.linspace(0, 1, 5), atol=1e-12)
+        (one,) = fitted.interpolate(np.array([[3.0, 0.0]]), np.array([[-3.0, 1.0]]), 5)
+        assert (np.abs(one[:, 0]) >= 3 - 1e-12).all()
+        np.testing.assert_allclose(one[:, 1], np.linspace(0, 1, 5), atol=1e-12)
     if isinstance(space, Sphere):
-        np.testing.assert_allclose(np.linalg.norm(ways, axis=-1), 1)
+        np.testing.assert_allclose(np.linalg.norm(codes, axis=-1), 1)
 
 
 def test_it_unfolds_a_ring():
@@ -1087,7 +1125,7 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     assert_same(back, model)
     np.testing.assert_array_equal(back.transform(frame), model.transform(frame))
     np.testing.assert_array_equal(back.sample(5, 0), model.sample(5, 0))
-    np.testing.assert_array_equal(back.sheet(3), model.sheet(3))
+    np.testing.assert_array_equal(back.decode_grid(3), model.decode_grid(3))
     assert back.score(frame) == model.score(frame)
     assert clone(back).fit(frame, start=back).n_iter_ == 12
 
@@ -1197,17 +1235,17 @@ def test_using_says_what_is_wrong(fitted):
             use(X[:, 1:])
     for Z in (X[0, :m], X[:, : m + 1], NAN[3:5, 2 : 2 + m], INF[5:, 1 : 1 + m]):
         with pytest.raises(
-            ValueError, match=rf"Z has shape .*; expected finite places of shape \(n, {m}\)"
+            ValueError, match=rf"Z has shape .*; expected finite codes of shape \(n, {m}\)"
         ):
             fitted.inverse_transform(Z)
     if isinstance(fitted.space, Sphere):
         with pytest.raises(ValueError, match="a zero vector has no direction, hence no place on"):
             fitted.inverse_transform(np.array([[0.0, 1, 0], [0, 0, 0]]))
-    with pytest.raises(ValueError, match="a has 2 samples, b 3; a way has one of each"):
+    with pytest.raises(ValueError, match="a has 2 samples, b 3; give as many of each"):
         fitted.interpolate(X[:2], X[:3])
-    with pytest.raises(ValueError, match="a has 1 samples, b 3; a way has one of each"):
+    with pytest.raises(ValueError, match="a has 1 samples, b 3; give as many of each"):
         fitted.interpolate(X[:1], X[:3])
-    for use in (fitted.sample, fitted.sheet, lambda n: fitted.interpolate(X, X, n)):
+    for use in (fitted.sample, fitted.decode_grid, lambda n: fitted.interpolate(X, X, n)):
         for n in (0, -1, 2.5, True):
             with pytest.raises(ValueError, match=f"n={n} must be a whole number of at least 1"):
                 use(n)
@@ -1221,7 +1259,7 @@ def test_nothing_is_used_before_it_is_fitted(tmp_path):
         lambda: model.transform(X),
         lambda: model.inverse_transform(X[:, :2]),
         lambda: model.sample(2),
-        lambda: model.sheet(2),
+        lambda: model.decode_grid(2),
         lambda: model.interpolate(X, X),
         lambda: model.score(X),
         lambda: model.save(tmp_path / "map.npz"),
@@ -1262,18 +1300,18 @@ def test_a_step_too_large_says_when_and_what_to_change(space, importance_samplin
 
 
 @pytest.mark.parametrize(("when", "space"), [
-    ("_sleep", "torus"), ("_wake", "plane"), ("_wake", "sphere"),
+    ("sleep", "torus"), ("wake", "plane"), ("wake", "sphere"),
 ])  # fmt: skip
 def test_the_last_good_weights_are_kept(space, when, monkeypatch):
     params = {"space": SPACES[space], "sigma": (0.5, 0.5), "decay": "constant"}
     model = soae(120, random_state=0, **params)
-    loss, calls = getattr(SOAE, when), iter(range(10**6))
+    loss, calls = getattr(SOAENetwork, when), iter(range(10**6))
 
     def poisoned(self, *args):
         return loss(self, *args) * (np.nan if next(calls) == 107 else 1.0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SOAE, when, poisoned)
+        patch.setattr(SOAENetwork, when, poisoned)
         with pytest.raises(
             FloatingPointError, match="the loss of seed 0 is no longer a number at iteration 107 of"
         ):
