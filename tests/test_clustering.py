@@ -34,6 +34,7 @@ from somlib.clustering import (
 from somlib.som import SOM
 from somlib.spaces import Grid
 from somlib.training import fit_seeds
+from somlib.training.network import NoiseSource, stacked
 
 rng = np.random.default_rng(42)
 X = rng.random((40, 6))
@@ -57,25 +58,38 @@ def tensor(*shape):
 
 
 def built(model, S=2, B=7, d=6):
-    """A stack in float64 with random centres, a batch of shape (B, d), and its rows of a target."""
-    stack = model._build(d, [torch.Generator().manual_seed(s) for s in range(S)]).double()
+    """Networks of S seeds as one, in float64 with random centers, a batch (B, d), and its rows."""
+    networks = [model._build(d, torch.Generator().manual_seed(s)).double() for s in range(S)]
     with torch.no_grad():
-        for name, parameter in stack.named_parameters():
-            if not name.startswith(("encoder", "decoder")):
-                parameter.copy_(tensor(*parameter.shape))
-            elif "bias" in name:
-                parameter.copy_(0.1 * tensor(*parameter.shape))
-    return stack, tensor(B, d), torch.arange(B)
+        for network in networks:
+            for name, parameter in network.named_parameters():
+                if not name.startswith(("encoder", "decoder")):
+                    parameter.copy_(tensor(*parameter.shape))
+                elif "bias" in name:
+                    parameter.copy_(0.1 * tensor(*parameter.shape))
+    return stacked(networks), tensor(B, d), torch.arange(B)
 
 
-def network(stack, part, s):
+def give_target(network, K):
+    """Set a random target of 40 samples for each of two seeds."""
+    network.target, network.changed = target_distribution(tensor(2, 40, K)), torch.zeros(2).double()
+
+
+def iterate(network, x, rows, **arguments):
+    """Return the losses of an iteration; their gradient is taken where the loop takes its step."""
+    for losses, _ in network.updates(x, rows, **arguments):
+        losses["loss"].sum().backward()
+    return losses
+
+
+def layers(part, s):
     """The layers of seed s as a function of one sample, written out."""
-    layers = [(m.weight[s].detach().numpy(), m.bias[s, 0].detach().numpy()) for m in part.layers]
+    both = [(m.weight[s].detach().numpy(), m.bias[s, 0].detach().numpy()) for m in part.layers]
 
     def through(x):
-        for n, (W, b) in enumerate(layers, start=1):
+        for n, (W, b) in enumerate(both, start=1):
             x = np.array([sum(x[i] * W[i, j] for i in range(len(x))) + b[j] for j in range(len(b))])
-            if n < len(layers):
+            if n < len(both):
                 x = np.maximum(x, 0)
         return x
 
@@ -87,11 +101,11 @@ def literal_q(z, m):
     return np.array([t_k / sum(t) for t_k in t])
 
 
-def literal_parts(stack, x, s):
-    """Codes, centres, reconstructions of seed s."""
-    encode, decode = network(stack, stack.encoder, s), network(stack, stack.decoder, s)
+def literal_parts(network, x, s):
+    """Codes, centers, reconstructions of seed s."""
+    encode, decode = layers(network.encoder, s), layers(network.decoder, s)
     z = np.stack([encode(x_i) for x_i in x.numpy()])
-    return z, stack.centers[s].detach().numpy().copy(), decode
+    return z, network.centers[s].detach().numpy().copy(), decode
 
 
 def mse(x, decoded):
@@ -129,7 +143,7 @@ def test_a_target_of_nothing_adds_nothing_to_the_divergence():
 
 def test_running_mean_is_yangs_rule_sample_by_sample():
     m, z, counts = tensor(2, 4, 3), tensor(2, 11, 3), torch.full((2, 4), 5.0).double()
-    chi = torch.from_numpy(rng.integers(0, 3, (2, 11)))  # the last centre is given nothing
+    chi = torch.from_numpy(rng.integers(0, 3, (2, 11)))  # the last center is given nothing
     centers, total = running_mean(m, counts, z, chi)
     for s in range(2):
         literal, c = m[s].numpy().copy(), np.full(4, 5.0)
@@ -143,14 +157,14 @@ def test_running_mean_is_yangs_rule_sample_by_sample():
 
 
 def test_kohonen_step_presents_the_batch_sample_by_sample():
-    m, z, h, alpha = tensor(2, 4, 3), tensor(2, 11, 3), tensor(2, 11, 4), torch.tensor(0.6)
-    moved = kohonen_step(m, z, h, alpha.double())
+    m, z, h = tensor(2, 4, 3), tensor(2, 11, 3), tensor(2, 11, 4)
+    moved = kohonen_step(m, z, h, torch.tensor(0.6, dtype=torch.float64))
     for s in range(2):
         literal = m[s].numpy().copy()
         for i in range(11):
             for k in range(4):
                 literal[k] += 0.6 * h[s, i, k].item() * (z[s, i].numpy() - literal[k])
-        assert moved[s].numpy() == pytest.approx(literal, rel=1e-6)
+        assert moved[s].numpy() == pytest.approx(literal, rel=1e-12)
 
 
 def test_merging_prototypes_gives_samples_the_cluster_of_their_unit():
@@ -172,9 +186,8 @@ def test_merging_prototypes_gives_samples_the_cluster_of_their_unit():
 def test_dec_and_idec_losses_are_literally_the_papers(name):
     model = clone(MODELS[name])
     stack, x, rows = built(model)
-    stack.target = target_distribution(tensor(2, 40, 3))
-    stack.changed = torch.zeros(2).double()
-    losses = model._losses(stack, x, rows + 3, {})
+    give_target(stack, 3)
+    losses = stack.losses(x, stack.target_of(rows + 3))
     for s in range(2):
         z, m, decode = literal_parts(stack, x, s)
         p, kl = stack.target[s, 3:10].numpy(), 0.0
@@ -189,19 +202,20 @@ def test_dec_and_idec_losses_are_literally_the_papers(name):
 def test_a_batch_of_each_seed_meets_its_own_targets():
     model = clone(MODELS["idec"])
     stack, _, _ = built(model)
-    stack.target, stack.changed = target_distribution(tensor(2, 40, 3)), torch.zeros(2).double()
+    give_target(stack, 3)
     X, rows = tensor(40, 6), torch.tensor([[1, 2, 3], [7, 5, 30]])
-    together = model._losses(stack, X[rows], rows, {})["loss"]
+    target = stack.target_of(rows)
+    together = stack.losses(X[rows], target)["loss"]
     for s in range(2):
-        assert model._losses(stack, X[rows[s]], rows[s], {})["loss"][s] == together[s]
+        assert target[s].equal(stack.target[s, rows[s]])
+        assert stack.losses(X[rows[s]], stack.target_of(rows[s]))["loss"][s] == together[s]
 
 
-def test_dcn_loss_and_centres_are_literally_the_papers():
+def test_dcn_loss_and_centers_are_literally_the_papers():
     model = clone(MODELS["dcn"])
     stack, x, rows = built(model)
     before = [literal_parts(stack, x, s) for s in range(2)]
-    losses = model._losses(stack, x, rows, {})
-    losses["loss"].sum().backward()
+    losses = iterate(stack, x, rows)
     assert stack.centers.grad is None
     for s, (z, m, decode) in enumerate(before):
         km, c = 0.0, np.full(3, 100.0)
@@ -217,15 +231,14 @@ def test_dcn_loss_and_centres_are_literally_the_papers():
         assert stack.counts[s].numpy() == pytest.approx(c)
 
 
-def test_deep_neural_maps_move_the_centres_by_kohonen_and_the_network_by_idec():
+def test_deep_neural_maps_move_the_centers_by_kohonen_and_the_network_by_idec():
     model = clone(MODELS["dnm"])
     stack, x, rows = built(model)
-    stack.target, stack.changed = target_distribution(tensor(2, 40, 6)), torch.zeros(2).double()
+    give_target(stack, 6)
     before = [literal_parts(stack, x, s) for s in range(2)]
     T, alpha, grid = 1.5, 0.3, Grid(2, 3)
-    values = {"temperature": torch.tensor(T), "alpha": torch.tensor(alpha).double()}
-    losses = model._losses(stack, x, rows, values)
-    losses["loss"].sum().backward()
+    values = {"temperature": torch.tensor(T), "alpha": torch.tensor(alpha, dtype=torch.float64)}
+    losses = iterate(stack, x, rows, **values)
     assert stack.centers.grad is None
     for s, (z, m, decode) in enumerate(before):
         chi = [min(range(6), key=lambda k: ((z_i - m[k]) ** 2).sum()) for z_i in z]
@@ -233,20 +246,20 @@ def test_deep_neural_maps_move_the_centres_by_kohonen_and_the_network_by_idec():
             for k in range(6):
                 delta = abs(grid.coords[c] - grid.coords[k]).sum()
                 m[k] += alpha * np.exp(-(delta**2) / T**2) * (z_i - m[k])
-        assert stack.centers[s].numpy() == pytest.approx(m, rel=1e-6)
+        assert stack.centers[s].numpy() == pytest.approx(m, rel=1e-12, abs=1e-14)
         kl, p = 0.0, stack.target[s].numpy()
         for i in range(len(x)):
             q = literal_q(z[i], m)
             kl += sum(p[i, k] * np.log(p[i, k] / q[k]) for k in range(6)) / len(x)
         L = mse(x, [decode(z_i) for z_i in z]) + 0.01 * kl
-        assert losses["loss"][s].item() == pytest.approx(L, rel=1e-6)
+        assert losses["loss"][s].item() == pytest.approx(L, rel=1e-12)
 
 
 @pytest.mark.parametrize("grid", [Grid(2, 3), Grid(3, 3, "hex"), Grid(3, 3, wrap=True)])
 def test_somvae_loss_is_literally_the_released_codes(grid):
     model = SOMVAE(grid, alpha=0.7, beta=0.4, **SMALL)
-    stack, x, rows = built(model)
-    losses = model._losses(stack, x, rows, {})
+    stack, x, _ = built(model)
+    losses = stack.losses(x)
     for s in range(2):
         z, e, decode = literal_parts(stack, x, s)
         commit, som, decoded = 0.0, 0.0, []
@@ -264,17 +277,17 @@ def test_somvae_loss_is_literally_the_released_codes(grid):
 
 def test_vades_bound_agrees_with_monte_carlo():
     model = clone(MODELS["vade"])
-    stack, x, rows = built(model, S=1, B=4)
-    stack.noise.now = torch.from_numpy(rng.standard_normal((1, 8, 3)))
-    losses = model._losses(stack, x, rows, {})
+    network, x, _ = built(model, S=1, B=4)
+    epsilon = torch.from_numpy(rng.standard_normal((4, 3)))
+    losses = network.losses(x, epsilon)
     normal, sampled = torch.distributions.Normal, torch.Generator().manual_seed(0)
     with torch.no_grad():
-        mean = stack.encoder(x)[0]
-        hidden = stack.encoder.layers[0](x).relu()
-        std = (stack.log_variance(hidden)[0] / 2).exp()
-        z = mean + std * stack.noise.now[0, :4]
-        prior = normal(stack.centers[0], (stack.log_v[0] / 2).exp())
-        log_pi = stack.log_pi[0].log_softmax(-1)
+        mean = network.encode(x)
+        hidden = network.encoder.layers[0](x).relu()
+        std = (network.log_variance(hidden) / 2).exp()
+        z = mean + std * epsilon
+        prior = normal(network.centers, (network.log_v / 2).exp())
+        log_pi = network.log_pi.log_softmax(-1)
 
         def log_joint(z):  # log p(z, c)
             return prior.log_prob(z[..., None, :]).sum(-1) + log_pi
@@ -283,7 +296,7 @@ def test_vades_bound_agrees_with_monte_carlo():
         many = mean + std * torch.randn(100_000, 4, 3, generator=sampled).double()
         log_q = normal(mean, std).log_prob(many).sum(-1)
         divergence = (log_gamma.exp() * (log_gamma - log_joint(many))).sum(-1) + log_q
-        pixels = torch.distributions.Bernoulli(stack.decoder(z[None])[0], validate_args=False)
+        pixels = torch.distributions.Bernoulli(network.decode(z), validate_args=False)
         reconstruction = -pixels.log_prob(x).sum(-1).mean()
     assert losses["reconstruction"].item() == pytest.approx(reconstruction.item())
     assert losses["divergence"].item() == pytest.approx(divergence.mean().item(), abs=0.01)
@@ -295,18 +308,17 @@ def test_vades_bound_agrees_with_monte_carlo():
 def test_vade_takes_no_less_than_the_evidence():
     """Minus the bound is at least −log p(x), here for one latent dimension by quadrature."""
     model = VaDE(3, hidden=(5,), latent_dim=1, batch_size=8)
-    stack, x, rows = built(model, S=1, B=1)
-    z = torch.linspace(-12, 12, 4001)[None, :, None].double()
+    network, x, _ = built(model, S=1, B=1)
+    z = torch.linspace(-12, 12, 4001)[:, None].double()
     noise, losses = torch.linspace(-4, 4, 801).double(), []
     with torch.no_grad():
-        log_p_z = expected_log_density(z, torch.zeros_like(z), stack.centers, stack.log_v)
-        log_p_z = (log_p_z + stack.log_pi.log_softmax(-1)).logsumexp(-1) - np.log(2 * np.pi) / 2
-        pixels = torch.distributions.Bernoulli(stack.decoder(z), validate_args=False)
+        log_p_z = expected_log_density(z, torch.zeros_like(z), network.centers, network.log_v)
+        log_p_z = (log_p_z + network.log_pi.log_softmax(-1)).logsumexp(-1) - np.log(2 * np.pi) / 2
+        pixels = torch.distributions.Bernoulli(network.decode(z), validate_args=False)
         log_p_xz = pixels.log_prob(x).sum(-1) + log_p_z
-        evidence = np.log(np.trapezoid(log_p_xz[0].exp(), z[0, :, 0]))
+        evidence = np.log(np.trapezoid(log_p_xz.exp(), z[:, 0]))
         for e in noise:
-            stack.noise.now = e.reshape(1, 1, 1)
-            losses.append(model._losses(stack, x, rows, {})["loss"].item())
+            losses.append(network.losses(x, e.reshape(1, 1))["loss"].item())
     weights = np.exp(-(noise.numpy() ** 2) / 2)
     assert np.average(losses, weights=weights) >= -evidence
 
@@ -325,15 +337,12 @@ def test_vade_begins_with_the_pictures_and_the_mixture_of_the_codes():
 
 
 def test_vade_draws_different_noise_at_each_iteration_and_for_each_seed():
-    model = clone(MODELS["vade"])
-    stack, x, _ = built(model)
-    drawn = []
+    network, x, _ = built(clone(MODELS["vade"]))
+    noise, drawn = NoiseSource(network.noise(8), [0, 1], x), []
     for i in (0, 1, 64):
-        model._before(stack, x, i)
-        drawn += list(stack.noise.now.clone())
+        drawn += list(noise(i)["epsilon"])
     assert all(not a.equal(b) for n, a in enumerate(drawn) for b in drawn[:n])
-    model._before(stack, x, 1)
-    assert stack.noise.now[0].equal(drawn[2])
+    assert noise(1)["epsilon"][0].equal(drawn[2])
 
 
 # ---------------------------------------------------------------- who gets gradient from what
@@ -368,12 +377,12 @@ def test_what_is_pretrained_here_is_what_start_would_give():
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_somvae_sends_the_gradient_of_the_quantised_picture_where_it_should(copied):
+def test_somvae_sends_the_gradient_of_the_quantized_reconstruction_where_it_should(copied):
     model = SOMVAE((2, 3), straight_through=copied, **SMALL)
-    stack, x, rows = built(model)
-    z_e = stack.encoder(x)
-    stack.encoder.forward = lambda _: z_e
-    losses = model._losses(stack, x, rows, {})
+    stack, x, _ = built(model)
+    z_e = stack.encode(x)
+    stack.encode = lambda _: z_e
+    losses = stack.losses(x)
     reaches = [gradient(losses["reconstruction_q"], thing) for thing in (z_e, stack.centers)]
     assert [g is not None for g in reaches] == [copied, not copied]
     assert gradient(losses["reconstruction_e"], z_e).any()
@@ -385,15 +394,15 @@ def test_somvae_sends_the_gradient_of_the_quantised_picture_where_it_should(copi
     if copied:  # what reaches z_e is the decoder's gradient at z_q
         chi = torch.cdist(z_e, stack.centers).argmin(-1)
         z_q = torch.take_along_dim(stack.centers, chi[..., None], 1).detach().requires_grad_()
-        L_q = ((stack.decoder(z_q) - x) ** 2).mean((1, 2))
+        L_q = ((stack.decode(z_q) - x) ** 2).mean((1, 2))
         assert torch.allclose(reaches[0], gradient(L_q, z_q))
 
 
 def test_idecs_decoder_learns_from_the_reconstruction_alone():
     model = clone(MODELS["idec"])
     stack, x, rows = built(model)
-    stack.target, stack.changed = target_distribution(tensor(2, 40, 3)), torch.zeros(2).double()
-    losses = model._losses(stack, x, rows, {})
+    give_target(stack, 3)
+    losses = stack.losses(x, stack.target_of(rows))
     last = stack.decoder.layers[-1].weight
     assert gradient(losses["clustering"], last) is None
     assert gradient(losses["reconstruction"], last).any()
@@ -436,6 +445,25 @@ def test_an_interrupted_training_goes_on_bit_for_bit(model, tmp_path):
         assert (resumed.parameters_[name] == value).all(), name
     for name, value in whole.history_.items():
         assert (resumed.history_[name] == value).all(), name
+
+
+@pytest.mark.parametrize("name", ["idec", "dnm", "dcn"])
+def test_an_interrupted_ensemble_keeps_each_seeds_targets_labels_and_counts(name, tmp_path):
+    model = clone(MODELS[name]).set_params(n_iter=70)
+    if name != "dcn":
+        model.set_params(update_interval=30)
+
+    def interrupt(i, logs):
+        raise KeyboardInterrupt
+
+    whole = fit_seeds(model, X, [3, 5])
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(model, X, [3, 5], callbacks=[interrupt], checkpoint=tmp_path / "file.npz")
+    resumed = fit_seeds(model, X, [3, 5], checkpoint=tmp_path / "file.npz")
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.parameters_.keys() == other.parameters_.keys()
+        for key, value in (one.parameters_ | one.history_).items():
+            assert ((other.parameters_ | other.history_)[key] == value).all(), key
 
 
 @ALL
@@ -502,7 +530,7 @@ def test_updates_tell_the_share_of_changed_labels():
     )
     dec.fit(X, callbacks=[note])
     changed = dec.history_["changed"]
-    assert changed[0] == 0  # k-means' labels are those of the nearest centres
+    assert changed[0] == 0  # k-means' labels are those of the nearest centers
     assert changed[100] == (seen[99] != seen[49]).mean() > 0
     assert (changed[50:100] == changed[50]).all()
     changed = dec.set_params(update_interval=20).fit(X).history_["changed"]
@@ -511,7 +539,7 @@ def test_updates_tell_the_share_of_changed_labels():
     assert changed[40] > 0
 
 
-def test_the_first_centres_are_those_of_kmeans_on_the_codes():
+def test_the_first_centers_are_those_of_kmeans_on_the_codes():
     start = Autoencoder(hidden=(5,), latent_dim=3, n_epochs=2, batch_size=8, random_state=0).fit(X)
     model = clone(MODELS["idec"]).set_params(n_iter=1, learning_rate=1e-12, random_state=0)
     model.fit(X, start=start)
@@ -612,7 +640,7 @@ def test_minisom_map_passes_its_settings_on(tmp_path):
 
 
 def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
-    with pytest.raises(ValueError, match="init='best'; choose 'sample'"):
+    with pytest.raises(ValueError, match="init='best' is unknown; choose one of"):
         MiniSomMap(init="best").fit(X)
     with pytest.raises(ValueError, match="plain rectangular maps only"):
         MiniSomMap(Grid(3, 4, "hex")).fit(X)
@@ -633,7 +661,7 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("dec", {"n_clusters": 41}, "41 centres for a data set of 40 samples.*smaller n_clusters"),
+        ("dec", {"n_clusters": 41}, "41 centers for a data set of 40 samples.*smaller n_clusters"),
         ("dec", {"n_clusters": 0}, "n_clusters=0 must be a whole number"),
         ("dec", {"update_interval": 0}, "update_interval=0"),
         ("dec", {"pretrain_epochs": -1}, "pretrain_epochs=-1"),
@@ -643,7 +671,7 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
         ("vade", {"latent_dim": 7}, "latent_dim=7 is more than the 6 features"),
         ("somvae", {"alpha": -1}, "alpha=-1"),
         ("somvae", {"beta": float("inf")}, "beta=inf"),
-        ("somvae", {"grid": (7, 7)}, "49 centres for a data set of 40 samples.*smaller grid"),
+        ("somvae", {"grid": (7, 7)}, "49 centers for a data set of 40 samples.*smaller grid"),
         ("somvae", {"grid": 8}, "grid=8: .*give \\(rows, cols\\) or a Grid"),
         ("dnm", {"gamma": -1}, "gamma=-1"),
         ("dnm", {"alpha": (2.0, 0.1)}, "alpha=\\(2.0, 0.1\\) steps past the sample"),
@@ -654,7 +682,7 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
         ("kerasom", {"neighborhood": "mexican"}, "neighborhood='mexican' is unknown"),
         ("kerasom", {"grid_distance": "taxi"}, "grid_distance='taxi' is unknown"),
         ("kerasom", {"decay": "slow"}, "decay='slow' is unknown"),
-        ("kerasom", {"grid": (7, 7)}, "49 centres for a data set of 40 samples.*smaller grid"),
+        ("kerasom", {"grid": (7, 7)}, "49 centers for a data set of 40 samples.*smaller grid"),
     ],
 )
 def test_bad_parameters_are_named(name, change, message):

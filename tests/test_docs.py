@@ -14,7 +14,7 @@ import pytest
 import somlib
 
 ROOT = Path(__file__).parents[1]
-MODULES = [f"somlib.{module.name}" for module in pkgutil.iter_modules(somlib.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(somlib.__path__, "somlib.")]
 
 
 @pytest.mark.parametrize("name", ["somlib", *MODULES])

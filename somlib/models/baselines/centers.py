@@ -1,0 +1,214 @@
+"""What the baselines share: centers, where they start, which is nearest, and their checks.
+
+A network holds its centers as an ordinary parameter `centers` of shape (K, L). The functions here
+take centers and codes, so a model combines those that it needs. Two estimators are bases:
+`EmbeddedClustering` of all whose centers lie among the codes of an autoencoder, `EmbeddedMap` of
+those among them whose centers are the units of a grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClusterMixin
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from somlib import checks
+from somlib.autoencoders import Autoencoder
+from somlib.desom import nearest_units
+from somlib.distances import Block, Codebook, squared_distances
+from somlib.schedules import Decay, Schedule
+from somlib.spaces import Grid
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds
+from somlib.training.layers import AutoencoderNetwork
+
+# ---------------------------------------------------------------- codes and centers
+
+
+def squared_distance(z: Tensor, m: Tensor) -> Tensor:
+    """Return ‖z_i − m_k‖² of codes (B, L) and centers (K, L), shape (B, K)."""
+    return torch.cdist(z, m, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def assigned_centers(m: Tensor, chi: Tensor) -> Tensor:
+    """Return m_χ(i), the center (L,) of each sample: centers (K, L), χ (B,), result (B, L)."""
+    return torch.take_along_dim(m, chi[..., None], -2)
+
+
+def all_codes(network: AutoencoderNetwork, X: Tensor) -> Tensor:
+    """Return the codes of all samples, (n, L), encoded a part at a time."""
+    stacked = network.get_parameter("centers").shape[:-2].numel()  # the more, the smaller the parts
+    parts = torch.split(X, max(1, ROWS_AT_ONCE // stacked))
+    return torch.cat([network.encode(x) for x in parts], -2)
+
+
+def random_samples(X: Tensor, K: int, generator: torch.Generator) -> Tensor:
+    """Return K different samples, (K, d)."""
+    return X[torch.randperm(len(X), generator=generator)[:K].to(X.device)]
+
+
+def kmeans(Z: Tensor, K: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the centers (K, L) and labels (n,) of k-means on codes (n, L), the best of 20 runs.
+
+    Its random numbers depend on the generator's seed alone.
+    """
+    seed = generator.initial_seed() % 2**32
+    found = KMeans(K, n_init=20, random_state=seed).fit(Z.numpy(force=True))
+    centers = torch.from_numpy(found.cluster_centers_).to(Z)
+    return centers, torch.from_numpy(found.labels_).to(Z.device, torch.long)
+
+
+def distances_to_prototypes(X: Array, prototypes: Array) -> Array:
+    """Return the distance of each sample to each prototype, shape (n, K)."""
+    center = prototypes.mean(0)
+    x, m = torch.from_numpy(X - center), torch.from_numpy(prototypes - center)
+    return squared_distances(Block.of(x), Codebook(m)).sqrt().numpy()
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def as_grid(grid: tuple[int, int] | Grid) -> Grid:
+    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
+    try:
+        return grid if isinstance(grid, Grid) else Grid(*grid)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
+
+
+def check_number(K: int, n: int, parameter: str) -> None:
+    """Refuse a bad number K of centers for n samples; `parameter` is the one that decides it."""
+    checks.count(parameter, K)
+    if n < K:
+        raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller {parameter}")
+
+
+def schedule(name: str, pair: tuple[float, float], decay: Decay = "exponential") -> Schedule:
+    """Return the schedule of a (start, end) parameter, or raise a ValueError that names it."""
+    try:
+        return Schedule(*pair, decay)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={pair!r}: {error}") from None
+
+
+# ---------------------------------------------------------------- centers among codes
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EmbeddedClustering(ClusterMixin, DeepEstimator):
+    """Base of the estimators whose centers lie among the codes of a dense autoencoder.
+
+    Parameters
+    ----------
+    hidden : sequence of int, default=(500, 500, 2000)
+    latent_dim : int, default=10
+        See `Autoencoder`.
+    pretrain_epochs : int, default=200
+        Epochs of the plain autoencoder before, unless `fit` is given a trained one as `start`;
+        the papers' own pre-training goes layer by layer.
+    n_iter : int, default=10_000
+        Iterations; a baseline whose paper has another number has that as default.
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
+        Adam's, constant, for all of them, whatever optimizer and decay a paper had.
+    shuffle : bool, default=False
+        Off, as the released codes of DEC, IDEC, DCN and DESOM take samples in the file's order.
+    precision, random_state, device, progress
+        See `Autoencoder`.
+
+    Attributes
+    ----------
+    centers_ : ndarray of shape (K, latent_dim)
+        The centers, among the codes.
+    labels_ : ndarray of shape (n,)
+        Cluster, or unit of the map, of each training sample.
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`. The history has each term of the loss, before weighting.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+    """
+
+    hidden: Sequence[int] = (500, 500, 2000)
+    latent_dim: int = 10
+    pretrain_epochs: int = 200
+    n_iter: int = 10_000
+    learning_rate: float = 1e-3
+    shuffle: bool = False
+
+    def _check(self, n: int, d: int) -> None:
+        checks.count("pretrain_epochs", self.pretrain_epochs, least=0)
+
+    def _pretrain(
+        self, X: Array, seeds: Sequence[int], checkpoint: Path | None
+    ) -> list[Autoencoder] | None:
+        if not self.pretrain_epochs:
+            return None
+        shared = ("hidden", "latent_dim", "batch_size", "precision", "device", "progress")
+        given = {name: getattr(self, name) for name in shared}
+        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **given)
+        return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
+
+    def _finish(self, X: Array) -> None:
+        self.labels_ = self._assign(X)
+
+    def _assign(self, X: Array) -> NDArray[np.int64]:
+        return nearest_units(self._through("encode", X), self.centers_)[:, 0]
+
+    @property
+    def centers_(self) -> Array:
+        """The centers, shape (K, latent_dim)."""
+        return self.parameters_["centers"]
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the cluster or unit of each sample, shape (n,); the lowest index of equals."""
+        return self._assign(self._valid(X, reset=False))
+
+
+@dataclass(eq=False, repr=False)
+class EmbeddedMap(EmbeddedClustering):
+    """Base of the estimators whose centers are the units of a grid.
+
+    Parameters
+    ----------
+    grid : (int, int) or Grid, default=(8, 8)
+        The map.
+    hidden, latent_dim, pretrain_epochs, ...
+        See `EmbeddedClustering`, also for attributes and errors.
+
+    Attributes
+    ----------
+    grid_ : Grid
+    prototypes_ : ndarray of shape (K, latent_dim)
+        The map's prototypes, among the codes: its centers.
+    decoded_prototypes_ : ndarray of shape (K, d)
+        The prototypes, decoded.
+    """
+
+    grid: tuple[int, int] | Grid = (8, 8)
+    _: KW_ONLY
+
+    def _check(self, n: int, d: int) -> None:
+        check_number(self.grid_.n_units, n, "grid")
+        super()._check(n, d)
+
+    @property
+    def grid_(self) -> Grid:
+        """The map."""
+        return as_grid(self.grid)
+
+    @property
+    def prototypes_(self) -> Array:
+        """The map's prototypes among the codes, shape (K, latent_dim)."""
+        return self.centers_
+
+    @property
+    def decoded_prototypes_(self) -> Array:
+        """The decoded prototypes, shape (K, d)."""
+        return self.inverse_transform(self.prototypes_)

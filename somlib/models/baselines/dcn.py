@@ -1,0 +1,117 @@
+"""DCN: an autoencoder and k-means of its codes, in turn."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from somlib import checks
+from somlib.autoencoders import reconstruction_error
+from somlib.models.baselines.centers import (
+    EmbeddedClustering,
+    all_codes,
+    assigned_centers,
+    check_number,
+    kmeans,
+    squared_distance,
+)
+from somlib.training import Losses
+from somlib.training.layers import AutoencoderNetwork
+
+
+def running_mean(m: Tensor, counts: Tensor, z: Tensor, chi: Tensor) -> tuple[Tensor, Tensor]:
+    """Return centers (K, L) and counts (K,) after a batch of codes z, (B, L), that χ assigns.
+
+    Yang 2016: c_k ← c_k + 1, m_k ← m_k + (z_i − m_k) / c_k with k = χ(i), for i = 1 ... B in turn.
+    As χ is fixed for the batch, m_k ends as the mean of all codes that were ever assigned to it.
+    """
+    given = (chi[..., None] == torch.arange(m.shape[-2], device=m.device)).to(z)
+    total = counts + given.sum(-2)
+    return (counts[..., None] * m + given.mT @ z) / total[..., None], total
+
+
+class DCNNetwork(AutoencoderNetwork):
+    """An autoencoder, centers among its codes, and how many codes each center is the mean of.
+
+    Parameters
+    ----------
+    config : DCN
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    counts: Tensor
+
+    def __init__(self, config: "DCN", n_features: int, generator: torch.Generator) -> None:
+        K, L = config.n_clusters, config.latent_dim
+        super().__init__(n_features, config.hidden, L, generator)
+        self.centers = nn.Parameter(torch.zeros(K, L), requires_grad=False)
+        self.register_buffer("counts", torch.full((K,), 100.0))
+        self.gamma = config.gamma
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the centers to those of k-means on the codes."""
+        self.centers.copy_(kmeans(all_codes(self, X), len(self.centers), generator)[0])
+
+    def updates(
+        self, x: Tensor, rows: Tensor, **arguments: Tensor
+    ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
+        """Assign the batch, take the autoencoder's step, then move the centers."""
+        z = self.encode(x)
+        chi = squared_distance(z, self.centers).argmin(-1)  # χ(i) = argmin_k ‖z_i − m_k‖²
+        yield self.losses(x, z, chi), self.parameters()
+        with torch.no_grad():
+            centers, counts = running_mean(self.centers, self.counts, z, chi)
+            self.centers.copy_(centers)
+            self.counts.copy_(counts)
+
+    def losses(self, x: Tensor, z: Tensor, chi: Tensor) -> Losses:
+        """Return ℒ = ℒ_r + γ mean ‖z − m_χ‖² of a batch, given its codes and their centers χ."""
+        L_r = reconstruction_error(x, self.decode(z))
+        L_km = (z - assigned_centers(self.centers, chi)).square().sum(-1).mean(-1)
+        return {"loss": L_r + self.gamma * L_km, "reconstruction": L_r, "kmeans": L_km}
+
+
+@dataclass(eq=False, repr=False)
+class DCN(EmbeddedClustering):
+    """Deep clustering network: autoencoder and k-means in turn, ℒ = ℒ_r + γ mean ‖z − m_χ‖².
+
+    Each iteration assigns its batch, takes the network's step with the centers fixed, and moves
+    the centers to the running mean of the codes assigned to them (`running_mean`); the released
+    code encodes the batch again in between.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+        Centers; they start where k-means finds them among the codes, with a count of 100 each,
+        the released code's.
+    gamma : float, default=1e-3
+        Weight of the k-means loss; the released code's 1 stands beside errors summed over pixels,
+        which makes it about 1e-3 beside their mean.
+    n_iter : int, default=13_700
+        The released code's 50 epochs of MNIST.
+    hidden, latent_dim, pretrain_epochs, ...
+        See `EmbeddedClustering`.
+
+    References
+    ----------
+    B. Yang, X. Fu, N. D. Sidiropoulos and M. Hong, "Towards K-means-friendly Spaces: Simultaneous
+    Deep Learning and Clustering", 2016; ICML 2017.
+    """
+
+    n_clusters: int = 10
+    gamma: float = 1e-3
+    _: KW_ONLY
+    n_iter: int = 13_700
+
+    def _build(self, d: int, generator: torch.Generator) -> DCNNetwork:
+        return DCNNetwork(self, d, generator)
+
+    def _check(self, n: int, d: int) -> None:
+        check_number(self.n_clusters, n, "n_clusters")
+        checks.not_negative("gamma", self.gamma)
+        super()._check(n, d)

@@ -1,0 +1,252 @@
+"""DEC and IDEC: an encoder that learns from its own confident assignments to centers."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from somlib import checks
+from somlib.autoencoders import reconstruction_error
+from somlib.models.baselines.centers import (
+    EmbeddedClustering,
+    all_codes,
+    check_number,
+    kmeans,
+    squared_distance,
+)
+from somlib.training import Array, Losses
+from somlib.training.layers import AutoencoderNetwork
+
+# ---------------------------------------------------------------- the formulas
+
+
+def soft_assignment(z: Tensor, m: Tensor) -> Tensor:
+    """Return q_ik = (1 + ‖z_i − m_k‖²)⁻¹ / Σ_k' (1 + ‖z_i − m_k'‖²)⁻¹ (Xie 2016, equation 1)."""
+    t = 1 / (1 + squared_distance(z, m))
+    return t / t.sum(-1, keepdim=True)
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Return p_ik = (q_ik² / Σ_i q_ik) / Σ_k' (q_ik'² / Σ_i q_ik') (Xie 2016, equation 3).
+
+    Examples
+    --------
+    >>> target_distribution(torch.tensor([[0.5, 0.5], [0.9, 0.1]]))
+    tensor([[0.3000, 0.7000],
+            [0.9720, 0.0280]])
+    """
+    weight = q.square() / q.sum(-2, keepdim=True)
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Return D_KL(p‖q) = Σ_k p_ik log (p_ik / q_ik), the mean over the batch.
+
+    Equation 2 of Xie 2016 is the sum over all samples; its released codes take the mean.
+    """
+    return torch.xlogy(p, p / q).sum(-1).mean(-1)
+
+
+# ---------------------------------------------------------------- the networks
+
+_WORKING = ("target", "labels", "changed")
+"""Buffers that training needs between two iterations: checkpoints hold them, models do not."""
+
+
+def without_working_buffers(state: dict[str, Array]) -> dict[str, Array]:
+    """Return of a trained network's state what a fitted model needs."""
+    return {name: array for name, array in state.items() if name not in _WORKING}
+
+
+class DECNetwork(AutoencoderNetwork):
+    """An autoencoder, centers among its codes, and a target for the assignments to them.
+
+    Parameters
+    ----------
+    config : EmbeddedClustering
+        Its parameters: the layers.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    n_centers : int
+        K.
+    update_interval : int
+        Iterations between two targets.
+    """
+
+    target: Tensor
+    labels: Tensor
+    changed: Tensor
+
+    def __init__(
+        self,
+        config: EmbeddedClustering,
+        n_features: int,
+        generator: torch.Generator,
+        n_centers: int,
+        update_interval: int,
+    ) -> None:
+        super().__init__(n_features, config.hidden, config.latent_dim, generator)
+        self.centers = nn.Parameter(torch.zeros(n_centers, config.latent_dim))
+        for name in _WORKING:
+            self.register_buffer(name, None)
+        self.update_interval = update_interval
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the centers and the first labels; the first target is due before iteration 0."""
+        self.labels = self.initialize_centers(X, generator)
+        self.target = X.new_zeros(len(X), len(self.centers))
+        self.changed = X.new_zeros(())
+
+    def initialize_centers(self, X: Tensor, generator: torch.Generator) -> Tensor:
+        """Set the centers to those of k-means on the codes; return the labels, (n,)."""
+        centers, labels = kmeans(all_codes(self, X), len(self.centers), generator)
+        self.centers.copy_(centers)
+        return labels
+
+    def prepare(self, X: Tensor, i: int, **arguments: Tensor) -> None:
+        """Make a new target of the assignments of all samples, every `update_interval`."""
+        if i % self.update_interval == 0:
+            q = soft_assignment(all_codes(self, X), self.centers)
+            labels = q.argmax(-1)
+            self.changed.copy_((labels != self.labels).to(q).mean(-1))
+            self.labels.copy_(labels)
+            self.target.copy_(target_distribution(q))
+
+    def target_of(self, rows: Tensor) -> Tensor:
+        """Return the rows of the target of a batch, (B, K)."""
+        rows = rows.expand(*self.target.shape[:-2], rows.shape[-1])
+        return torch.take_along_dim(self.target, rows[..., None], -2)
+
+    def updates(
+        self, x: Tensor, rows: Tensor, **arguments: Tensor
+    ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
+        """Take one step for all parameters, towards the batch's rows of the target."""
+        yield self.losses(x, self.target_of(rows)), self.parameters()
+
+    def losses(self, x: Tensor, target: Tensor) -> Losses:
+        """Return ℒ = D_KL(p‖q) of a batch, and the share of labels that the last target changed."""
+        return self.clustering_losses(self.encode(x), target)
+
+    def clustering_losses(self, z: Tensor, target: Tensor) -> Losses:
+        """Return the losses of a batch's codes."""
+        L_c = kl_divergence(target, soft_assignment(z, self.centers))
+        return {"loss": L_c, "clustering": L_c, "changed": self.changed.clone()}
+
+
+class IDECNetwork(DECNetwork):
+    """DEC's network, whose decoder goes on learning.
+
+    Parameters
+    ----------
+    config, n_features, generator, n_centers, update_interval
+        See `DECNetwork`.
+    gamma : float
+        Weight of the clustering loss.
+    """
+
+    def __init__(
+        self,
+        config: EmbeddedClustering,
+        n_features: int,
+        generator: torch.Generator,
+        n_centers: int,
+        update_interval: int,
+        gamma: float,
+    ) -> None:
+        super().__init__(config, n_features, generator, n_centers, update_interval)
+        self.gamma = gamma
+
+    def losses(self, x: Tensor, target: Tensor) -> Losses:
+        """Return ℒ = ℒ_r + γ D_KL(p‖q) of a batch (Guo 2017), and both terms before weighting."""
+        return self.joint_losses(x, self.encode(x), target)
+
+    def joint_losses(self, x: Tensor, z: Tensor, target: Tensor) -> Losses:
+        """Return the losses of a batch, given its codes."""
+        L_r = reconstruction_error(x, self.decode(z))
+        losses = self.clustering_losses(z, target)
+        L = L_r + self.gamma * losses["clustering"]
+        return losses | {"loss": L, "reconstruction": L_r}
+
+
+# ---------------------------------------------------------------- the estimators
+
+
+@dataclass(eq=False, repr=False)
+class DEC(EmbeddedClustering):
+    """Deep embedded clustering: the encoder learns from its own confident assignments.
+
+    The loss is D_KL(p‖q) alone, so the decoder stays as pre-training left it.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+        Centers; they start where k-means finds them among the codes.
+    update_interval : int, default=140
+        Iterations between two targets p, the paper's for MNIST.
+    n_iter : int, default=20_000
+        Always all of them, for the seeds of an ensemble have no common end. The paper stops once
+        an update changes less than 0.1 % of the labels, a share that `history_["changed"]` has.
+    hidden, latent_dim, pretrain_epochs, ...
+        See `EmbeddedClustering`.
+
+    References
+    ----------
+    J. Xie, R. Girshick and A. Farhadi, "Unsupervised Deep Embedding for Clustering Analysis",
+    ICML 2016.
+
+    Examples
+    --------
+    >>> from somlib import data
+    >>> X = data.load("digits").X
+    >>> dec = DEC(hidden=(64,), latent_dim=5, pretrain_epochs=5, n_iter=100, random_state=0).fit(X)
+    >>> dec.predict(X).shape, dec.centers_.shape
+    ((1797,), (10, 5))
+    """
+
+    n_clusters: int = 10
+    _: KW_ONLY
+    update_interval: int = 140
+    n_iter: int = 20_000
+
+    def _build(self, d: int, generator: torch.Generator) -> DECNetwork:
+        return DECNetwork(self, d, generator, self.n_clusters, self.update_interval)
+
+    def _check(self, n: int, d: int) -> None:
+        check_number(self.n_clusters, n, "n_clusters")
+        checks.count("update_interval", self.update_interval)
+        super()._check(n, d)
+
+    def _learn(self, state: dict[str, Array]) -> None:
+        super()._learn(without_working_buffers(state))
+
+
+@dataclass(eq=False, repr=False)
+class IDEC(DEC):
+    """Improved DEC: the reconstruction stays in the loss, ℒ = ℒ_r + γ D_KL(p‖q).
+
+    Parameters
+    ----------
+    n_clusters, update_interval, n_iter
+        See `DEC`.
+    gamma : float, default=0.1
+        Weight of the clustering loss; 0 leaves an autoencoder.
+    hidden, latent_dim, pretrain_epochs, ...
+        See `EmbeddedClustering`.
+
+    References
+    ----------
+    X. Guo, L. Gao, X. Liu and J. Yin, "Improved Deep Embedded Clustering with Local Structure
+    Preservation", IJCAI 2017.
+    """
+
+    gamma: float = 0.1
+
+    def _build(self, d: int, generator: torch.Generator) -> IDECNetwork:
+        return IDECNetwork(self, d, generator, self.n_clusters, self.update_interval, self.gamma)
+
+    def _check(self, n: int, d: int) -> None:
+        checks.not_negative("gamma", self.gamma)
+        super()._check(n, d)

@@ -1,0 +1,149 @@
+"""Kerasom: DESOM without its autoencoder, a map of the samples themselves."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClusterMixin
+from torch import Tensor, nn
+
+from somlib import checks
+from somlib.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
+from somlib.models.baselines.centers import (
+    as_grid,
+    check_number,
+    distances_to_prototypes,
+    random_samples,
+    schedule,
+)
+from somlib.schedules import Decay
+from somlib.spaces import Grid
+from somlib.training import Array, DeepEstimator, Losses, Network
+
+
+class KerasomNetwork(Network):
+    """The prototypes of a map of the samples.
+
+    Parameters
+    ----------
+    config : Kerasom
+        Its parameters.
+    n_features : int
+        d.
+    """
+
+    delta: Tensor
+
+    def __init__(self, config: "Kerasom", n_features: int) -> None:
+        super().__init__()
+        c, grid = config, config.grid_
+        self.centers = nn.Parameter(torch.zeros(grid.n_units, n_features))
+        delta = torch.from_numpy(grid_distances(grid, c.grid_distance))
+        self.register_buffer("delta", delta, persistent=False)
+        self.neighborhood = c.neighborhood
+        self.temperature = schedule("temperature", c.temperature, c.decay)
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the prototypes to K random samples."""
+        self.centers.copy_(random_samples(X, len(self.centers), generator))
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return T at each iteration."""
+        return {"temperature": np.array(self.temperature.values(0, n_iter, n_iter))}
+
+    def losses(self, x: Tensor, temperature: Tensor) -> Losses:
+        """Return the SOM loss of a batch."""
+        return {"loss": som_loss(x, self.centers, self.delta, temperature, self.neighborhood)}
+
+
+@dataclass(eq=False, repr=False)
+class Kerasom(ClusterMixin, DeepEstimator):
+    """The SOM loss by Adam, DESOM without its autoencoder; on codes, the slides' AE+kerasom.
+
+    Parameters
+    ----------
+    grid : (int, int) or Grid, default=(8, 8)
+    temperature, grid_distance, neighborhood, decay
+        See `DESOM`.
+    n_iter : int, default=10_000
+        Iterations.
+    learning_rate : float, default=1e-3
+        Adam's.
+    shuffle : bool, default=False
+        Off, as for `DESOM`.
+    batch_size, precision, random_state, device, progress
+        See `Autoencoder`.
+
+    Attributes
+    ----------
+    grid_ : Grid
+    weights_ : ndarray of shape (K, d)
+        The prototypes; they start as K different samples.
+    labels_ : ndarray of shape (n,)
+        Best-matching unit of each training sample.
+    parameters_, history_, n_iter_, seed_
+        See `training.DeepEstimator`.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).random((200, 3))
+    >>> som = Kerasom((3, 4), n_iter=100, batch_size=50, random_state=0).fit(X)
+    >>> som.weights_.shape, som.transform(X).shape, bool((som.predict(X) == som.labels_).all())
+    ((12, 3), (200, 12), True)
+    """
+
+    grid: tuple[int, int] | Grid = (8, 8)
+    temperature: tuple[float, float] = (10.0, 0.1)
+    grid_distance: GridDistance = "manhattan"
+    neighborhood: Neighborhood = "gaussian"
+    decay: Decay = "exponential"
+    _: KW_ONLY
+    n_iter: int = 10_000
+    learning_rate: float = 1e-3
+    shuffle: bool = False
+
+    def _build(self, d: int, generator: torch.Generator) -> KerasomNetwork:
+        return KerasomNetwork(self, d)
+
+    def _check(self, n: int, d: int) -> None:
+        check_number(self.grid_.n_units, n, "grid")
+        schedule("temperature", self.temperature, self.decay)
+        checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
+        grid_distances(self.grid_, self.grid_distance)
+
+    def _finish(self, X: Array) -> None:
+        self.labels_ = nearest_units(X, self.weights_)[:, 0]
+
+    @property
+    def grid_(self) -> Grid:
+        """The map."""
+        return as_grid(self.grid)
+
+    @property
+    def weights_(self) -> Array:
+        """The prototypes, shape (K, d)."""
+        return self.parameters_["centers"]
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        return nearest_units(self._valid(X, reset=False), self.weights_)[:, 0]
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the distance of each sample to each prototype, shape (n, K)."""
+        return distances_to_prototypes(self._valid(X, reset=False), self.weights_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.grid_.n_units
+
+    @property
+    def inverse_transform(self) -> Any:
+        """Not there: distances to the prototypes do not determine the sample."""
+        raise AttributeError("Kerasom has no decoder; its prototypes are weights_")

@@ -1,0 +1,36 @@
+"""Clusters of a map: its prototypes, merged by k-means."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+
+from somlib import checks
+from somlib.loop import resolve_seed
+
+
+def merge_prototypes(
+    prototypes: ArrayLike, units: ArrayLike, k: int, random_state: Any = None
+) -> NDArray[np.int64]:
+    """Return samples' clusters once k-means has merged a map's prototypes: the slides' "+km".
+
+    Parameters
+    ----------
+    prototypes : array of shape (K, L)
+    units : array of shape (n,)
+        Best-matching unit of each sample.
+    k : int
+        Clusters: one per class; the released DESOM code takes one fewer, 9 for MNIST.
+    random_state : int, Generator, RandomState or None, default=None
+
+    Examples
+    --------
+    >>> merge_prototypes([[0.0], [5.0], [0.1]], [0, 0, 1, 2], k=2, random_state=0).tolist()
+    [1, 1, 0, 1]
+    """
+    checks.count("k", k)
+    if k > len(prototypes := np.asarray(prototypes)):
+        raise ValueError(f"k={k} clusters cannot be made of {len(prototypes)} prototypes")
+    merged = KMeans(k, n_init=20, random_state=resolve_seed(random_state) % 2**32).fit(prototypes)
+    return np.asarray(merged.labels_[np.asarray(units)], dtype=np.int64)

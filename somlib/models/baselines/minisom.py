@@ -1,0 +1,119 @@
+"""The library MiniSom behind the interface of the other maps."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from somlib import checks
+from somlib.desom import nearest_units
+from somlib.loop import resolve_seed
+from somlib.models.baselines.centers import as_grid, distances_to_prototypes
+from somlib.spaces import Grid
+from somlib.storage import Saveable
+from somlib.training import Array
+
+
+@dataclass(eq=False, repr=False)
+class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
+    """The library MiniSom as an estimator: the slides' minisom, and on codes AE+minisom.
+
+    The script behind the published numbers is not public; its settings are parameters here, by
+    default the library's own.
+
+    Parameters
+    ----------
+    grid : (int, int) or Grid, default=(8, 8)
+        A plain rectangular map.
+    n_iter : int, default=10_000
+        Samples presented (MiniSom's `num_iteration`).
+    sigma, learning_rate : float, default=1.0, 0.5
+        Their starts.
+    init : {"sample", "pca", "random"}, default="sample"
+        Samples drawn at random, the plane of two principal components, or random directions.
+    neighborhood, decay, sigma_decay : str
+        MiniSom's `neighborhood_function`, `decay_function` and `sigma_decay_function`.
+    random_order : bool, default=False
+        Whether samples are drawn at random, or taken in the file's order.
+    random_state : int, Generator, RandomState or None, default=None
+
+    Attributes
+    ----------
+    grid_ : Grid
+    weights_ : ndarray of shape (K, d)
+        The prototypes.
+    labels_ : ndarray of shape (n,)
+        Best-matching unit of each training sample.
+
+    Raises
+    ------
+    ImportError
+        From `fit`, when MiniSom is not installed.
+    ValueError
+        From `fit`, when a parameter or the data is unusable.
+    """
+
+    grid: tuple[int, int] | Grid = (8, 8)
+    n_iter: int = 10_000
+    sigma: float = 1.0
+    learning_rate: float = 0.5
+    init: Literal["sample", "pca", "random"] = "sample"
+    neighborhood: str = "gaussian"
+    decay: str = "asymptotic_decay"
+    sigma_decay: str = "asymptotic_decay"
+    random_order: bool = False
+    random_state: Any = None
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Train a new map on samples X of shape (n, d)."""
+        try:
+            from minisom import MiniSom
+        except ImportError:
+            raise ImportError(
+                "MiniSomMap needs the library MiniSom, which is not installed: pip install minisom"
+            ) from None
+        samples: Array = validate_data(self, X, dtype=np.float64)
+        checks.count("n_iter", self.n_iter)
+        checks.one_of("init", self.init, ("sample", "pca", "random"))
+        if self.grid_.topology != "rect" or any(self.grid_.periods):
+            raise ValueError(f"grid={self.grid!r}: MiniSomMap has plain rectangular maps only")
+        som = MiniSom(
+            self.grid_.rows,
+            self.grid_.cols,
+            samples.shape[1],
+            sigma=self.sigma,
+            learning_rate=self.learning_rate,
+            neighborhood_function=self.neighborhood,
+            decay_function=self.decay,
+            sigma_decay_function=self.sigma_decay,
+            random_seed=resolve_seed(self.random_state) % 2**32,
+        )
+        if self.init == "sample":
+            som.random_weights_init(samples)
+        elif self.init == "pca":
+            som.pca_weights_init(samples)
+        som.train(samples, self.n_iter, random_order=self.random_order)
+        self.weights_: Array = som.get_weights().reshape(self.grid_.n_units, -1)
+        self.labels_ = nearest_units(samples, self.weights_)[:, 0]
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        return nearest_units(self._valid(X), self.weights_)[:, 0]
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the distance of each sample to each prototype, shape (n, K)."""
+        return distances_to_prototypes(self._valid(X), self.weights_)
+
+    @property
+    def grid_(self) -> Grid:
+        """The map."""
+        return as_grid(self.grid)
+
+    def _valid(self, X: ArrayLike) -> Array:
+        check_is_fitted(self)
+        valid: Array = validate_data(self, X, reset=False, dtype=np.float64)
+        return valid

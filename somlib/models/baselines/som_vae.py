@@ -1,0 +1,108 @@
+"""SOM-VAE: the code is replaced by the nearest embedding of a grid."""
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from somlib import checks
+from somlib.autoencoders import reconstruction_error
+from somlib.models.baselines.centers import EmbeddedMap, assigned_centers, squared_distance
+from somlib.spaces import Grid
+from somlib.training import Losses
+from somlib.training.layers import AutoencoderNetwork
+
+
+class SOMVAENetwork(AutoencoderNetwork):
+    """An autoencoder, and embeddings of its codes on a grid.
+
+    Parameters
+    ----------
+    config : SOMVAE
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    share: Tensor
+
+    def __init__(self, config: "SOMVAE", n_features: int, generator: torch.Generator) -> None:
+        c, grid = config, config.grid_
+        super().__init__(n_features, c.hidden, c.latent_dim, generator)
+        self.centers = nn.Parameter(torch.zeros(grid.n_units, c.latent_dim))
+        near = grid.adjacency() + np.eye(grid.n_units)
+        share = torch.from_numpy(near / (grid.connectivity + 1))
+        self.register_buffer("share", share, persistent=False)
+        self.alpha, self.beta, self.straight_through = c.alpha, c.beta, c.straight_through
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Draw the embeddings from 𝒩(0, 0.05²)."""
+        self.centers.copy_(0.05 * torch.randn(self.centers.shape, generator=generator))
+
+    def losses(self, x: Tensor) -> Losses:
+        """Return ℒ of a batch (see `SOMVAE`), and its four terms before weighting."""
+        z_e, e = self.encode(x), self.centers
+        d2 = squared_distance(z_e.detach(), e) / z_e.shape[-1]  # ‖e − sg(z_e)‖²
+        chi = d2.argmin(-1)
+        z_q = assigned_centers(e, chi)
+        decoded = z_e + (z_q - z_e).detach() if self.straight_through else z_q
+        L_q = reconstruction_error(x, self.decode(decoded))
+        L_e = reconstruction_error(x, self.decode(z_e))
+        L_commit = (z_e - z_q).square().mean((-2, -1))
+        L_som = (self.share[chi] * d2).sum(-1).mean(-1)
+        losses = {"reconstruction_q": L_q, "reconstruction_e": L_e}
+        losses |= {"commitment": L_commit, "som": L_som}
+        return losses | {"loss": L_q + L_e + self.alpha * L_commit + self.beta * L_som}
+
+
+@dataclass(eq=False, repr=False)
+class SOMVAE(EmbeddedMap):
+    """SOM-VAE, its static part: the code z_e is replaced by the nearest embedding z_q of a grid.
+
+    ℒ = ‖x − x̂_q‖² + ‖x − x̂_e‖² + α ‖z_e − z_q‖² + β Σ_{e ∈ N(z_q)} ‖e − sg(z_e)‖², all as means:
+    over pixels, over the code's width and over z_q and its neighbors, as in the released code to
+    which α and β belong. A neighbor beyond the edge of the map counts as 0.
+
+    Parameters
+    ----------
+    grid : (int, int) or Grid, default=(8, 8)
+        Its embeddings start at random, 𝒩(0, 0.05²).
+    alpha, beta : float, default=1.0, 0.9
+        Weights of the commitment and the neighborhood term.
+    straight_through : bool, default=False
+        Whether x̂_q sends its gradient past the grid to the encoder, as in VQ-VAE, and none to the
+        embeddings. In the released SOM-VAE, x̂_q teaches the embeddings and x̂_e the encoder.
+    latent_dim, n_iter, batch_size, learning_rate : default=64, 28_125, 32, 5e-4
+        The released code's; 20 epochs of 45 000 images, the rate lowered by a tenth every 1000.
+    pretrain_epochs, shuffle : default=0, True
+    hidden, ...
+        See `EmbeddedClustering`; the released network is convolutional, with a sigmoid at its end.
+
+    References
+    ----------
+    V. Fortuin, M. Hüser, F. Locatello, H. Strathmann and G. Rätsch, "SOM-VAE: Interpretable
+    Discrete Representation Learning on Time Series", ICLR 2019.
+    """
+
+    grid: tuple[int, int] | Grid = (8, 8)
+    alpha: float = 1.0
+    beta: float = 0.9
+    straight_through: bool = False
+    _: KW_ONLY
+    latent_dim: int = 64
+    n_iter: int = 28_125
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    pretrain_epochs: int = 0
+    shuffle: bool = True
+
+    def _build(self, d: int, generator: torch.Generator) -> SOMVAENetwork:
+        return SOMVAENetwork(self, d, generator)
+
+    def _check(self, n: int, d: int) -> None:
+        super()._check(n, d)
+        checks.not_negative("alpha", self.alpha)
+        checks.not_negative("beta", self.beta)

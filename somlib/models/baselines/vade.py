@@ -1,0 +1,157 @@
+"""VaDE: a variational autoencoder whose prior is a mixture of Gaussians, one per cluster."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+
+from somlib.models.baselines.centers import EmbeddedClustering, all_codes, check_number
+from somlib.training import Array, Losses, Noise
+from somlib.training.layers import MLP, AutoencoderNetwork, Dense
+
+
+def expected_log_density(mean: Tensor, variance: Tensor, m: Tensor, log_v: Tensor) -> Tensor:
+    """Return E log 𝒩(z; m_c, v_c) for z ~ 𝒩(mean, variance), but for L/2 log 2π, (B, K).
+
+    −½ Σ_j (log v_cj + variance_j / v_cj + (mean_j − m_cj)² / v_cj), as in Jiang 2017.
+    """
+    m, log_v = m.unsqueeze(-3), log_v.unsqueeze(-3)
+    squares = (mean.unsqueeze(-2) - m).square() + variance.unsqueeze(-2)
+    return -0.5 * (log_v + squares / log_v.exp()).sum(-1)
+
+
+class VaDENetwork(AutoencoderNetwork):
+    """An encoder of posterior means and log-variances, a decoder, and the mixture of the prior.
+
+    Parameters
+    ----------
+    config : VaDE
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    encoder: MLP
+    decoder: MLP
+
+    def __init__(self, config: "VaDE", n_features: int, generator: torch.Generator) -> None:
+        K, L = config.n_clusters, config.latent_dim
+        super().__init__(n_features, config.hidden, L, generator, output="sigmoid")
+        self.centers = nn.Parameter(torch.zeros(K, L))
+        self.log_variance = Dense((n_features, *config.hidden)[-1], L, generator)
+        self.log_v = nn.Parameter(torch.zeros(K, L))
+        self.log_pi = nn.Parameter(torch.zeros(K))  # up to a constant
+        self.latent_dim = L
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the prior to a Gaussian mixture of the codes, and adapt the decoder to its sigmoid.
+
+        The decoder had a linear output y. The sigmoid is put on 4 y − 2, the tangent of its
+        inverse at ½, so that the first reconstructions stay about the same.
+        """
+        seed, codes = generator.initial_seed() % 2**32, all_codes(self, X).numpy(force=True)
+        mixture = GaussianMixture(len(self.centers), covariance_type="diag", random_state=seed)
+        found = mixture.fit(codes)
+        self.centers.copy_(torch.from_numpy(found.means_))
+        self.log_v.copy_(torch.from_numpy(np.log(found.covariances_)))
+        self.log_pi.copy_(torch.from_numpy(np.log(found.weights_)))
+        last = cast("Dense", self.decoder.layers[-1])
+        last.weight.mul_(4)
+        last.bias.mul_(4).sub_(2)
+
+    def noise(self, batch_size: int) -> dict[str, Noise]:
+        """Return ε."""
+        return {"epsilon": Noise((batch_size, self.latent_dim))}
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return μ and log σ² of q(z|x): two heads on the encoder's last hidden layer."""
+        *hidden, head = self.encoder.layers
+        for layer in hidden:
+            x = layer(x).relu()
+        return head(x), self.log_variance(x)
+
+    def log_responsibilities(self, z: Tensor) -> Tensor:
+        """Return log γ_c = log (π_c 𝒩(z; m_c, v_c) / Σ_c' π_c' 𝒩(z; m_c', v_c')), (B, K)."""
+        log_p = expected_log_density(z, torch.zeros_like(z), self.centers, self.log_v)
+        return torch.log_softmax(self.log_pi.unsqueeze(-2) + log_p, -1)
+
+    def assign(self, x: Tensor) -> Tensor:
+        """Return the most probable cluster of each sample, at the mean of its code, (B,)."""
+        return self.log_responsibilities(self.encode(x)).argmax(-1)
+
+    def losses(self, x: Tensor, epsilon: Tensor) -> Losses:
+        """Return minus the evidence lower bound with one z = μ + σ ε per sample, and its terms."""
+        mean, log_var = self.posterior(x)
+        z = mean + (log_var / 2).exp() * epsilon
+        x_mean = self.decode(z)
+        L_x = nn.functional.binary_cross_entropy(x_mean, x.expand_as(x_mean), reduction="none")
+        log_gamma = self.log_responsibilities(z)  # γ_c = q(c|x) = p(c|z), Jiang 2017
+        log_pi = self.log_pi.log_softmax(-1).unsqueeze(-2)
+        log_p = expected_log_density(mean, log_var.exp(), self.centers, self.log_v)
+        D_c = (log_gamma.exp() * (log_gamma - log_pi - log_p)).sum(-1)  # all with γ_c
+        D_z = -0.5 * (1 + log_var).sum(-1)  # and minus the entropy of q(z|x)
+        L_r, D = L_x.sum(-1).mean(-1), (D_c + D_z).mean(-1)
+        return {"loss": L_r + D, "reconstruction": L_r, "divergence": D}
+
+
+@dataclass(eq=False, repr=False)
+class VaDE(EmbeddedClustering):
+    """Variational deep embedding: a variational autoencoder whose prior is a Gaussian mixture.
+
+    A cluster c has probability π_c and codes 𝒩(m_c, v_c), the decoder gives each pixel's Bernoulli
+    probability, and the loss is minus the evidence lower bound in nats, in closed form but for one
+    drawn z per sample. A sample's cluster is arg-max_c p(c|z) at the mean of its code.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+        Components; they start as scikit-learn's `GaussianMixture` (diagonal) on the codes.
+    n_iter : int, default=350_000
+        500 epochs of MNIST; the released code has had 500 and 3000.
+    batch_size, learning_rate, shuffle : default=100, 2e-3, True
+        The released code's, which lowers the rate by a tenth every 10 epochs.
+    hidden, latent_dim, pretrain_epochs, ...
+        See `EmbeddedClustering`. The variances of codes come from a second head beside the code's.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, when X is not within [0, 1].
+
+    References
+    ----------
+    Z. Jiang, Y. Zheng, H. Tan, B. Tang and H. Zhou, "Variational Deep Embedding: An Unsupervised
+    and Generative Approach to Clustering", IJCAI 2017.
+    """
+
+    n_clusters: int = 10
+    _: KW_ONLY
+    n_iter: int = 350_000
+    batch_size: int = 100
+    learning_rate: float = 2e-3
+    shuffle: bool = True
+
+    def _build(self, d: int, generator: torch.Generator) -> VaDENetwork:
+        return VaDENetwork(self, d, generator)
+
+    def _check(self, n: int, d: int) -> None:
+        check_number(self.n_clusters, n, "n_clusters")
+        super()._check(n, d)
+
+    def _assign(self, X: Array) -> NDArray[np.int64]:
+        return np.asarray(self._through("assign", X), dtype=np.int64)
+
+    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
+        checked = super()._valid(X, reset=reset)
+        if reset and (checked.min() < 0 or checked.max() > 1):
+            raise ValueError(
+                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but VaDE takes its "
+                "values for probabilities; scale them to [0, 1]"
+            )
+        return checked
