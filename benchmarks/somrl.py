@@ -104,44 +104,45 @@ class Layer(desom.Case):
 
 
 class Groups:
-    """A map as one would write it: nodes come and go by `cat` and mask, groups come in a loop."""
+    """A map as one would write it: `cat` inserts nodes, a mask removes them, groups are a loop."""
 
     def __init__(self, x: Tensor, a_t: float) -> None:
         self.c, self.omega, self.delta = (x.new_empty(0, x.shape[1]) for _ in range(3))
         self.life, self.a_t = x.new_empty(0), a_t
 
-    def answers(self, x: Tensor) -> Tensor:
+    def activations(self, x: Tensor) -> Tensor:
         """Return activations, a column for each node."""
         total = self.omega.sum(1)
         return total / (total + (self.omega * (x[:, None] - self.c) ** 2).sum(-1) + 1e-7)
 
     def learn(self, x: Tensor) -> None:
-        """Take one batch."""
+        """Learn from one batch."""
         if not len(self.c):
             return self._insert([x])
-        room = ROOM - len(self.c)
-        best, winner = self.answers(x).max(1)
-        near = best >= self.a_t
-        self._move([(j, x[near & (winner == j)].mean(0)) for j in set(winner[near].tolist())])
-        failed = [x[~near & (winner == j)] for j in sorted(set(winner[~near].tolist()))]
+        free = ROOM - len(self.c)
+        best, winner = self.activations(x).max(1)
+        reached = best >= self.a_t
+        accepted = sorted(set(winner[reached].tolist()))
+        self._move([(j, x[reached & (winner == j)].mean(0)) for j in accepted])
+        rejected = [x[~reached & (winner == j)] for j in sorted(set(winner[~reached].tolist()))]
         self.life -= LD
         self.life[winner] = 1.0
         stay = self.life >= 0
         for name in ("c", "omega", "delta", "life"):
             setattr(self, name, getattr(self, name)[stay])
-        self._insert(sorted(failed, key=len, reverse=True)[:room])
+        self._insert(sorted(rejected, key=len, reverse=True)[:free])
 
     def _move(self, groups: list[tuple[int, Tensor]]) -> None:
-        pull = torch.zeros_like(self.c)
+        total = torch.zeros_like(self.c)
         weight, left = torch.zeros_like(self.c[:, :1]), torch.ones_like(self.c[:, :1])
         for j, mean in groups:
-            answers = self.answers(mean[None])[0]
-            answers[j] = 2.0
-            rank = answers.argsort(descending=True).argsort().to(mean)
-            lr = (LR * torch.exp(-rank / GAMMA) * (answers >= self.a_t))[:, None]
-            pull, weight, left = pull + lr * mean, weight + lr, left * (1 - lr)
+            activations = self.activations(mean[None])[0]
+            activations[j] = 2.0
+            rank = activations.argsort(descending=True).argsort().to(mean)
+            lr = (LR * torch.exp(-rank / GAMMA) * (activations >= self.a_t))[:, None]
+            total, weight, left = total + lr * mean, weight + lr, left * (1 - lr)
         at = weight[:, 0] > 0
-        c, x, rate = self.c[at], pull[at] / weight[at], 1 - left[at]
+        c, x, rate = self.c[at], total[at] / weight[at], 1 - left[at]
         d = self.c.mean(0) - c
         c = c + rate * ((x - c) - RHO * d.sign() * (1 - 2 * d.abs()).clamp(min=0))
         delta = (1 - BETA * rate) * self.delta[at] + BETA * rate * (x - c).abs()
@@ -158,9 +159,9 @@ class Groups:
 
 
 class OneByOne(Groups):
-    """The same, and who answers how strongly is found for one sample and one node at a time."""
+    """The same, with activations computed for one sample and one node at a time."""
 
-    def answers(self, x: Tensor) -> Tensor:
+    def activations(self, x: Tensor) -> Tensor:
         """Return activations, a column for each node."""
         nodes = [(c, w, w.sum()) for c, w in zip(self.c.numpy(), self.omega.numpy(), strict=True)]
         found = [
@@ -213,7 +214,7 @@ def plain_pytorch(
         z = torch.sigmoid(encoder(x))
         with torch.no_grad():
             nodes.learn(z)
-            winner = nodes.answers(z).argmax(1)
+            winner = nodes.activations(z).argmax(1)
         L_c = (nodes.omega[winner] * (z - nodes.c[winner]) ** 2).sum(1).mean()
         loss = ((decoder(z) - x) ** 2).sum(1).mean() + ALPHA * L_c
         adam.zero_grad()
@@ -298,9 +299,9 @@ def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any
         "alone, forwards and for both gradients, into memory that is there already. "
         f"{desom.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *Plain PyTorch*: "
         "`nn.Sequential`, `torch.optim.Adam`, and the rule of the nodes as one would write it, "
-        "with all differences of codes and centres, nodes that come and go by `torch.cat` and "
+        "with all differences of codes and centers, nodes inserted by `torch.cat` and removed by "
         "masks, and a loop over the groups of a batch; it takes the samples in order. *One by "
-        "one*: the same rule with activations found for one sample and one node at a time. Only "
+        "one*: the same rule with activations computed for one sample and one node at a time. Only "
         "ours takes equally long whether there is one node or 200, and keeps a history. From our "
         f"first weights they end, after {AGREEMENT.iterations} iterations of a small case in "
         f"float64, or {AGREEMENT_ALONE.iterations} of the map alone, within "
@@ -320,7 +321,7 @@ def run(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options, cases, folder = desom.chosen("somrl", __doc__, CASES, arguments)
-    warnings.filterwarnings("ignore", message=".* asked for a node")  # a full map is meant here
+    warnings.filterwarnings("ignore", message="no node was inserted")  # a full map is meant here
     run(cases, options.repeats, resolve_device(options.device), folder)
 
 

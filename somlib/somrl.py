@@ -1,9 +1,10 @@
-"""SOMRL and DC-SOMRL: nodes that learn which dimensions matter to them.
+"""SOMRL and DC-SOMRL: self-organizing maps without a grid, with relevance learning.
 
-A map without a grid. Nodes come where no node answers and go when nobody calls them; each weighs
-the dimensions for itself, by how little its samples differ there; who is whose neighbour is asked
-anew for every update. `SOMRL` is that map, for data in [0, 1]; `DCSOMRL` puts it inside an
-autoencoder, whose code it shapes.
+Each node learns a center and, per dimension, a relevance: high where its samples differ little.
+Nodes are inserted for samples below the activation threshold of all nodes, and removed once they
+win no sample for a while. Neighbors are ranked by activation, anew for every update. `SOMRL` is the
+map alone, for data in [0, 1]; `DCSOMRL` clusters the latent code of an autoencoder with it, and
+shapes that code.
 
 Equations are those of the DC-SOMRL paper, "Shaping Latent Representations using Self-Organizing
 Maps with Relevance Learning".
@@ -21,9 +22,12 @@ from sklearn.base import ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.loop import resolve_device, resolve_seed
-from somlib.products import Precision, products
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, require_count
+from somlib.products import products
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Network
+from somlib.training.layers import AutoencoderNetwork
+from somlib.training.network import member_state
 
 Repel = Literal["signed", "literal"] | None
 LifeRule = Literal["batch", "update"]
@@ -33,7 +37,7 @@ EPSILON = 1e-7
 
 
 def _rounding(like: Tensor) -> float:
-    """Return what may come of rounding alone, for numbers in [0, 1]."""
+    """Return the size of what rounding alone may leave of numbers in [0, 1]."""
     return 8 * torch.finfo(like.dtype).eps
 
 
@@ -45,29 +49,29 @@ def weighted_distance(x: Tensor, c: Tensor, omega: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x : tensor of shape (S, B, m)
-    c, omega : tensors of shape (S, K, m)
+    x : tensor of shape (B, m)
+    c, omega : tensors of shape (K, m)
 
     Returns
     -------
-    tensor of shape (S, B, K)
+    tensor of shape (B, K)
     """
     squares = x.square() @ omega.mT - 2 * x @ (omega * c).mT
-    return (squares + (omega * c.square()).sum(-1)[:, None]).clamp(min=0)
+    return (squares + (omega * c.square()).sum(-1)[..., None, :]).clamp(min=0)
 
 
 def activation(x: Tensor, c: Tensor, omega: Tensor) -> Tensor:
-    """Return how strongly each node answers each sample, (S, B, K) in (0, 1): equation 1."""
-    total = omega.sum(-1)[:, None]
+    """Return the activation of each node by each sample, (B, K) in (0, 1): equation 1."""
+    total = omega.sum(-1)[..., None, :]
     return total / (total + weighted_distance(x, c, omega) + EPSILON)
 
 
 def relevances(delta: Tensor, s: Tensor | float) -> Tensor:
-    """Return ω of nodes whose samples lie δ away, dimension by dimension: equation 6.
+    """Return the relevances ω of nodes with moving distances δ, both (K, m): equation 6.
 
-    Where all distances are equal, up to rounding, all dimensions are relevant. The printed sign
-    makes dimensions of *large* distance relevant, against the text beside it and every public code
-    of this family; here, as the text has it, they go to zero.
+    Where all distances of a node are equal, up to rounding, all dimensions are relevant. The
+    printed sign makes dimensions of *large* distance relevant, against the text beside it and every
+    public code of this family; here, as the text has it, they go to zero.
     """
     mean, most, least = delta.mean(-1, True), delta.amax(-1, True), delta.amin(-1, True)
     differ = most - least > _rounding(delta)
@@ -78,25 +82,79 @@ def relevances(delta: Tensor, s: Tensor | float) -> Tensor:
 def repulsion(d: Tensor, kind: Repel = "signed") -> Tensor:
     """Return repel(d), d = c̄ − c: equation 4, which the update subtracts.
 
-    Printed is max(1 − 2d, 0), "literal". It is positive on either side of the centre, so it pushes
-    every node towards smaller coordinates. "signed" pushes away from the centre, as the text says,
+    Printed is max(1 − 2d, 0), "literal". It is positive on either side of the center, so it pushes
+    every node towards smaller coordinates. "signed" pushes away from the center, as the text says,
     sign(d) max(1 − 2|d|, 0); None does not push.
     """
     if kind is None:
         return torch.zeros_like(d)
     if kind == "literal":
         return (1 - 2 * d).clamp(min=0)
-    away = d.sign() * (d.abs() > _rounding(d))  # the sign of what rounding left means nothing
+    away = d.sign() * (d.abs() > _rounding(d))  # the sign of a rounding error means nothing
     return away * (1 - 2 * d.abs()).clamp(min=0)
 
 
-class Nodes(nn.Module):
-    """S maps with room for K nodes each: arrays of fixed size, in which life says who is there.
+# ---------------------------------------------------------------- nodes and their rule
 
-    Buffers, of leading axes (S, K): `centers`, `relevances` and `distances` with m entries each,
-    `life`, below 0 where there is no node. `unplaced`, of shape (S,), counts the samples that asked
-    for a node when there was no room. A map that has seen samples is never empty: somebody answered
-    most, and lives.
+_SYMBOLS = {
+    "activation_threshold": "a_t",
+    "node_rate": "lr",
+    "repel_rate": "rho",
+    "life_decay": "ld",
+    "relevance_rate": "beta",
+    "neighborhood_decay": "gamma",
+    "relevance_smoothness": "s",
+}
+"""The paper's symbol of each parameter of the learning rule."""
+
+
+class Rule(nn.Module):
+    """Parameters of the nodes' learning rule, which may differ between the models of a stack.
+
+    Parameters
+    ----------
+    a_t, lr, rho, ld, beta, gamma, s : float
+        By the paper's symbols; held as non-persistent buffers of shape (1, 1).
+    repel : {"signed", "literal"} or None, default="signed"
+    life_rule : {"batch", "update"}, default="batch"
+        As for `SOMRL`; the same for all models of a stack.
+    """
+
+    a_t: Tensor
+    lr: Tensor
+    rho: Tensor
+    ld: Tensor
+    beta: Tensor
+    gamma: Tensor
+    s: Tensor
+
+    def __init__(
+        self,
+        a_t: float,
+        lr: float,
+        rho: float,
+        ld: float,
+        beta: float,
+        gamma: float,
+        s: float,
+        repel: Repel = "signed",
+        life_rule: LifeRule = "batch",
+    ) -> None:
+        super().__init__()
+        values = {"a_t": a_t, "lr": lr, "rho": rho, "ld": ld, "beta": beta, "gamma": gamma, "s": s}
+        for symbol, value in values.items():  # in float64, to be rounded once, to that of the data
+            buffer = torch.tensor([[float(value)]], dtype=torch.float64)
+            self.register_buffer(symbol, buffer, persistent=False)
+        self.repel, self.life_rule = repel, life_rule
+
+
+class Nodes(nn.Module):
+    """A map with capacity for K nodes: arrays of fixed size; `life` says which slots are in use.
+
+    Buffers: `centers`, `relevances` and `distances`, of shape (K, m); `life`, of shape (K,), below
+    0 where a slot is free; `unplaced`, of shape (), counts the samples that called for a new node
+    when no slot was free. A map that has learned from a batch is never empty: the node that won
+    most recently is in use.
     """
 
     centers: Tensor
@@ -105,119 +163,210 @@ class Nodes(nn.Module):
     life: Tensor
     unplaced: Tensor
 
-    def __init__(self, S: int, K: int, m: int) -> None:
+    def __init__(self, K: int, m: int) -> None:
         super().__init__()
         for name in ("centers", "relevances", "distances"):
-            self.register_buffer(name, torch.zeros(S, K, m))
-        self.register_buffer("life", torch.full((S, K), -1.0))
-        self.register_buffer("unplaced", torch.zeros(S))
+            self.register_buffer(name, torch.zeros(K, m))
+        self.register_buffer("life", torch.full((K,), -1.0))
+        self.register_buffer("unplaced", torch.zeros(()))
 
     @property
     def alive(self) -> Tensor:
-        """Where there is a node, (S, K)."""
+        """Which slots hold a node, (K,)."""
         return self.life >= 0
 
-    def answers(self, x: Tensor) -> Tensor:
-        """Return activations (S, B, K), −1 where there is no node."""
-        return activation(x, self.centers, self.relevances).masked_fill(~self.alive[:, None], -1.0)
+    def activations(self, x: Tensor) -> Tensor:
+        """Return the activations of all slots by samples x (B, m): (B, K), −1 for a free slot."""
+        found = activation(x, self.centers, self.relevances)
+        return found.masked_fill(~self.alive[..., None, :], -1.0)
+
+    def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return center and relevances of the most active node of each sample, (B, m) each."""
+        with torch.no_grad():
+            winner = self.activations(z).argmax(-1)[..., None]
+            winner = winner.expand(*winner.shape[:-1], z.shape[-1])
+            return self.centers.gather(-2, winner), self.relevances.gather(-2, winner)
 
     @torch.no_grad()
-    def learn(
-        self,
-        x: Tensor,
-        rule: dict[str, Tensor],
-        repel: Repel = "signed",
-        life_rule: LifeRule = "batch",
-    ) -> None:
-        """Take one batch, (S, B, m): Algorithm 1.
-
-        `rule` holds a_t, lr, ρ, ld, β, γ and s, each of shape (S, 1, 1). `repel` and
-        `life_rule` as for `SOMRL`.
-        """
-        alive, a_t = self.alive, rule["a_t"]
-        best, winner = self.answers(x).max(-1)
-        called = nn.functional.one_hot(winner, alive.shape[1]).to(x)  # (S, B, K)
-        near = (best >= a_t[..., 0])[..., None]
-        heard, x_heard = _group_means(called * near, x)
-        failed, x_failed = _group_means(called * ~near, x)
-        self._move(heard, x_heard, rule, repel)
-        # lines 16 and 17: who wins nothing loses life, and leaves below 0
-        wins, loss = heard + failed, rule["ld"][..., 0]
-        if life_rule == "update":
-            wins, loss = heard, loss * (heard > 0).sum(-1, keepdim=True)
+    def learn(self, x: Tensor, rule: Rule) -> None:
+        """Learn from one batch, (B, m): Algorithm 1."""
+        alive = self.alive
+        best, winner = self.activations(x).max(-1)
+        assigned = nn.functional.one_hot(winner, alive.shape[-1]).to(x)  # (B, K)
+        reached = (best >= rule.a_t[..., 0])[..., None]
+        accepted, x_accepted = _group_means(assigned * reached, x)
+        rejected, x_rejected = _group_means(assigned * ~reached, x)
+        self._move(accepted, x_accepted, rule)
+        # lines 16 and 17: a node that wins nothing loses life, and is removed below 0
+        wins, loss = accepted + rejected, rule.ld[..., 0]
+        if rule.life_rule == "update":
+            wins, loss = accepted, loss * (accepted > 0).sum(-1, keepdim=True)
         life = torch.where(wins > 0, 1.0, self.life - loss)
         life = torch.where(life.abs() > _rounding(life), life, 0.0)
         self.life.copy_(torch.where(alive & (life >= 0), life, -1.0))
-        self._insert(failed, x_failed, free=~alive)
+        self._insert(rejected, x_rejected, free=~alive)
 
-    def _move(self, heard: Tensor, x: Tensor, rule: dict[str, Tensor], repel: Repel) -> None:
-        """Pull winners and neighbours towards the means of what the winners heard: lines 10–15."""
+    def _move(self, accepted: Tensor, x: Tensor, rule: Rule) -> None:
+        """Update winners and their neighbors with the means of accepted samples: lines 10–15."""
         c, omega, delta = self.centers, self.relevances, self.distances
-        answers = self.answers(x)  # (S, K groups, K nodes)
-        answers.diagonal(dim1=-2, dim2=-1).fill_(2.0)  # rank 0 is the winner's
-        r = torch.arange(answers.shape[-1], device=x.device)
-        h = torch.exp(-r / rule["gamma"]).expand_as(answers)
-        near = (answers >= rule["a_t"]) & self.alive[:, None] & (heard > 0)[..., None]
-        by_rank = answers.argsort(-1, descending=True)
-        lr = rule["lr"] * torch.zeros_like(answers).scatter_(-1, by_rank, h) * near  # lr h(r)
-        # several groups may pull a node: as far as one after the other, to their weighted mean
-        pulled = lr.sum(1)[..., None]
-        rate = 1 - (1 - lr).prod(1)[..., None]
-        target = (lr.mT @ x) / torch.where(pulled > 0, pulled, 1.0)
-        there = self.alive[..., None].to(x)
-        middle = (there * c).sum(1, True) / there.sum(1, True).clamp(min=1)  # c̄
-        c += rate * ((target - c) - rule["rho"] * repulsion(middle - c, repel))  # (3)
-        beta = rule["beta"] * rate
+        activations = self.activations(x)  # (K groups, K nodes)
+        activations.diagonal(dim1=-2, dim2=-1).fill_(2.0)  # the winner has rank 0
+        r = torch.arange(activations.shape[-1], device=x.device)
+        h = torch.exp(-r / rule.gamma).expand_as(activations)
+        updated = (activations >= rule.a_t) & self.alive[..., None, :] & (accepted > 0)[..., None]
+        by_rank = activations.argsort(-1, descending=True)
+        lr = rule.lr * torch.zeros_like(activations).scatter_(-1, by_rank, h) * updated  # lr h(r)
+        # several groups may update a node: as far as one after the other, to their weighted mean
+        total = lr.sum(-2)[..., None]
+        rate = 1 - (1 - lr).prod(-2)[..., None]
+        target = (lr.mT @ x) / torch.where(total > 0, total, 1.0)
+        alive = self.alive[..., None].to(x)
+        mean = (alive * c).sum(-2, True) / alive.sum(-2, True).clamp(min=1)  # c̄
+        c += rate * ((target - c) - rule.rho * repulsion(mean - c, rule.repel))  # (3)
+        beta = rule.beta * rate
         delta.copy_((1 - beta) * delta + beta * (target - c).abs())  # (5)
-        omega.copy_(torch.where(pulled > 0, relevances(delta, rule["s"]), omega))  # (6)
+        omega.copy_(torch.where(total > 0, relevances(delta, rule.s), omega))  # (6)
 
-    def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return centre and relevances of the node that answers most, (S, B, m) each."""
-        with torch.no_grad():
-            winner = self.answers(z).argmax(-1)[..., None].expand_as(z)
-            return self.centers.gather(1, winner), self.relevances.gather(1, winner)
-
-    def _insert(self, failed: Tensor, x: Tensor, free: Tensor) -> None:
-        """Make nodes of the groups that nobody answered while there is room: lines 7–9."""
-        order = failed.argsort(dim=-1, descending=True, stable=True)  # most samples first
+    def _insert(self, rejected: Tensor, x: Tensor, free: Tensor) -> None:
+        """Insert nodes at the means of rejected samples while slots are free: lines 7–9."""
+        order = rejected.argsort(dim=-1, descending=True, stable=True)  # most samples first
         slot = (~free).to(torch.uint8).argsort(dim=-1, stable=True)  # free ones first
-        count = failed.gather(-1, order)
+        count = rejected.gather(-1, order)
         new = (count > 0) & free.gather(-1, slot)
         self.unplaced += (count * ~new).sum(-1)
-        x = x.gather(1, order[..., None].expand_as(x))
+        x = x.gather(-2, order[..., None].expand_as(x))
         at = slot[..., None].expand_as(x)
-        for old, fresh in (
+        for old, initial in (
             (self.centers, x),
             (self.relevances, torch.ones_like(x)),
             (self.distances, torch.zeros_like(x)),
         ):
-            old.scatter_(1, at, torch.where(new[..., None], fresh, old.gather(1, at)))
-        self.life.scatter_(1, slot, torch.where(new, 1.0, self.life.gather(1, slot)))
+            old.scatter_(-2, at, torch.where(new[..., None], initial, old.gather(-2, at)))
+        self.life.scatter_(-1, slot, torch.where(new, 1.0, self.life.gather(-1, slot)))
 
-    def make_room(self, K: int) -> None:
-        """Have K places, which must be enough for the nodes that there are."""
+    def resize(self, K: int) -> None:
+        """Change the capacity to K slots, which must be enough for the nodes in use."""
         order = self.alive.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+        axis = self.life.ndim - 1
         for name in ("centers", "relevances", "distances", "life"):
             old = getattr(self, name)
-            at = order.view(*order.shape, *[1] * (old.ndim - 2)).expand_as(old)
-            new = old.new_full((old.shape[0], K, *old.shape[2:]), -1.0 if name == "life" else 0.0)
-            new[:, : old.shape[1]] = old.gather(1, at)[:, :K]
+            at = order.view(*order.shape, *[1] * (old.ndim - order.ndim)).expand_as(old)
+            kept = old.gather(axis, at).narrow(axis, 0, min(K, order.shape[-1]))
+            shape = (*old.shape[:axis], K, *old.shape[axis + 1 :])
+            new = old.new_full(shape, -1.0 if name == "life" else 0.0)
+            new.narrow(axis, 0, kept.shape[axis]).copy_(kept)
             setattr(self, name, new)
 
 
 def _group_means(member: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sizes (S, K) and means (S, K, m) of groups, of memberships (S, B, K)."""
-    size = member.sum(1)
+    """Return sizes (K,) and means (K, m) of groups, of memberships (B, K)."""
+    size = member.sum(-2)
     return size, (member.mT @ x) / size.clamp(min=1)[..., None]
 
 
-# ---------------------------------------------------------------- what both models have
+# ---------------------------------------------------------------- the networks
+
+
+class SOMRLNetwork(Network):
+    """The map alone: nodes among the samples, which learn by their rule, without gradients.
+
+    Parameters
+    ----------
+    config : SOMRL
+        Its parameters.
+    n_features : int
+        d.
+    """
+
+    def __init__(self, config: "SOMRL", n_features: int) -> None:
+        super().__init__()
+        self.nodes = Nodes(config.max_nodes, n_features)
+        self.rule = config._rule()
+
+    def losses(self, x: Tensor) -> Losses:
+        """Let the nodes learn from a batch, then return the mean D_ω of samples to their node."""
+        self.nodes.learn(x, self.rule)
+        c, omega = self.nodes.nearest(x)
+        D = (omega * (x - c).square()).sum(-1)  # (2)
+        return {"loss": D.mean(-1), "nodes": self.nodes.alive.to(x).sum(-1)}
+
+    def updates(
+        self, x: Tensor, rows: Tensor, **arguments: Tensor
+    ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
+        """Yield the losses and no parameters: there is no step of Adam."""
+        yield self.losses(x, **arguments), ()
+
+
+class DCSOMRLNetwork(AutoencoderNetwork):
+    """The autoencoder of scaled samples, and nodes among its latent codes.
+
+    `encode` takes, and `decode` returns, samples in the units of the data; `encoder` and `decoder`
+    have scaled ones.
+
+    Parameters
+    ----------
+    config : DCSOMRL
+        Its parameters.
+    n_features : int
+        d.
+    generator : torch.Generator
+        Draws the weights.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    alpha: Tensor
+
+    def __init__(self, config: "DCSOMRL", n_features: int, generator: torch.Generator) -> None:
+        c = config
+        super().__init__(n_features, c.hidden, c.latent_dim, generator, code="sigmoid")
+        self.nodes = Nodes(c.max_nodes, c.latent_dim)
+        self.rule = c._rule()
+        alpha = torch.tensor(float(c.alpha), dtype=torch.float64)
+        self.register_buffer("alpha", alpha, persistent=False)
+        for name in ("shift", "scale"):
+            self.register_buffer(name, torch.ones(1, 1))
+        self.input_scaling = c.input_scaling
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the scaling of the samples."""
+        if isinstance(self.input_scaling, str):
+            shift, scale = float(X.mean()), max(float(X.std()), torch.finfo(X.dtype).tiny)
+        else:
+            shift, scale = (0.0, 1.0) if self.input_scaling is None else self.input_scaling
+        self.shift.fill_(shift)
+        self.scale.fill_(scale)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latent codes of samples, (B, latent_dim)."""
+        return super().encode((x - self.shift) / self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the reconstructions that codes stand for, (B, d)."""
+        return super().decode(z) * self.scale + self.shift
+
+    def losses(self, x: Tensor) -> Losses:
+        """Let the nodes learn from the codes of a batch; return ℒ = ℒ_r + α ℒ_c and both terms."""
+        x = (x - self.shift) / self.scale
+        z = self.encoder(x)
+        self.nodes.learn(z.detach(), self.rule)
+        c, omega = self.nodes.nearest(z)
+        difference = self.decoder(z) - x
+        L_r = (difference * difference).sum(-1).mean(-1)
+        L_c = (omega * (z - c).square()).sum(-1).mean(-1)
+        L = L_r + self.alpha * L_c  # (7)
+        n_nodes = self.nodes.alive.to(L).sum(-1)
+        return {"loss": L, "reconstruction": L_r, "clustering": L_c, "nodes": n_nodes}
+
+
+# ---------------------------------------------------------------- what both estimators share
 
 
 class _NodesEstimator(ClusterMixin, DeepEstimator):
     """What the map alone and the map in an autoencoder have in common."""
 
     activation_threshold: float
+    node_rate: float
     repel_rate: float
     life_decay: float
     relevance_rate: float
@@ -227,179 +376,166 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     repel: Repel
     life_rule: LifeRule
 
-    _SYMBOLS: ClassVar[dict[str, str]] = {
-        "activation_threshold": "a_t",
-        "learning_rate": "lr",
-        "repel_rate": "rho",
-        "life_decay": "ld",
-        "relevance_rate": "beta",
-        "neighborhood_decay": "gamma",
-        "relevance_smoothness": "s",
-    }
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
 
-    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
-        like = stack.nodes.centers
-        stack.rule = {
-            symbol: like.new_tensor([getattr(model, name) for model in models])[:, None, None]
-            for name, symbol in self._SYMBOLS.items()
-        }
+    def _rule(self) -> Rule:
+        values: dict[str, float] = {s: getattr(self, name) for name, s in _SYMBOLS.items()}
+        return Rule(**values, repel=self.repel, life_rule=self.life_rule)
 
-    def _restored(self, device: torch.device) -> Any:
-        stack = super()._restored(device)
-        self._tell(stack, [self])
-        return stack
-
-    def _answers(self, Z: Array) -> Iterator[Array]:
-        """Yield how strongly each living node answers each point, (rows, n_nodes_) at a time."""
+    def _activations(self, Z: Array) -> Iterator[Array]:
+        """Yield the activations of the nodes by each point, (rows, n_nodes_) at a time."""
         device = resolve_device(self.device)
-        nodes = self._restored(device).nodes
+        nodes = self._network(device).nodes
         for rows in np.split(Z, range(ROWS_AT_ONCE, len(Z), ROWS_AT_ONCE)):
             with torch.no_grad(), products(self.precision, device):
-                answers = nodes.answers(torch.from_numpy(rows).to(device)[None])
-            yield answers[0][:, nodes.alive[0]].numpy(force=True)
+                activations = nodes.activations(torch.from_numpy(rows).to(device))
+            yield activations[:, nodes.alive].numpy(force=True)
 
     def _winners(self, Z: Array, a_t: float = 0.0) -> NDArray[np.int64]:
-        """Return who answers most, −1 where nobody answers with a_t."""
+        """Return the most active node of each point, −1 where no activation reaches a_t."""
         if not self.n_nodes_:  # interrupted before the first batch
             return np.full(len(Z), -1)
-        found = [np.where(ac.max(1) >= a_t, ac.argmax(1), -1) for ac in self._answers(Z)]
+        found = [np.where(ac.max(1) >= a_t, ac.argmax(1), -1) for ac in self._activations(Z)]
         return np.concatenate(found)
 
-    def _places(self, X: Array) -> Array:
-        """Return samples as points of the space that nodes lie in."""
+    def _points(self, X: Array) -> Array:
+        """Return samples as points of the space that the nodes lie in."""
         return X
 
     def predict(self, X: ArrayLike, *, noise: bool = False) -> NDArray[np.int64]:
-        """Return the node of each sample, shape (n,).
+        """Return the most active node of each sample, shape (n,).
 
         Parameters
         ----------
         X : array of shape (n, d)
         noise : bool, default=False
-            Whether a sample that no node answers as strongly as `activation_threshold` gets −1.
+            Whether a sample gets −1 where no node reaches `activation_threshold`.
         """
         return self._winners(
-            self._places(self._valid(X, reset=False)), self.activation_threshold if noise else 0.0
+            self._points(self._valid(X, reset=False)), self.activation_threshold if noise else 0.0
         )
 
     def memberships(self, X: ArrayLike) -> NDArray[np.bool_]:
-        """Return which nodes answer each sample, shape (n, n_nodes_): none, one or several.
+        """Return which nodes are active for each sample, (n, n_nodes_): none, one or several.
 
-        Clusters of subspaces overlap: those whose activation reaches `activation_threshold`.
+        A node is active where its activation reaches `activation_threshold`. Clusters in different
+        subspaces may overlap.
         """
         a_t = self.activation_threshold
-        Z = self._places(self._valid(X, reset=False))
-        return np.concatenate([ac >= a_t for ac in self._answers(Z)])
+        Z = self._points(self._valid(X, reset=False))
+        return np.concatenate([ac >= a_t for ac in self._activations(Z)])
 
-    def _living(self, name: str) -> Array:
+    def _of_nodes(self, name: str) -> Array:
+        """Return an array of `Nodes`, without its free slots."""
         check_is_fitted(self)
         return self.parameters_[f"nodes.{name}"][self.parameters_["nodes.life"] >= 0]
 
     @property
     def n_nodes_(self) -> int:
         """Number of nodes."""
-        return len(self._living("life"))
+        return len(self._of_nodes("life"))
 
     @property
     def centers_(self) -> Array:
-        """The nodes' centres c, shape (n_nodes_, m)."""
-        return self._living("centers")
+        """The nodes' centers c, shape (n_nodes_, m)."""
+        return self._of_nodes("centers")
 
     @property
     def relevances_(self) -> Array:
         """The nodes' relevances ω, shape (n_nodes_, m), in [0, 1]."""
-        return self._living("relevances")
+        return self._of_nodes("relevances")
 
     @property
     def distances_(self) -> Array:
         """The nodes' moving distances δ, shape (n_nodes_, m)."""
-        return self._living("distances")
+        return self._of_nodes("distances")
 
     @property
     def connections_(self) -> NDArray[np.bool_]:
-        """Who is connected, shape (n_nodes_, n_nodes_): nodes that answer each other's centre."""
-        heard = np.concatenate([*self._answers(self.centers_)]) >= self.activation_threshold
-        mutual: NDArray[np.bool_] = heard & heard.T
+        """Pairs of nodes of which each is active for the other's center, (n_nodes_, n_nodes_)."""
+        activations = np.concatenate([*self._activations(self.centers_)])
+        active = activations >= self.activation_threshold
+        mutual: NDArray[np.bool_] = active & active.T
         np.fill_diagonal(mutual, False)
         return mutual
 
-    def _learn(self, stack: Any, s: int) -> None:
-        super()._learn(stack, s)
+    def _learn(self, state: dict[str, Array]) -> None:
+        super()._learn(state)
         self.unplaced_ = int(self.parameters_["nodes.unplaced"])
 
-    def _after(self, X: Array) -> None:
-        self._warn_of(self.unplaced_, stacklevel=5)
-        self.labels_ = self._winners(self._places(X))
+    def _finish(self, X: Array) -> None:
+        self._warn_of(self.unplaced_, stacklevel=6)
+        self.labels_ = self._winners(self._points(X))
 
     def _warn_of(self, unplaced: int, stacklevel: int) -> None:
         if unplaced:
             warnings.warn(
-                f"{unplaced} times a sample asked for a node when all max_nodes="
-                f"{self.max_nodes} were taken; raise max_nodes, or lower activation_threshold="
-                f"{self.activation_threshold}",
+                f"no node was inserted for {unplaced} samples below "
+                f"activation_threshold={self.activation_threshold}, because all max_nodes="
+                f"{self.max_nodes} were in use; raise max_nodes, or lower activation_threshold",
                 stacklevel=stacklevel,
             )
 
     def _check(self, n: int, d: int) -> None:
-        if not 0 < self.activation_threshold < 1:
+        a_t: Any = self.activation_threshold
+        if not (checks.is_number(a_t) and 0 < a_t < 1):
             raise ValueError(
-                f"activation_threshold={self.activation_threshold!r} must lie between 0 and 1, "
-                "without the ends"
+                f"activation_threshold={a_t!r} must lie between 0 and 1, without the ends"
             )
-        for name in ("learning_rate", "repel_rate", "life_decay", "relevance_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a number from 0 to 1")
+        checks.positive("node_rate", self.node_rate)
+        for name in ("node_rate", "repel_rate", "life_decay", "relevance_rate"):
+            checks.from_0_to_1(name, getattr(self, name))
         for name in ("neighborhood_decay", "relevance_smoothness"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a positive number")
-        if self.repel not in ("signed", "literal", None):
-            raise ValueError(f"repel={self.repel!r} is unknown; choose 'signed', 'literal' or None")
-        if self.life_rule not in get_args(LifeRule):
-            raise ValueError(f"life_rule={self.life_rule!r} is unknown; choose 'batch' or 'update'")
-        require_count("max_nodes", self.max_nodes)
+            checks.positive(name, getattr(self, name))
+        checks.one_of("repel", self.repel, ("signed", "literal", None))
+        checks.one_of("life_rule", self.life_rule, get_args(LifeRule))
+        checks.count("max_nodes", self.max_nodes)
+
+
+# ---------------------------------------------------------------- the estimators
 
 
 @dataclass(eq=False, repr=False)
 class SOMRL(_NodesEstimator):
     """Self-organizing map with relevance learning, for data in [0, 1].
 
-    A batch is grouped by winner and the mean of each group is one update (algorithm 1). Where the
-    winner answers weakly the mean becomes a node of its own, and a node that wins nothing for a
-    while is removed: their number is found, not given.
+    A batch is grouped by winner, the most active node of each sample, and the mean of each group is
+    one update (Algorithm 1). Where no node reaches the activation threshold, the mean is inserted
+    as a new node; a node that wins no sample for a while is removed. So the number of nodes is
+    found, not given.
 
     Parameters
     ----------
     activation_threshold : float, default=0.99
-        a_t: a sample whose winner is less active asks for a new node.
-    learning_rate : float, default=0.1
-        lr of the winner; neighbours of rank r have lr exp(−r/γ).
+        a_t: a node is inserted for samples whose winner is less active.
+    node_rate : float, default=0.1
+        lr: learning rate of the winner; neighbors of rank r have lr exp(−r/γ).
     repel_rate : float, default=0.0
-        ρ: how strongly nodes are pushed away from the centre of the map.
+        ρ: how strongly nodes are pushed away from the center of the map.
     life_decay : float, default=0.1
         ld: share of its life that a node loses with each batch in which it wins nothing.
     relevance_rate : float, default=0.1
-        β: how quickly the moving distances δ follow.
+        β: rate of the moving averages δ of the distances.
     neighborhood_decay : float, default=2.0
-        γ: how far down the ranks neighbours are pulled along.
+        γ: how quickly the update of neighbors decays with their rank.
     relevance_smoothness : float, default=0.1
-        s: slope of the relevances between the largest and the smallest distance; a small one
-        decides.
+        s: smoothness of the relevances between the largest and the smallest distance; with a small
+        one they are nearly 0 or 1.
     max_nodes : int, default=100
-        Room for so many.
+        Capacity.
     repel : {"signed", "literal"} or None, default="signed"
         Reading of equation 4; see `repulsion`.
     life_rule : {"batch", "update"}, default="batch"
-        "batch", as the text has it: a node lives on that is the most active for any sample of the
-        batch; one that is not loses ld. "update", as the listing is nested: only nodes that were
-        updated as winners count, and the others lose ld for every such winner, which few survive.
+        "batch", as the text has it: the life of a node that is the most active for any sample of
+        the batch is restored; others lose ld. "update", as the listing is nested: only nodes that
+        were updated as winners are restored, and the others lose ld for every such winner, which
+        few survive.
     n_epochs : int, default=30
         Passes over the data.
     n_iter : int, optional
         Batches in all; overrides `n_epochs`.
-    batch_size : int, default=256
-    shuffle, precision, random_state, device, progress
-        See `Autoencoder`.
+    batch_size, shuffle, precision, random_state, device, progress
+        See `training.DeepEstimator`.
 
     Attributes
     ----------
@@ -407,11 +543,12 @@ class SOMRL(_NodesEstimator):
     centers_, relevances_, distances_ : ndarrays of shape (n_nodes_, d)
         c, ω and δ of each node.
     connections_ : ndarray of bool, (n_nodes_, n_nodes_)
-        Nodes that answer each other's centre.
+        Pairs of nodes of which each is active for the other's center.
     labels_ : ndarray of shape (n,)
-        Node of each training sample.
+        Most active node of each training sample.
     unplaced_ : int
-        How many samples asked for a node when all were taken.
+        Number of samples below the threshold for which no node could be inserted, because all
+        `max_nodes` were in use.
     parameters_, history_, n_iter_, seed_
         See `training.DeepEstimator`; the history holds "loss", the mean D_ω of samples to their
         node, and "nodes".
@@ -420,6 +557,12 @@ class SOMRL(_NodesEstimator):
     ------
     ValueError
         From `fit`, when a parameter or the data is unusable.
+
+    Warns
+    -----
+    UserWarning
+        When no node could be inserted, because all `max_nodes` were in use: once, with the number
+        of samples.
 
     References
     ----------
@@ -438,7 +581,7 @@ class SOMRL(_NodesEstimator):
     """
 
     activation_threshold: float = 0.99
-    learning_rate: float = 0.1
+    node_rate: float = 0.1
     repel_rate: float = 0.0
     life_decay: float = 0.1
     relevance_rate: float = 0.1
@@ -449,37 +592,19 @@ class SOMRL(_NodesEstimator):
     life_rule: LifeRule = "batch"
     n_epochs: int = 30
     n_iter: int | None = None
-    batch_size: int = 256
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
 
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        stack = nn.Module()
-        stack.nodes = Nodes(len(generators), self.max_nodes, d)
-        return stack
-
-    def _updates(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
-        nodes = stack.nodes
-        x = x.expand(len(nodes.life), *x.shape[-2:])
-        nodes.learn(x, stack.rule, self.repel, self.life_rule)
-        c, omega = nodes.nearest(x)
-        D = (omega * (x - c).square()).sum(-1)  # (2)
-        yield {"loss": D.mean(-1), "nodes": nodes.alive.to(x).sum(-1)}, ()
+    def _build(self, d: int, generator: torch.Generator) -> SOMRLNetwork:
+        return SOMRLNetwork(self, d)
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Go on with one pass over more samples, in their order.
+        """Continue with one pass over more samples, in their order.
 
         The same as `fit` with one epoch and `shuffle=False` where nothing was fitted before.
         """
         fitted = hasattr(self, "parameters_")
         X = self._valid(X, reset=not fitted)
         n, d = X.shape
-        require_count("batch_size", self.batch_size)
+        checks.count("batch_size", self.batch_size)
         self._check_common(max(n, self.batch_size), d)
         self._check(n, d)
         device = resolve_device(self.device)
@@ -487,25 +612,24 @@ class SOMRL(_NodesEstimator):
         if fitted:
             if self.n_nodes_ > self.max_nodes:
                 raise ValueError(
-                    f"max_nodes={self.max_nodes} is less than the {self.n_nodes_} nodes that there "
-                    "are; raise it, or fit anew"
+                    f"max_nodes={self.max_nodes} is less than the {self.n_nodes_} nodes in use; "
+                    "raise it, or fit a new map"
                 )
-            stack = self._restored(device)
-            if stack.nodes.life.shape[1] != self.max_nodes:
-                stack.nodes.make_room(self.max_nodes)
+            network = self._network(device)
+            if len(network.nodes.life) != self.max_nodes:
+                network.nodes.resize(self.max_nodes)
         else:
-            self.seed_, self.n_iter_, self.history_ = resolve_seed(self.random_state), 0, {}
-            stack = self._build(d, [torch.Generator()]).to(device, torch.from_numpy(X).dtype)
-            self._tell(stack, [self])
+            self.seed_, self.n_iter_ = resolve_seed(self.random_state), 0
+            self.history_: dict[str, Array] = {}
+            network = self._build(d, torch.Generator()).to(device, torch.from_numpy(X).dtype)
         with torch.no_grad(), products(self.precision, device):
             for rows in np.split(X, range(self.batch_size, n, self.batch_size)):
-                x = torch.from_numpy(rows).to(device)
-                ((losses, _),) = self._updates(stack, x, torch.empty(0), {})
+                losses = network.losses(torch.from_numpy(rows).to(device))
                 for name, loss in losses.items():
                     seen = self.history_.get(name, np.empty(0, X.dtype))
                     self.history_[name] = np.append(seen, loss.numpy(force=True))
                 self.n_iter_ += 1
-        self._learn(stack, 0)
+        self._learn(member_state(network, 0, 1))
         self._warn_of(self.unplaced_ - earlier, stacklevel=3)
         self.labels_ = self._winners(X)
         return self
@@ -520,11 +644,11 @@ class SOMRL(_NodesEstimator):
         return checked
 
     def transform(self, X: ArrayLike) -> Array:
-        """Return how strongly each node answers each sample, (n, n_nodes_): equation 1."""
-        return np.concatenate([*self._answers(self._valid(X, reset=False))])
+        """Return the activation of each node by each sample, (n, n_nodes_): equation 1."""
+        return np.concatenate([*self._activations(self._valid(X, reset=False))])
 
     def inverse_transform(self, Z: ArrayLike) -> Array:
-        """Not there: activations do not tell the sample."""
+        """Not available: a sample cannot be reconstructed from activations."""
         raise AttributeError("SOMRL has no decoder; its prototypes are centers_")
 
     @property
@@ -538,7 +662,7 @@ class DCSOMRL(_NodesEstimator):
 
     ℒ = ℒ_r + α ℒ_c (7), with ℒ_r = ‖x − x̂‖², summed over features, and ℒ_c = D_ω(z, c_z), the
     distance (2) of a code to its node, each a mean over the batch. The gradient of ℒ_c reaches the
-    encoder alone: nodes move by their own rule. Defaults are the paper's best values for MNIST.
+    encoder alone: nodes learn by their own rule. Defaults are the paper's best values for MNIST.
 
     Parameters
     ----------
@@ -549,8 +673,7 @@ class DCSOMRL(_NodesEstimator):
     alpha : float, default=0.1145
         α, per unit of a reconstruction loss that is a sum over features.
     activation_threshold : float, default=0.99425
-    learning_rate : float, default=0.1426
-        lr of the nodes, not of the networks.
+    node_rate : float, default=0.1426
     repel_rate : float, default=1.0
     life_decay : float, default=0.36
     relevance_rate : float, default=0.067
@@ -561,25 +684,24 @@ class DCSOMRL(_NodesEstimator):
     life_rule : {"batch", "update"}, default="batch"
         The nodes' parameters; see `SOMRL`.
     input_scaling : "standardize", (float, float) or None, default="standardize"
-        What is taken from each sample and what it is then divided by: one mean and one standard
-        deviation of all training values, or the numbers given; the paper has (0.5, 0.5) for
-        Fashion-MNIST.
+        What is subtracted from each sample, and what it is then divided by: one mean and one
+        standard deviation of all training values, or the numbers given; the paper has (0.5, 0.5)
+        for Fashion-MNIST.
     n_epochs : int, default=30
         Passes over the data.
     n_iter : int, optional
         Batches in all; overrides `n_epochs`.
-    batch_size : int, default=256
-    adam_rate : float, default=1e-3
-        Learning rate of Adam, for the networks.
-    shuffle, precision, random_state, device, progress
-        See `Autoencoder`.
+    learning_rate : float, default=1e-3
+        Adam's, for encoder and decoder; that of the nodes is `node_rate`.
+    batch_size, shuffle, precision, random_state, device, progress
+        See `training.DeepEstimator`.
 
     Attributes
     ----------
     n_nodes_, centers_, relevances_, distances_, connections_, labels_, unplaced_
-        See `SOMRL`; centres are codes, shape (n_nodes_, latent_dim).
+        See `SOMRL`; centers are codes, shape (n_nodes_, latent_dim).
     decoded_centers_ : ndarray of shape (n_nodes_, d)
-        What the decoder makes of the centres.
+        The decoded centers, in the units of the data.
     parameters_, history_, n_iter_, seed_
         See `training.DeepEstimator`; the history holds "loss" (7), "reconstruction" ℒ_r, in scaled
         units, "clustering" ℒ_c, and "nodes".
@@ -592,7 +714,8 @@ class DCSOMRL(_NodesEstimator):
     Warns
     -----
     UserWarning
-        When samples asked for a node and all `max_nodes` were taken: once, with how many.
+        When no node could be inserted, because all `max_nodes` were in use: once, with the number
+        of samples.
 
     References
     ----------
@@ -614,7 +737,7 @@ class DCSOMRL(_NodesEstimator):
     hidden: Sequence[int] = (500, 500, 2000)
     alpha: float = 0.1145
     activation_threshold: float = 0.99425
-    learning_rate: float = 0.1426
+    node_rate: float = 0.1426
     repel_rate: float = 1.0
     life_decay: float = 0.36
     relevance_rate: float = 0.067
@@ -626,57 +749,16 @@ class DCSOMRL(_NodesEstimator):
     input_scaling: Literal["standardize"] | tuple[float, float] | None = "standardize"
     n_epochs: int = 30
     n_iter: int | None = None
-    batch_size: int = 256
-    adam_rate: float = 1e-3
-    shuffle: bool = True
-    precision: Precision = "float32"
-    random_state: Any = None
-    device: str = "auto"
-    progress: bool = False
+    learning_rate: float = 1e-3
 
-    _SYMBOLS: ClassVar[dict[str, str]] = _NodesEstimator._SYMBOLS | {"alpha": "alpha"}
-    _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
-    _adam_rate: ClassVar[str] = "adam_rate"
-    _code: ClassVar[Any] = "sigmoid"
+    _may_differ: ClassVar[tuple[str, ...]] = (*_SYMBOLS, "alpha")
 
-    # ------------------------------------------------------------ training
-
-    def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
-        stack: Any = super()._build(d, generators)
-        stack.nodes = Nodes(len(generators), self.max_nodes, self.latent_dim)
-        for name in ("shift", "scale"):
-            stack.register_buffer(name, torch.ones(len(generators), 1, 1))
-        return stack  # type: ignore[no-any-return]
-
-    def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
-        if isinstance(self.input_scaling, str):
-            shift, scale = float(X.mean()), max(float(X.std()), torch.finfo(X.dtype).tiny)
-        else:
-            shift, scale = (0.0, 1.0) if self.input_scaling is None else self.input_scaling
-        stack.shift.fill_(shift)
-        stack.scale.fill_(scale)
-
-    def _updates(
-        self, stack: Any, x: Tensor, rows: Tensor, values: dict[str, Tensor]
-    ) -> Iterator[tuple[dict[str, Tensor], Iterable[Tensor]]]:
-        x = (x - stack.shift) / stack.scale
-        z, nodes = stack.encoder(x), stack.nodes
-        nodes.learn(z.detach(), stack.rule, self.repel, self.life_rule)
-        c, omega = nodes.nearest(z)
-        difference = stack.decoder(z) - x
-        L_r = (difference * difference).sum(-1).mean(-1)
-        L_c = (omega * (z - c).square()).sum(-1).mean(-1)
-        L = L_r + stack.rule["alpha"].flatten() * L_c  # (7)
-        n_nodes = nodes.alive.to(L).sum(-1)
-        losses = {"loss": L, "reconstruction": L_r, "clustering": L_c, "nodes": n_nodes}
-        yield losses, stack.parameters()
+    def _build(self, d: int, generator: torch.Generator) -> DCSOMRLNetwork:
+        return DCSOMRLNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        if not 0 <= self.alpha < float("inf"):
-            raise ValueError(f"alpha={self.alpha!r} must be a number of at least 0")
-        if not 0 < self.adam_rate < float("inf"):
-            raise ValueError(f"adam_rate={self.adam_rate!r} must be a positive number")
+        checks.not_negative("alpha", self.alpha)
         given: Any = self.input_scaling
         if given is None or (isinstance(given, str) and given == "standardize"):
             return
@@ -690,23 +772,10 @@ class DCSOMRL(_NodesEstimator):
                 "a positive second, or None"
             )
 
-    # ------------------------------------------------------------ using
-
-    def _places(self, X: Array) -> Array:
-        shift, scale = (self.parameters_[name].ravel() for name in ("shift", "scale"))
-        return self._through("encoder", (X - shift) / scale)
-
-    def transform(self, X: ArrayLike) -> Array:
-        """Return the code of each sample, shape (n, latent_dim), in [0, 1]."""
-        return self._places(self._valid(X, reset=False))
-
-    def inverse_transform(self, Z: ArrayLike) -> Array:
-        """Return the decoded codes, shape (n, d), in the units of the data."""
-        drawn = super().inverse_transform(Z)
-        shift, scale = (self.parameters_[name].ravel() for name in ("shift", "scale"))
-        return np.asarray(drawn * scale + shift)
+    def _points(self, X: Array) -> Array:
+        return self._through("encode", X)
 
     @property
     def decoded_centers_(self) -> Array:
-        """What the decoder makes of the nodes' centres, shape (n_nodes_, d)."""
+        """The decoded centers of the nodes, shape (n_nodes_, d), in the units of the data."""
         return self.inverse_transform(self.centers_)

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,18 +22,22 @@ from sklearn.utils.estimator_checks import check_estimator
 import somlib
 from somlib import loop
 from somlib import somrl as somrl_module
-from somlib.autoencoders import Autoencoder
+from somlib.autoencoders import Autoencoder, PlainAutoencoderNetwork
 from somlib.somrl import (
     DCSOMRL,
     EPSILON,
     SOMRL,
+    DCSOMRLNetwork,
     Nodes,
+    Rule,
+    SOMRLNetwork,
     activation,
     relevances,
     repulsion,
     weighted_distance,
 )
 from somlib.training import fit_seeds
+from somlib.training.network import stacked
 
 rng = np.random.default_rng(42)
 X = rng.random((53, 9))
@@ -41,7 +46,7 @@ LIFE = ["batch", "update"]
 RULE = {"a_t": 0.93, "lr": 0.2, "rho": 0.3, "ld": 0.3, "beta": 0.1, "gamma": 1.5, "s": 0.4}
 PARAMETER = {
     "a_t": "activation_threshold",
-    "lr": "learning_rate",
+    "lr": "node_rate",
     "rho": "repel_rate",
     "ld": "life_decay",
     "beta": "relevance_rate",
@@ -56,8 +61,8 @@ def somrl(**params):
 
 
 def dcsomrl(n_iter=12, **params):
-    small = {"latent_dim": 3, "hidden": (8, 6), "batch_size": 20, "adam_rate": 0.01, "alpha": 2.0,
-             "max_nodes": 100}  # fmt: skip
+    small = {"latent_dim": 3, "hidden": (8, 6), "batch_size": 20, "learning_rate": 0.01,
+             "alpha": 2.0, "max_nodes": 100}  # fmt: skip
     rule = {PARAMETER[symbol]: value for symbol, value in RULE.items()}
     return DCSOMRL(n_iter=n_iter, **rule | small | {"activation_threshold": 0.995} | params)
 
@@ -100,36 +105,37 @@ def literal_repulsion(d, repel):  # (4), and its readings
 
 
 def literal_batch(slots, X, rule, repel, room, life_rule="batch"):
-    """Take one batch; `slots` maps a place to the node there. Return what became of nodes.
+    """Take one batch; `slots` maps a place to the node there. Return what happened to nodes.
 
-    These are the places where one came and where one went, and how many samples found no room.
+    These are the places where one was inserted and where one was removed, and how many samples
+    could not be placed.
     """
     if not slots:  # lines 2 and 3
         slots[0] = fresh(X.mean(0))
         return {0}, set(), 0
     free = [place for place in range(room) if place not in slots]
-    called = {True: {}, False: {}}  # whether they were near enough: who won which samples
+    assigned = {True: {}, False: {}}  # whether accepted: which samples each node won
     for x in X:
-        answers = {k: ac(x, node) for k, node in slots.items()}
-        winner = max(answers, key=answers.get)
-        called[answers[winner] >= rule["a_t"]].setdefault(winner, []).append(x)
-    heard = {j: np.mean(samples, 0) for j, samples in sorted(called[True].items())}
+        activations = {k: ac(x, node) for k, node in slots.items()}
+        winner = max(activations, key=activations.get)
+        assigned[activations[winner] >= rule["a_t"]].setdefault(winner, []).append(x)
+    accepted = {j: np.mean(samples, 0) for j, samples in sorted(assigned[True].items())}
 
     pulls = {k: [] for k in slots}  # lines 10 to 12
-    for j, x in heard.items():
-        answers = {k: ac(x, node) for k, node in slots.items()}
-        order = [j, *sorted((k for k in slots if k != j), key=lambda k: -answers[k])]
+    for j, x in accepted.items():
+        activations = {k: ac(x, node) for k, node in slots.items()}
+        order = [j, *sorted((k for k in slots if k != j), key=lambda k: -activations[k])]
         for r, k in enumerate(order):
-            if answers[k] >= rule["a_t"]:
+            if activations[k] >= rule["a_t"]:
                 pulls[k].append((rule["lr"] * math.exp(-r / rule["gamma"]), x))
-    middle = np.mean([node["c"] for node in slots.values()], 0)
-    for k, felt in pulls.items():  # lines 13 to 15, (5) being told c(n + 1)
-        if not felt:
+    center = np.mean([node["c"] for node in slots.values()], 0)
+    for k, own in pulls.items():  # lines 13 to 15, (5) being told c(n + 1)
+        if not own:
             continue
         node = slots[k]
-        lr = 1 - math.prod(1 - lr for lr, _ in felt)
-        x = sum(lr * x for lr, x in felt) / sum(lr for lr, _ in felt)
-        push = literal_repulsion(middle - node["c"], repel)
+        lr = 1 - math.prod(1 - lr for lr, _ in own)
+        x = sum(lr * x for lr, x in own) / sum(lr for lr, _ in own)
+        push = literal_repulsion(center - node["c"], repel)
         node["c"] = node["c"] + lr * ((x - node["c"]) - rule["rho"] * push)  # (3)
         beta = rule["beta"] * lr
         node["delta"] = (1 - beta) * node["delta"] + beta * abs(x - node["c"])  # (5)
@@ -137,19 +143,20 @@ def literal_batch(slots, X, rule, repel, room, life_rule="batch"):
 
     for j, node in slots.items():  # line 16
         if life_rule == "batch":
-            won = j in called[True] or j in called[False]
+            won = j in assigned[True] or j in assigned[False]
             node["life"] = 1.0 if won else node["life"] - rule["ld"]
         else:
-            for _ in heard:
-                node["life"] = 1.0 if j in heard else node["life"] - rule["ld"]
-    went = {j for j, node in slots.items() if node["life"] < -1e-12}  # 0 up to rounding lives
-    for j in went:  # line 17
+            for _ in accepted:
+                node["life"] = 1.0 if j in accepted else node["life"] - rule["ld"]
+    removed = {j for j, node in slots.items() if node["life"] < -1e-12}  # 0 up to rounding lives
+    for j in removed:  # line 17
         del slots[j]
-    # lines 7 to 9: as many as there was room for, those of most samples first
-    asked = sorted(sorted(called[False].items()), key=lambda group: -len(group[1]))
-    for place, (_, samples) in zip(free, asked, strict=False):
+    # lines 7 to 9: while places are free, those of most samples first
+    groups = sorted(sorted(assigned[False].items()), key=lambda group: -len(group[1]))
+    for place, (_, samples) in zip(free, groups, strict=False):
         slots[place] = fresh(np.mean(samples, 0))
-    return set(free[: len(asked)]), went, sum(len(samples) for _, samples in asked[len(free) :])
+    unplaced = sum(len(samples) for _, samples in groups[len(free) :])
+    return set(free[: len(groups)]), removed, unplaced
 
 
 DECAY = {"batch": 0.3, "update": 0.09}  # which leaves some alive
@@ -163,21 +170,19 @@ def batches(n=32, size=30, m=4, seed=0):
     return (centers[now] + 0.1 * rng.standard_normal((n, size, m))).clip(0, 1)
 
 
-def told(*rules, dtype=torch.float64):
-    """Return rules as `Nodes.learn` takes them."""
-    return {
-        k: torch.tensor([rule[k] for rule in rules], dtype=dtype)[:, None, None] for k in rules[0]
-    }
+def ruled(*rules, repel="signed", life_rule="batch", dtype=torch.float64):
+    """Return one rule, or those of a stack, as `Nodes.learn` takes them."""
+    return stacked([Rule(**rule, repel=repel, life_rule=life_rule).to(dtype) for rule in rules])
 
 
-def assert_nodes(nodes, s, slots):
+def assert_nodes(nodes, slots, s=...):
     alive = nodes.alive[s].nonzero()[:, 0].tolist()
     assert alive == sorted(slots)
     for name, ours in {
         "c": nodes.centers, "delta": nodes.distances, "omega": nodes.relevances, "life": nodes.life
     }.items():  # fmt: skip
         theirs = np.stack([slots[j][name] for j in alive])
-        np.testing.assert_allclose(ours[s, alive], theirs, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(ours[s][alive], theirs, atol=1e-9, err_msg=name)
     assert (nodes.life[s][~nodes.alive[s]] == -1).all()
 
 
@@ -187,50 +192,51 @@ def assert_nodes(nodes, s, slots):
 @pytest.mark.parametrize("life_rule", LIFE)
 def test_a_map_learns_as_the_algorithm_reads(room, repel, change, life_rule):
     rule, slots = RULE | change | {"ld": DECAY[life_rule] * change.get("ld", 1)}, {}
-    nodes = Nodes(1, room, 4).double()
-    came, went, again, refused, largest, used = 0, 0, 0, 0, 0, set()
+    nodes, ours = Nodes(room, 4).double(), ruled(rule, repel=repel, life_rule=life_rule)
+    inserted, removed, reused, unplaced, largest, used = 0, 0, 0, 0, 0, set()
     for batch in batches():
-        nodes.learn(torch.from_numpy(batch)[None], told(rule), repel, life_rule)
-        new, gone, no_room = literal_batch(slots, batch, rule, repel, room, life_rule)
-        assert_nodes(nodes, 0, slots)
-        came, went, refused = came + len(new), went + len(gone), refused + no_room
-        again, largest = again + len(new & used), max(largest, len(slots))
+        nodes.learn(torch.from_numpy(batch), ours)
+        new, gone, rest = literal_batch(slots, batch, rule, repel, room, life_rule)
+        assert_nodes(nodes, slots)
+        inserted, removed, unplaced = inserted + len(new), removed + len(gone), unplaced + rest
+        reused, largest = reused + len(new & used), max(largest, len(slots))
         used |= new
-        assert nodes.unplaced.item() == refused
-    assert came > room if room == 5 else came > 12
-    assert went > 0
-    assert again > 0  # a place that was left is taken
+        assert nodes.unplaced.item() == unplaced
+    assert inserted > room if room == 5 else inserted > 12
+    assert removed > 0
+    assert reused > 0  # a slot that became free is taken
     if room == 5:
         assert largest == room
-        assert refused > 5
+        assert unplaced > 5
     if room == 40:
         assert largest < room
-        assert refused == 0
+        assert unplaced == 0
 
 
-def test_without_repulsion_or_neighbours_an_update_is_equations_3_5_and_6():
-    nodes, rule = Nodes(1, 3, 4).double(), RULE | {"rho": 0.0, "gamma": 1e-3}
+def test_without_repulsion_or_neighbors_an_update_is_equations_3_5_and_6():
+    nodes, rule = Nodes(3, 4).double(), ruled(RULE | {"rho": 0.0, "gamma": 1e-3})
     x, lr, beta = X[0, :4], RULE["lr"], RULE["beta"]
     c, delta = x + 0.02, np.zeros(4)
-    nodes.learn(torch.from_numpy(c)[None, None], told(rule))  # the first node lies there
+    nodes.learn(torch.from_numpy(c)[None], rule)  # the first node lies there
     for _ in range(5):
-        nodes.learn(torch.from_numpy(x)[None, None], told(rule))
+        nodes.learn(torch.from_numpy(x)[None], rule)
         c = c + lr * (x - c)
         delta = (1 - beta * lr) * delta + beta * lr * abs(x - c)
-        np.testing.assert_allclose(nodes.centers[0, 0], c, rtol=1e-14)
-        np.testing.assert_allclose(nodes.distances[0, 0], delta, rtol=1e-12)
-    assert nodes.alive.tolist() == [[True, False, False]]
+        np.testing.assert_allclose(nodes.centers[0], c, rtol=1e-14)
+        np.testing.assert_allclose(nodes.distances[0], delta, rtol=1e-12)
+    assert nodes.alive.tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_life_that_loses_a_tenth_at_a_time_lasts_ten_lost_batches(dtype):
-    nodes = Nodes(1, 2, 1).to(dtype)
-    nodes.centers[0, :, 0], nodes.relevances[:] = torch.tensor([0.2, 0.8]), 1.0
+    nodes = Nodes(2, 1).to(dtype)
+    nodes.centers[:, 0], nodes.relevances[:] = torch.tensor([0.2, 0.8]), 1.0
     nodes.life[:] = 1.0
-    near_the_first = torch.full((1, 5, 1), 0.2, dtype=dtype)
+    near_the_first = torch.full((5, 1), 0.2, dtype=dtype)
+    rule = ruled(RULE | {"a_t": 0.9, "ld": 0.1}, repel=None, dtype=dtype)
     for lost in range(1, 12):
-        nodes.learn(near_the_first, told(RULE | {"a_t": 0.9, "ld": 0.1}, dtype=dtype), None)
-        assert nodes.alive[0].tolist() == [True, lost <= 10]
+        nodes.learn(near_the_first, rule)
+        assert nodes.alive.tolist() == [True, lost <= 10]
 
 
 @pytest.mark.parametrize("repel", REPEL)
@@ -241,18 +247,38 @@ def test_maps_of_different_rules_in_a_stack_are_the_same_maps_alone(repel, life_
         {"a_t": 0.97, "lr": 0.05, "rho": 0.9, "ld": 0.03, "beta": 0.4, "gamma": 4.0, "s": 0.1},
         {"a_t": 0.9, "lr": 0.5, "rho": 0.0, "ld": 0.011, "beta": 0.0, "gamma": 0.2, "s": 0.7},
     ]
-    stack, alone = Nodes(3, 9, 4).double(), [Nodes(1, 9, 4).double() for _ in rules]
+    how = {"repel": repel, "life_rule": life_rule}
+    stack = stacked([Nodes(9, 4).double() for _ in rules])
+    alone = [Nodes(9, 4).double() for _ in rules]
+    rule_of_all, rule_of_each = ruled(*rules, **how), [ruled(rule, **how) for rule in rules]
     slots = [{}, {}, {}]
     for several in zip(*(batches(20, seed=seed) for seed in range(3)), strict=True):
-        stack.learn(torch.from_numpy(np.stack(several)), told(*rules), repel, life_rule)
+        stack.learn(torch.from_numpy(np.stack(several)), rule_of_all)
         for s, (batch, rule) in enumerate(zip(several, rules, strict=True)):
-            alone[s].learn(torch.from_numpy(batch)[None], told(rule), repel, life_rule)
+            alone[s].learn(torch.from_numpy(batch), rule_of_each[s])
             literal_batch(slots[s], batch, rule, repel, 9, life_rule)
-            assert_nodes(stack, s, slots[s])
+            assert_nodes(stack, slots[s], s)
             for name, value in alone[s].state_dict().items():
-                np.testing.assert_allclose(stack.state_dict()[name][s], value[0], atol=1e-11)
+                np.testing.assert_allclose(stack.state_dict()[name][s], value, atol=1e-11)
     assert len({len(nodes) for nodes in slots}) > 1
     assert stack.unplaced[1] > 0
+
+
+@pytest.mark.parametrize("life_rule", LIFE)
+def test_maps_of_a_stack_may_share_their_batches(life_rule):
+    rules = [RULE | {"ld": 0.05}, RULE | {"ld": 0.05, "a_t": 0.96}]
+    rule = ruled(*rules, life_rule=life_rule)
+    shared, repeated = (stacked([Nodes(9, 4).double() for _ in rules]) for _ in "12")
+    for batch in map(torch.from_numpy, batches(20)):
+        shared.learn(batch, rule)
+        repeated.learn(batch.expand(2, *batch.shape), rule)
+        for name, value in repeated.state_dict().items():
+            np.testing.assert_allclose(shared.state_dict()[name], value, atol=1e-11, err_msg=name)
+        for one, other in zip(shared.nearest(batch), repeated.nearest(batch.expand(2, -1, -1)),
+                              strict=True):  # fmt: skip
+            assert one.shape == (2, *batch.shape)
+            np.testing.assert_allclose(one, other, atol=1e-11)
+    assert not torch.equal(shared.centers[0], shared.centers[1])
 
 
 RULES = st.fixed_dictionaries({
@@ -271,12 +297,14 @@ def test_a_map_that_has_seen_a_batch_is_never_empty_and_stays_within_bounds(
     data, room, rules, repel, life_rule, dtype
 ):
     S, B, m = len(rules), data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
-    nodes = Nodes(S, room, m).to(dtype)
+    nodes = stacked([Nodes(room, m).to(dtype) for _ in rules])
+    rule = ruled(*rules, repel=repel, life_rule=life_rule, dtype=dtype)
     assert not nodes.alive.any()
-    some = arrays(np.float64, (4, S, B, m), elements=st.floats(0, 1))
+    shape = (4, B, m) if S == 1 else (4, S, B, m)
+    some = arrays(np.float64, shape, elements=st.floats(0, 1))
     for x in torch.from_numpy(data.draw(some)).to(dtype):
         before = nodes.unplaced.clone()
-        nodes.learn(x, told(*rules, dtype=dtype), repel, life_rule)
+        nodes.learn(x, rule)
         alive, life, omega = nodes.alive, nodes.life, nodes.relevances
         assert alive.any(-1).all()
         assert (life[alive] <= 1).all()
@@ -285,14 +313,13 @@ def test_a_map_that_has_seen_a_batch_is_never_empty_and_stays_within_bounds(
         assert (omega[alive].sum(-1) > 0).all()  # so that (1) is one
         assert (nodes.distances >= 0).all()
         assert all(value.isfinite().all() for value in nodes.buffers())
-        asked = nodes.unplaced - before
-        assert ((asked >= 0) & (asked <= B)).all()
-        found, answers = nodes.nearest(x)[0], nodes.answers(x)
-        assert ((answers > 0) == alive[:, None]).all()
-        assert (answers <= 1).all()
-        for s in range(S):  # the nearest is somebody who lives
-            there = nodes.centers[s, alive[s]]
-            assert (found[s][:, None] == there).all(-1).any(-1).all()
+        unplaced = nodes.unplaced - before
+        assert ((unplaced >= 0) & (unplaced <= B)).all()
+        found, activations = nodes.nearest(x)[0], nodes.activations(x)
+        assert ((activations > 0) == alive[..., None, :]).all()
+        assert (activations <= 1).all()
+        for s in range(S) if S > 1 else [...]:  # the nearest is a node
+            assert (found[s][:, None] == nodes.centers[s][alive[s]]).all(-1).any(-1).all()
         if repel is None:  # means of what lies there
             assert nodes.centers.min() >= -1e-6
             assert nodes.centers.max() <= 1 + 1e-6
@@ -311,15 +338,17 @@ def test_activation_and_weighted_distance_are_their_literal_sums(data, S, B, K, 
     c = data.draw(arrays(np.float64, (S, K, m), elements=unit))
     omega = data.draw(arrays(np.float64, (S, K, m), elements=st.floats(0.01, 1)))
     tensors = [torch.from_numpy(a) for a in (x, c, omega)]
-    D, answers = weighted_distance(*tensors), activation(*tensors)
-    assert D.shape == answers.shape == (S, B, K)
+    D, ours = weighted_distance(*tensors), activation(*tensors)
+    assert D.shape == ours.shape == (S, B, K)
+    alone = activation(*(tensor[0] for tensor in tensors))
+    np.testing.assert_allclose(alone, ours[0], rtol=1e-12)
     for s, i, j in np.ndindex(S, B, K):
         literal = sum(omega[s, j, n] * (x[s, i, n] - c[s, j, n]) ** 2 for n in range(m))  # (2)
         assert D[s, i, j].item() == pytest.approx(literal, abs=1e-13)
         total = sum(omega[s, j, n] for n in range(m))
         expected = total / (total + literal + 1e-7)  # (1)
-        assert answers[s, i, j].item() == pytest.approx(expected, rel=1e-12)
-        assert 0 < answers[s, i, j] < 1
+        assert ours[s, i, j].item() == pytest.approx(expected, rel=1e-12)
+        assert 0 < ours[s, i, j] < 1
 
 
 def test_in_single_precision_no_distance_is_below_zero_and_no_activation_above_one():
@@ -334,7 +363,7 @@ def test_in_single_precision_no_distance_is_below_zero_and_no_activation_above_o
     assert EPSILON == 1e-7
 
 
-def test_an_irrelevant_dimension_is_not_asked():
+def test_an_irrelevant_dimension_does_not_count():
     x, c = (torch.from_numpy(X[None, i : i + 4, :3].copy()) for i in (0, 4))
     omega = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64).expand(1, 4, 3)
     far = x.clone()
@@ -350,7 +379,7 @@ def test_repulsion_is_equation_4_and_its_readings(repel):
     np.testing.assert_allclose(found[0, 0], literal_repulsion(d[0, 0], repel), atol=1e-15)
 
 
-def test_read_with_a_sign_it_pushes_away_from_the_middle_as_printed_always_down():
+def test_read_with_a_sign_it_pushes_away_from_the_center_as_printed_always_down():
     d = torch.arange(-100, 101, dtype=torch.float64) / 100  # c̄ − c
     moved = {kind: -repulsion(d, kind) for kind in REPEL}  # (3) subtracts it
     near = d.abs() < 0.499
@@ -358,23 +387,23 @@ def test_read_with_a_sign_it_pushes_away_from_the_middle_as_printed_always_down(
     assert torch.equal(moved["signed"][away].sign(), -d[away].sign())  # that is c − c̄
     np.testing.assert_allclose(moved["signed"], -moved["signed"].flip(0), atol=1e-15)
     assert (moved["signed"][d.abs() > 0.501] == 0).all()  # "after a certain distance" no more
-    assert (moved["literal"][d < 0.499] < 0).all()  # also towards the middle, and from afar
+    assert (moved["literal"][d < 0.499] < 0).all()  # also towards the center, and from afar
     assert (moved["literal"] <= 0).all()
     assert (moved["literal"][0], moved["literal"][-1]) == (-3, 0)
     assert not moved[None].any()
-    assert repulsion(torch.zeros(1)).item() == 0  # who is the middle stays
+    assert repulsion(torch.zeros(1)).item() == 0  # the center itself stays
 
 
 def test_with_a_sign_nodes_part_as_printed_they_sink():
-    start = torch.tensor([[[0.45, 0.45], [0.55, 0.55]]], dtype=torch.float64)
-    rule = told(RULE | {"rho": 0.1, "gamma": 1e-3, "a_t": 0.999999})
+    start = torch.tensor([[0.45, 0.45], [0.55, 0.55]], dtype=torch.float64)
+    rule = RULE | {"rho": 0.1, "gamma": 1e-3, "a_t": 0.999999}
 
     def moved(repel):
-        nodes = Nodes(1, 2, 2).double()
+        nodes = Nodes(2, 2).double()
         nodes.centers[:], nodes.relevances[:], nodes.life[:] = start, 1.0, 1.0
         for _ in range(3):
-            nodes.learn(nodes.centers.clone(), rule, repel)  # each hears itself
-        return (nodes.centers - start)[0]
+            nodes.learn(nodes.centers.clone(), ruled(rule, repel=repel))  # each wins its center
+        return nodes.centers - start
 
     assert not moved(None).any()
     np.testing.assert_allclose(moved("signed")[0], -moved("signed")[1], rtol=1e-9)
@@ -545,7 +574,7 @@ def through(weights, part, h):
 def literal_training(first, model, seed, shift, scale):
     """Train as the paper says, with autograd and PyTorch's Adam; return weights, nodes, history."""
     weights = {k: torch.from_numpy(v.copy()).requires_grad_(True) for k, v in first.items()}
-    adam = torch.optim.Adam(list(weights.values()), model.adam_rate, eps=1e-7)
+    adam = torch.optim.Adam(list(weights.values()), model.learning_rate, eps=1e-7)
     rule = {symbol: getattr(model, name) for symbol, name in PARAMETER.items()}
     slots, history = {}, []
     for i in range(model.n_iter):
@@ -560,8 +589,8 @@ def literal_training(first, model, seed, shift, scale):
         L_r = L_c = 0.0
         for sample, code in zip(x, z, strict=True):
             L_r = L_r + ((sample - through(weights, "decoder", code)) ** 2).sum()
-            answers = [(ac(code.detach().numpy(), slots[j]), j) for j in sorted(slots)]
-            node = slots[max(answers)[1]]
+            activations = [(ac(code.detach().numpy(), slots[j]), j) for j in sorted(slots)]
+            node = slots[max(activations)[1]]
             c, omega = torch.from_numpy(node["c"]), torch.from_numpy(node["omega"])
             L_c = L_c + (omega * (code - c) ** 2).sum()
         L_r, L_c = L_r / len(x), L_c / len(x)
@@ -573,14 +602,19 @@ def literal_training(first, model, seed, shift, scale):
     return {k: v.detach().numpy() for k, v in weights.items()}, slots, np.array(history).T
 
 
+class RecordedNetwork(DCSOMRLNetwork):
+    def initialize(self, X, generator):
+        super().initialize(X, generator)
+        Recorded.first.append({k: v.detach().clone().numpy() for k, v in self.named_parameters()})
+
+
 class Recorded(DCSOMRL):
-    """Keeps the weights that its stack begins with."""
+    """Keeps the weights that each of its networks begins with."""
 
-    first: dict
+    first: ClassVar[list] = []
 
-    def _initialise(self, stack, X, generators):
-        super()._initialise(stack, X, generators)
-        type(self).first = {k: v.detach().clone().numpy() for k, v in stack.named_parameters()}
+    def _build(self, d, generator):
+        return RecordedNetwork(self, d, generator)
 
 
 HISTORY = ("loss", "reconstruction", "clustering", "nodes")
@@ -588,10 +622,11 @@ HISTORY = ("loss", "reconstruction", "clustering", "nodes")
 
 def assert_literal(model, seeds=(1, 5), shift=None, scale=None):
     model = Recorded(**model.get_params())
+    Recorded.first.clear()
     shift, scale = (X.mean(), X.std(ddof=1)) if shift is None else (shift, scale)
     nodes_seen = []
     for s, ours in enumerate(fit_seeds(model, X, seeds)):
-        first = {k: v[s] for k, v in Recorded.first.items()}
+        first = Recorded.first[s]
         weights, slots, history = literal_training(first, model, seeds[s], shift, scale)
         for name, value in weights.items():
             np.testing.assert_allclose(ours.parameters_[name], value, rtol=0, atol=1e-11)
@@ -621,9 +656,9 @@ def test_the_first_iterations_are_their_literal_transcription(n_iter, seeds):
     {"shuffle": False, "alpha": 0},
     {"hidden": (), "activation_threshold": 0.999, "max_nodes": 99},
     {"hidden": (7, 9, 8), "input_scaling": (0.5, 0.5)},
-    {"input_scaling": None, "relevance_rate": 1.0, "learning_rate": 1.0},
+    {"input_scaling": None, "relevance_rate": 1.0, "node_rate": 1.0},
 ], ids=str)  # fmt: skip
-@pytest.mark.filterwarnings("ignore:.* asked for a node")
+@pytest.mark.filterwarnings("ignore:no node was inserted")
 def test_so_is_a_whole_training_and_its_variants(params):
     given_ = {(0.5, 0.5): (0.5, 0.5), None: (0.0, 1.0)}
     shift, scale = given_.get(params.get("input_scaling", ""), (None, None))
@@ -634,14 +669,15 @@ def test_so_is_a_whole_training_and_its_variants(params):
 def first_losses(alpha, **params):
     model = dcsomrl(alpha=alpha, **params)
     generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    stack = model._build(9, generators).double()
-    model._tell(stack, [model, model])
+    networks = [model._build(9, generator).double() for generator in generators]
     x = torch.from_numpy(X)
     with torch.no_grad():
-        model._initialise(stack, x, generators)
+        for network, generator in zip(networks, generators, strict=True):
+            network.initialize(x, generator)
+    stack = stacked(networks)
     stack.nodes.learn(torch.rand(2, 30, 3, generator=generators[0]).double(), stack.rule)
-    ((losses, taught),) = model._updates(stack, x, torch.arange(53), {})
-    assert list(map(id, taught)) == list(map(id, stack.parameters()))
+    ((losses, moved),) = stack.updates(x, torch.arange(53))
+    assert list(map(id, moved)) == list(map(id, stack.parameters()))
     return stack, losses
 
 
@@ -674,10 +710,10 @@ def test_the_decoders_gradient_is_the_same_whatever_alpha_the_encoders_is_not():
 def test_nodes_learn_before_the_loss_is_taken():
     model = Recorded(**dcsomrl(1, shuffle=False, batch_size=53).get_params())
     (trained,) = fit_seeds(model, X, [0])
-    weights = {k: torch.from_numpy(v[0]) for k, v in Recorded.first.items()}
+    weights = {k: torch.from_numpy(v) for k, v in Recorded.first[-1].items()}
     x = (X - X.mean()) / X.std(ddof=1)
     z = through(weights, "encoder", torch.from_numpy(x)).numpy()
-    # the map was empty: its first node lies in the middle of the codes, and no sample is left out
+    # the map was empty: its first node is the mean of the codes, and wins all samples
     assert trained.history_["nodes"].tolist() == [1]
     assert trained.history_["clustering"][0] == pytest.approx(((z - z.mean(0)) ** 2).sum(1).mean())
     np.testing.assert_allclose(trained.centers_, [z.mean(0)])
@@ -688,12 +724,14 @@ def test_nodes_learn_before_the_loss_is_taken():
 
 def test_without_its_clustering_loss_it_is_the_autoencoder():
     (trained,) = fit_seeds(dcsomrl(alpha=0, input_scaling=None, activation_threshold=0.5), X, [4])
-    first = {}
+
+    class SummedNetwork(PlainAutoencoderNetwork):
+        def losses(self, x):
+            return {"loss": 9 * super().losses(x)["loss"]}
 
     class Summed(Autoencoder):
-        def _losses(self, stack, x, rows, values):
-            first.setdefault("encoder", stack.encoder(x).detach())
-            return {"loss": 9 * super()._losses(stack, x, rows, values)["loss"]}
+        def _build(self, d, generator):
+            return SummedNetwork(self, d, generator)
 
     params = {"latent_dim": 3, "hidden": (8, 6), "batch_size": 20, "learning_rate": 0.01}
     (plain,) = fit_seeds(Summed(n_iter=12, code="sigmoid", **params), X, [4])
@@ -745,7 +783,7 @@ def test_constant_data_are_scaled_without_harm(dtype):
 # ---------------------------------------------------------------- using the map
 
 
-def literal_answers(model, Z):
+def literal_activations(model, Z):
     nodes = [
         {"c": c, "omega": omega}
         for c, omega in zip(
@@ -773,18 +811,18 @@ def points(model, data):
     return model.transform(data) if isinstance(model, DCSOMRL) else data
 
 
-def test_a_sample_belongs_to_the_node_that_answers_most(fitted, data):
-    answers = literal_answers(fitted, points(fitted, data))
+def test_a_sample_belongs_to_the_most_active_node(fitted, data):
+    activations = literal_activations(fitted, points(fitted, data))
     labels = fitted.predict(data)
-    np.testing.assert_array_equal(labels, answers.argmax(1))
+    np.testing.assert_array_equal(labels, activations.argmax(1))
     np.testing.assert_array_equal(fitted.labels_, labels)
     assert labels.dtype == np.int64
     assert len(set(labels.tolist())) > 2
     a_t = fitted.activation_threshold
-    np.testing.assert_array_equal(fitted.memberships(data), answers >= a_t)
+    np.testing.assert_array_equal(fitted.memberships(data), activations >= a_t)
     assert fitted.memberships(data).dtype == bool
     far = np.concatenate([data, 1 - data, data.round()])
-    best = literal_answers(fitted, points(fitted, far))
+    best = literal_activations(fitted, points(fitted, far))
     np.testing.assert_array_equal(
         fitted.predict(far, noise=True), np.where(best.max(1) >= a_t, best.argmax(1), -1)
     )
@@ -802,19 +840,19 @@ def test_clusters_overlap_where_the_threshold_is_low(fitted, data):
 
 def test_connections_are_mutual(fitted, monkeypatch):
     K, seen = fitted.n_nodes_, []
-    between = literal_answers(fitted, fitted.centers_)
+    between = literal_activations(fitted, fitted.centers_)
     for a_t in (0.5, 0.9, 0.97, 0.99, 0.995, 0.998, 0.99999):
         monkeypatch.setattr(fitted, "activation_threshold", a_t)
-        found, heard = fitted.connections_, between >= a_t
+        found, active = fitted.connections_, between >= a_t
         assert found.shape == (K, K)
         assert found.dtype == bool
         assert (found == found.T).all()
         assert not found.diagonal().any()
         for i in range(K):
             for j in range(K):
-                mutual = i != j and heard[i, j] and heard[j, i]
+                mutual = i != j and active[i, j] and active[j, i]
                 assert found[i, j] == mutual
-        seen.append((found.sum(), (heard & ~heard.T).sum()))
+        seen.append((found.sum(), (active & ~active.T).sum()))
     assert seen[0][0] == K * (K - 1)
     assert seen[-1][0] == 0
     assert any(one_sided for _, one_sided in seen)  # of which no connection is made
@@ -851,7 +889,7 @@ def test_shapes_precision_and_range(fitted, data):
 
 def test_somrl_transforms_into_activations(data):
     model = somrl(random_state=0).fit(data)
-    np.testing.assert_allclose(model.transform(data), literal_answers(model, data), rtol=1e-5)
+    np.testing.assert_allclose(model.transform(data), literal_activations(model, data), rtol=1e-5)
     with pytest.raises(
         AttributeError, match=r"^SOMRL has no decoder; its prototypes are centers_$"
     ):
@@ -863,10 +901,10 @@ def test_large_data_pass_in_pieces(fitted, data, monkeypatch):
         return [fitted.predict(data), fitted.predict(data, noise=True), fitted.memberships(data),
                 fitted.transform(data), fitted.connections_]  # fmt: skip
 
-    whole, sizes, answers = used(), [], Nodes.answers
+    whole, sizes, activations = used(), [], Nodes.activations
     monkeypatch.setattr(somrl_module, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(
-        Nodes, "answers", lambda nodes, x: (sizes.append(x.shape[1]), answers(nodes, x))[1]
+        Nodes, "activations", lambda nodes, x: (sizes.append(len(x)), activations(nodes, x))[1]
     )
     for one, other in zip(whole, used(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
@@ -900,7 +938,7 @@ def test_a_seed_gives_the_same_alone_and_among_others(name):
 
 SETTINGS = [
     {"activation_threshold": 0.9, "life_decay": 0.11, "repel_rate": 0.0},
-    {"activation_threshold": 0.97, "learning_rate": 0.05, "relevance_rate": 0.5},
+    {"activation_threshold": 0.97, "node_rate": 0.05, "relevance_rate": 0.5},
     {"neighborhood_decay": 0.2, "relevance_smoothness": 0.05, "repel_rate": 1.0},
     {},
 ]
@@ -911,23 +949,28 @@ def test_models_of_different_settings_are_the_same_alone_and_in_a_stack(name):
     model, settings = MODELS[name], SETTINGS
     if isinstance(model, DCSOMRL):
         settings = [setting | {"alpha": 0.5 * s} for s, setting in enumerate(settings)]
-    stacked = fit_seeds(model, X, [2] * 4, settings=settings)
-    for setting, ours in zip(settings, stacked, strict=True):
+    models = fit_seeds(model, X, [2] * 4, settings=settings)
+    for setting, ours in zip(settings, models, strict=True):
         alone = clone(model).set_params(**setting, random_state=2).fit(X)
         assert_same(ours, alone, atol=1e-9)
         assert ours.get_params() == alone.get_params()
         assert ours.unplaced_ == alone.unplaced_
         np.testing.assert_array_equal(ours.predict(X, noise=True), alone.predict(X, noise=True))
-    assert len({m.parameters_["nodes.centers"].tobytes() for m in stacked}) == 4
-    assert len({m.n_nodes_ for m in stacked}) > 1
+    assert len({m.parameters_["nodes.centers"].tobytes() for m in models}) == 4
+    assert len({m.n_nodes_ for m in models}) > 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_rule_has_the_precision_of_the_samples(dtype):
-    model = somrl(activation_threshold=0.99425)
-    stack = model._build(9, [torch.Generator()]).to(torch.from_numpy(X.astype(dtype)))
-    model._tell(stack, [model])
-    assert stack.rule["a_t"].item() == dtype(0.99425)
+    samples = X.astype(dtype)
+    for make in (somrl, dcsomrl):
+        model = make(activation_threshold=0.99425, n_iter=2)
+        built = model._build(9, torch.Generator()).to(torch.from_numpy(samples))
+        restored = model.fit(samples)._network(torch.device("cpu"))
+        for network in (built, restored):
+            assert network.rule.a_t.shape == (1, 1)
+            assert network.rule.a_t.numpy().item() == dtype(0.99425)
+            assert {buffer.numpy().dtype for buffer in network.buffers()} == {np.dtype(dtype)}
 
 
 def test_what_may_differ_and_what_may_not():
@@ -941,18 +984,22 @@ def test_what_may_differ_and_what_may_not():
             fit_seeds(model, X, [0, 1], settings=[{}, {"relevance_rate": 2}])
 
 
+NETWORKS = {SOMRL: SOMRLNetwork, DCSOMRL: DCSOMRLNetwork}
+
+
 @contextmanager
 def interrupted_at(model, iteration, error=KeyboardInterrupt):
     """Raise before one iteration, counted from entering the `with`."""
-    updates, calls = type(model)._updates, iter(range(10**9))
+    network = NETWORKS[type(model)]
+    updates, calls = network.updates, iter(range(10**9))
 
-    def break_off(self, *args):
+    def break_off(self, *args, **arguments):
         if next(calls) == iteration:
             raise error
-        return updates(self, *args)
+        return updates(self, *args, **arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model), "_updates", break_off)
+        patch.setattr(network, "updates", break_off)
         yield
 
 
@@ -1014,41 +1061,42 @@ def test_an_interrupt_before_the_first_batch_is_passed_on(tmp_path, model):
         torch.set_grad_enabled(True)  # so that a failure stays this test's own
 
 
-def test_a_look_at_the_answers_leaves_gradients_on():
-    answers = somrl(random_state=0).fit(X)._answers(X)
-    next(answers)
+def test_a_look_at_the_activations_leaves_gradients_on():
+    activations = somrl(random_state=0).fit(X)._activations(X)
+    next(activations)
     try:
-        assert torch.is_grad_enabled()  # whoever stops looking
+        assert torch.is_grad_enabled()  # whenever the reading stops
     finally:
-        answers.close()
+        activations.close()
         torch.set_grad_enabled(True)
 
 
 def test_nodes_too_go_back_to_the_last_good_loss(monkeypatch):
-    model, updates, calls = dcsomrl(120, random_state=0), DCSOMRL._updates, iter(range(10**6))
+    model, updates = dcsomrl(120, random_state=0), DCSOMRLNetwork.updates
+    calls = iter(range(10**6))
 
-    def poisoned(self, *args):
-        ((losses, taught),) = updates(self, *args)
+    def poisoned(self, *args, **arguments):
+        ((losses, moved),) = updates(self, *args, **arguments)
         bad = np.nan if next(calls) == 107 else 1.0
-        yield {name: loss * bad for name, loss in losses.items()}, taught
+        yield {name: loss * bad for name, loss in losses.items()}, moved
 
     with monkeypatch.context() as patch:
-        patch.setattr(DCSOMRL, "_updates", poisoned)
+        patch.setattr(DCSOMRLNetwork, "updates", poisoned)
         with pytest.raises(FloatingPointError, match="no longer a number at iteration 107 of 120"):
             model.fit(X)
     assert_same(model, clone(model).set_params(n_iter=100).fit(X))
 
 
 def test_a_step_too_large_names_the_rate_that_made_it():
-    model = dcsomrl(5, adam_rate=1e200, random_state=7)
-    message = r"^the loss of seed 7 is no longer a number .*; lower adam_rate=1e\+200"
+    model = dcsomrl(5, learning_rate=1e200, random_state=7)
+    message = r"^the loss of seed 7 is no longer a number .*; lower learning_rate=1e\+200"
     with pytest.raises(FloatingPointError, match=message):
         model.fit(X)
 
 
 def test_training_begins_with_the_networks_of_another():
     twin = dcsomrl(20, random_state=0).fit(X)
-    still = dcsomrl(1, adam_rate=1e-30, random_state=1).fit(X, start=twin)
+    still = dcsomrl(1, learning_rate=1e-30, random_state=1).fit(X, start=twin)
     for name, value in twin.parameters_.items():
         if name.startswith(("encoder", "decoder")):
             np.testing.assert_allclose(still.parameters_[name], value, atol=1e-20)
@@ -1119,7 +1167,7 @@ def test_other_samples_are_refused_when_going_on():
     ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
     ({"batch_size": 1.5}, "batch_size=1.5 must be a whole number of at least 1"),
     ({"precision": "half"}, "precision='half'; choose 'float32' or 'fast'"),
-    ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
+    ({"node_rate": 0}, "node_rate=0 must be a positive number"),
 ])  # fmt: skip
 def test_going_on_says_what_is_wrong_as_fitting_does(params, message):
     for use in (SOMRL.fit, SOMRL.partial_fit):
@@ -1134,13 +1182,13 @@ def refused(model, samples):
     return literal_map(model, samples, model.max_nodes)[1]
 
 
-def test_a_full_map_warns_once_with_how_many_samples_found_no_room():
+def test_a_full_map_warns_once_with_how_many_samples_were_not_placed():
     model = in_order(max_nodes=3, n_epochs=5)
     count = refused(model, X)
     assert count > 20
     message = (
-        f"^{count} times a sample asked for a node when all max_nodes=3 were taken; "
-        "raise max_nodes, or lower activation_threshold=0.93$"
+        f"^no node was inserted for {count} samples below activation_threshold=0.93, because all "
+        "max_nodes=3 were in use; raise max_nodes, or lower activation_threshold$"
     )
     with pytest.warns(UserWarning, match=message) as caught:
         model.fit(X)
@@ -1154,12 +1202,12 @@ def test_a_full_map_warns_once_with_how_many_samples_found_no_room():
 
 def test_each_model_of_a_stack_warns_of_its_own():
     settings = [{"activation_threshold": a_t} for a_t in (0.5, 0.93, 0.99)]
-    with pytest.warns(UserWarning, match="times a sample asked for a node") as caught:
+    with pytest.warns(UserWarning, match="no node was inserted for") as caught:
         models = fit_seeds(in_order(max_nodes=3), X, range(3), settings=settings)
     texts = [str(warning.message) for warning in caught]
     assert [m.unplaced_ for m in models] == [refused(m, X) for m in models]
     assert models[0].unplaced_ == 0
-    expected = [f"{m.unplaced_} times .*={m.activation_threshold}$" for m in models[1:]]
+    expected = [f".* for {m.unplaced_} samples .*={m.activation_threshold}, " for m in models[1:]]
     assert len(texts) == 2
     for text, pattern in zip(texts, expected, strict=True):
         assert re.match(pattern, text)
@@ -1167,7 +1215,7 @@ def test_each_model_of_a_stack_warns_of_its_own():
 
 
 def test_dc_somrl_warns_too():
-    with pytest.warns(UserWarning, match="asked for a node when all max_nodes=2") as caught:
+    with pytest.warns(UserWarning, match="because all max_nodes=2 were in use") as caught:
         model = dcsomrl(max_nodes=2, activation_threshold=0.999).fit(X)
     assert len(caught) == 1
     assert model.n_nodes_ <= 2
@@ -1176,16 +1224,16 @@ def test_dc_somrl_warns_too():
 
 def test_going_on_warns_of_what_is_new_and_where_it_was_called():
     model = in_order(max_nodes=3)
-    with pytest.warns(UserWarning, match="times a sample asked for a node") as caught:
+    with pytest.warns(UserWarning, match="no node was inserted for") as caught:
         model.partial_fit(X)
     assert len(caught) == 1
     assert caught[0].filename == __file__
     count = model.unplaced_
-    model.partial_fit(model.centers_)  # all at home: a warning would be an error
+    model.partial_fit(model.centers_)  # none below the threshold: a warning would be an error
     assert model.unplaced_ == count
 
 
-def test_room_can_be_made_as_the_warning_says():
+def test_max_nodes_can_be_raised_as_the_warning_says():
     model = in_order(max_nodes=3)
     with pytest.warns(UserWarning, match="raise max_nodes"):
         model.fit(X)
@@ -1334,9 +1382,10 @@ COMMON = [
     ({"activation_threshold": 1.0}, "activation_threshold=1.0 must lie between 0 and 1"),
     ({"activation_threshold": -0.5}, "activation_threshold=-0.5 must lie between 0 and 1"),
     ({"activation_threshold": float("nan")}, "activation_threshold=nan must lie between"),
-    ({"learning_rate": 1.5}, "learning_rate=1.5 must be a number from 0 to 1"),
-    ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
-    ({"learning_rate": float("nan")}, "learning_rate=nan must be a positive number"),
+    ({"activation_threshold": "high"}, "activation_threshold='high' must lie between"),
+    ({"node_rate": 1.5}, "node_rate=1.5 must be a number from 0 to 1"),
+    ({"node_rate": 0}, "node_rate=0 must be a positive number"),
+    ({"node_rate": float("nan")}, "node_rate=nan must be a positive number"),
     ({"repel_rate": -0.1}, "repel_rate=-0.1 must be a number from 0 to 1"),
     ({"repel_rate": 1.1}, "repel_rate=1.1 must be a number from 0 to 1"),
     ({"life_decay": -1e-9}, "life_decay=-1e-09 must be a number from 0 to 1"),
@@ -1350,10 +1399,10 @@ COMMON = [
     ({"relevance_smoothness": -0.1}, "relevance_smoothness=-0.1 must be a positive number"),
     ({"relevance_smoothness": float("inf")}, "relevance_smoothness=inf must be a positive number"),
     ({"relevance_smoothness": float("nan")}, "relevance_smoothness=nan must be a positive number"),
-    ({"repel": "away"}, "repel='away' is unknown; choose 'signed', 'literal' or None"),
-    ({"repel": False}, "repel=False is unknown; choose 'signed', 'literal' or None"),
-    ({"life_rule": "epoch"}, "life_rule='epoch' is unknown; choose 'batch' or 'update'"),
-    ({"life_rule": None}, "life_rule=None is unknown; choose 'batch' or 'update'"),
+    ({"repel": "away"}, r"repel='away' is unknown; choose one of \['signed', 'literal', None\]"),
+    ({"repel": False}, r"repel=False is unknown; choose one of \['signed', 'literal', None\]"),
+    ({"life_rule": "epoch"}, r"life_rule='epoch' is unknown; choose one of \['batch', 'update'\]"),
+    ({"life_rule": None}, r"life_rule=None is unknown; choose one of \['batch', 'update'\]"),
     ({"max_nodes": 0}, "max_nodes=0 must be a whole number of at least 1"),
     ({"max_nodes": True}, "max_nodes=True must be a whole number of at least 1"),
     ({"max_nodes": 1.5}, "max_nodes=1.5 must be a whole number of at least 1"),
@@ -1371,12 +1420,12 @@ DEEP = [
     ({"latent_dim": 0}, "latent_dim=0 must be a whole number of at least 1"),
     ({"hidden": 6}, "hidden=6 must be a sequence of whole numbers"),
     ({"hidden": (6, 0)}, "each of hidden=0 must be a whole number"),
-    ({"alpha": -1e-3}, "alpha=-0.001 must be a number of at least 0"),
-    ({"alpha": float("nan")}, "alpha=nan must be a number of at least 0"),
-    ({"alpha": float("inf")}, "alpha=inf must be a number of at least 0"),
-    ({"adam_rate": 0}, "adam_rate=0 must be a positive number"),
-    ({"adam_rate": -1e-3}, "adam_rate=-0.001 must be a positive number"),
-    ({"adam_rate": float("nan")}, "adam_rate=nan must be a positive number"),
+    ({"alpha": -1e-3}, "alpha=-0.001 must be a finite number of at least 0"),
+    ({"alpha": float("nan")}, "alpha=nan must be a finite number of at least 0"),
+    ({"alpha": float("inf")}, "alpha=inf must be a finite number of at least 0"),
+    ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
+    ({"learning_rate": -1e-3}, "learning_rate=-0.001 must be a positive number"),
+    ({"learning_rate": float("nan")}, "learning_rate=nan must be a positive number"),
     *(
         ({"input_scaling": bad}, re.escape(f"input_scaling={bad!r}{SCALINGS}"))
         for bad in ("minmax", 0.5, (0.5,), (0.5, 0), (0.5, -1.0), (float("nan"), 1.0), True, (),
@@ -1409,7 +1458,7 @@ def test_two_numbers_are_a_scaling_however_they_are_held(scaling):
 
 @pytest.mark.parametrize("ends", [
     {"repel_rate": 0, "life_decay": 0, "relevance_rate": 0},
-    {"repel_rate": 1, "life_decay": 1, "relevance_rate": 1, "learning_rate": 1},
+    {"repel_rate": 1, "life_decay": 1, "relevance_rate": 1, "node_rate": 1},
     {"max_nodes": 1, "activation_threshold": 1e-9},
 ])  # fmt: skip
 @pytest.mark.parametrize("make", [somrl, dcsomrl])

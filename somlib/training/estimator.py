@@ -229,7 +229,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         network = self._build(self.n_features_in_, torch.Generator())
         state = {name: torch.from_numpy(a).clone() for name, a in self.parameters_.items()}
         load_state(network, state, assign=True)
-        return network.to(device)
+        dtype = next(iter(state.values())).dtype  # also of what is not saved
+        return network.to(device, dtype)
 
     def _through(self, part: str, X: Array) -> Array:
         """Return what a part or method of the network, such as "encode", gives for each row."""
