@@ -84,7 +84,7 @@ class VAENetwork(AutoencoderNetwork):
         self.decoder = AutoencoderNetwork(n_features, c.hidden, m, *layers).decoder
         learned = isinstance(c.noise, str)
         self.log_noise = nn.Parameter(torch.zeros(1, 1), requires_grad=learned)
-        self.register_buffer("beta", torch.tensor(float(c.beta)), persistent=False)
+        self.register_buffer("beta", torch.tensor(c.beta, dtype=torch.float64), persistent=False)
         self.config = c
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
@@ -240,7 +240,7 @@ class VAE(DeepEstimator):
                 f"{int((self.history_['clamped'] > 0).sum())} of {self.n_iter_} iterations, up to "
                 f"{worst:.0%} of them; lower learning_rate={self.learning_rate}, or look at the "
                 "scale of X",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _check(self, n: int, d: int) -> None:

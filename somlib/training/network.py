@@ -195,7 +195,9 @@ class NoiseSource:
             rng.standard_normal(shape) if kind.kind == "normal" else rng.random(shape)
             for rng in rngs
         ]
-        own = np.stack(per_seed, 1)[..., distributed.stripe(), :]
+        own = np.stack(per_seed, 1)
+        if len(kind.shape) > 1:
+            own = own[..., distributed.stripe(), :]
         dtype = self.like.dtype if kind.dtype is None else kind.dtype
         if self.like.device.type == "mps":  # which has no float64
             dtype = self.like.dtype
