@@ -697,6 +697,7 @@ class VaDE(EmbeddedBaseline):
     shuffle: bool = True
 
     _output: ClassVar[Any] = "sigmoid"
+    _in_unit_range: ClassVar[bool] = True
 
     def _build(self, d: int, generators: Generators) -> nn.Module:
         stack: Any = super()._build(d, generators)

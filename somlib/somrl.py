@@ -456,6 +456,8 @@ class SOMRL(_NodesEstimator):
     device: str = "auto"
     progress: bool = False
 
+    _in_unit_range: ClassVar[bool] = True
+
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         stack = nn.Module()
         stack.nodes = Nodes(len(generators), self.max_nodes, d)

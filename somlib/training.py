@@ -105,6 +105,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     image_shape: tuple[int, int] | None = None
 
     likelihood: str = "gaussian"
+    _in_unit_range: ClassVar[bool] = False  # are samples in [0, 1] needed, whatever the likelihood?
     _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
     _overcomplete: ClassVar[bool] = False
     _may_differ: ClassVar[tuple[str, ...]] = ()
@@ -258,7 +259,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.positive_only = self.likelihood == "bernoulli"
+        # the nearest that there is to "in [0, 1]"
+        tags.input_tags.positive_only = self._in_unit_range or self.likelihood == "bernoulli"
         return tags
 
     # ------------------------------------------------------------ inside
