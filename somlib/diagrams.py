@@ -21,7 +21,7 @@ from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from somlib.plots import COLOURS, INK
+from somlib.plots import COLOURS, INK, literal
 from somlib.spaces import Grid
 
 Array = NDArray[Any]
@@ -217,7 +217,7 @@ def venn(members: Mapping[str, Collection[str]], ax: Axes | None = None) -> Axes
     ----------
     members : mapping of str to collection of str
         Name of a circle → the methods inside. A method of several circles is written once, in
-        their overlap.
+        their overlap. Both are written as they are, without formulae.
     ax : Axes, optional
 
     Raises
@@ -238,7 +238,7 @@ def venn(members: Mapping[str, Collection[str]], ax: Axes | None = None) -> Axes
     for centre, name, colour in zip(centres, members, LOSS_COLOURS, strict=False):
         ax.add_patch(Circle(centre, 1, facecolor=(colour, 0.08), edgecolor=colour, linewidth=1.3))
         above = 1.12 if centre[1] > -0.1 else -1.12
-        ax.text(centre[0], centre[1] + above, name, color=colour, **MIDDLE)
+        literal(ax.text(centre[0], centre[1] + above, "", color=colour, **MIDDLE), name)
     # what a region holds stands at the point of it that is farthest from all circles
     places = np.stack(np.meshgrid(*[np.linspace(-1.6, 1.6, 161)] * 2), axis=-1).reshape(-1, 2)
     depth = 1 - cdist(places, centres)
@@ -248,7 +248,7 @@ def venn(members: Mapping[str, Collection[str]], ax: Axes | None = None) -> Axes
         regions.setdefault(region, []).append(method)
     for region, methods in regions.items():
         room = np.where(region, depth, -depth).min(axis=1)
-        ax.text(*places[room.argmax()], "\n".join(methods), **MIDDLE)
+        literal(ax.text(*places[room.argmax()], "", **MIDDLE), *methods)
     return ax
 
 

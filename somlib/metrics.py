@@ -8,7 +8,9 @@ neighbours together (`quantization_error`, `topographic_error`, `distortion`, `c
 
 Arrays may be NumPy or torch; X is (n, d), weights (K, d) in the order of the grid's units. Bad
 input (wrong shapes, lengths that differ, NaN, a grid of another size) is a ValueError that says
-what to do. Nothing here makes an array of size n × n, n × K or n × K × d.
+what to do. Nothing here makes an array of size n × n, n × K or n × K × d, nor does the scale of
+the data matter: where their squares would overflow or vanish, they are first divided by a power of
+two (and copied), which is exact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,8 +65,9 @@ def quantization_error(X: ArrayLike, weights: ArrayLike) -> float:
     >>> quantization_error([[0.0, 3.0], [4.0, 0.0]], [[0.0, 0.0], [4.0, 0.0]])
     1.5
     """
-    X, weights = _checked("X", X, 2), _checked("weights", weights, 2)
-    return _mean((difference.norm(dim=1) for _, difference in _search(X, weights)), len(X))
+    (X, weights), e = _in_range(_checked("X", X, 2), _checked("weights", weights, 2))
+    mean = _mean((difference.norm(dim=1) for _, difference in _search(X, weights)), len(X))
+    return float(np.ldexp(mean, e))
 
 
 @one_torch_thread
@@ -101,7 +104,7 @@ def topographic_error(
     >>> topographic_error([[0.1], [1.9]], weights, Grid(1, 3))
     0.5
     """
-    X, weights = _checked("X", X, 2), _prototypes(weights, grid)
+    (X, weights), _ = _in_range(_checked("X", X, 2), _prototypes(weights, grid))
     return _mean((_torn(units, grid, connectivity) for units, _ in _search(X, weights)), len(X))
 
 
@@ -145,7 +148,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     """
     if not (isinstance(sigma, int | float | np.number) and 0 < sigma < np.inf):
         raise ValueError(f"sigma={sigma!r} must be a positive number, in lattice spacings")
-    X, weights = _checked("X", X, 2), _prototypes(weights, grid)
+    (X, weights), e = _in_range(_checked("X", X, 2), _prototypes(weights, grid))
     M = torch.from_numpy(weights - weights.mean(0, dtype=np.float64))
     counts, D, shift = M.new_zeros(len(M)), M.new_zeros(len(M)), torch.zeros_like(M)
     for units, difference in _search(X, weights):
@@ -161,7 +164,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
         apart = squared_distances(Block.of(M[c]), codebook)
         lean = (shift[c] * M[c]).sum(1, keepdim=True) - shift[c] @ M.T
         total += float((h * (D[c, None] + counts[c, None] * (apart + 2 * lean))).sum())
-    return total / len(X)
+    return float(np.ldexp(total / len(X), 2 * e))
 
 
 @one_torch_thread
@@ -193,7 +196,7 @@ def combined_error(
     >>> combined_error([[0.1]], weights, Grid(1, 3))
     3.1
     """
-    X, weights = _checked("X", X, 2), _prototypes(weights, grid)
+    (X, weights), e = _in_range(_checked("X", X, 2), _prototypes(weights, grid))
     W, K = torch.from_numpy(weights - weights.mean(0, dtype=np.float64)), len(weights)
     total, far = 0.0, []
     for units, difference in _search(X, weights):
@@ -211,7 +214,7 @@ def combined_error(
         ways = dijkstra(lengths, directed=False, indices=sources[first : first + step])
         here = (first <= row) & (row < first + step)
         total += float(ways[row[here] - first, end[here]].sum())
-    return total / len(X)
+    return float(np.ldexp(total / len(X), e))
 
 
 def topographic_product(weights: ArrayLike, grid: Grid) -> float:
@@ -332,6 +335,11 @@ def trustworthiness(
     rank is each of b+1, ..., b+e with probability 1/e. So the order of the samples does not
     matter. Without ties it is the definition above. "Equal" means to within rounding (`TIED`).
 
+    It is not the mean over jittered samples, which may differ by some thousandths where many
+    distances tie: a move of x_i changes all distances from x_i together, so not all orders of those
+    that tied are as likely. A sort that keeps the order of the samples breaks the ties of both
+    spaces alike, and so gives a higher value.
+
     Distances are computed in float64 and in blocks of rows, and sorted within a row only.
     Scikit-learn's `manifold.trustworthiness` agrees where there are no ties, and breaks them by
     the order of its sort.
@@ -420,6 +428,8 @@ def knn_accuracy(
             f"n_neighbors={n_neighbors!r} must be a whole number from 1 to the {len(Z)} samples "
             "that vote"
         )
+    if space is None:
+        (Z, Z_new), _ = _in_range(Z, Z_new)
     names, votes = np.unique(y, return_inverse=True)
     near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
     counts = np.zeros((len(Z_new), len(names)), np.intp)
@@ -489,6 +499,8 @@ class _Points:
             # samples on a map share a few positions: measure between those
             sites, site = np.unique(points, axis=0, return_inverse=True)
             self.sites, self.site = torch.from_numpy(sites).double(), torch.from_numpy(site)
+        else:
+            (points,), _ = _in_range(points)
         self.at = torch.from_numpy(points - points.mean(0, dtype=np.float64))
         self.norm = self.at.square().sum(1, keepdim=True)
 
@@ -722,10 +734,8 @@ def sharpness(X: ArrayLike, reference: ArrayLike, image_shape: tuple[int, int]) 
     >>> {name: round(value, 3) for name, value in sharpness(X / 2, X, (8, 8)).items()}
     {'laplacian': 0.25, 'gradient': 0.5}
     """
-    measured = [
-        _edges(n, _checked(n, a, 2), image_shape) for n, a in (("X", X), ("reference", reference))
-    ]
-    of, than = measured
+    (X, reference), _ = _in_range(_checked("X", X, 2), _checked("reference", reference, 2))
+    of, than = _edges("X", X, image_shape), _edges("reference", reference, image_shape)
     if min(than.values()) == 0:
         raise ValueError("the reference images have no contrast at all, so nothing is as sharp")
     return {name: of[name] / than[name] for name in of}
@@ -773,7 +783,7 @@ def variance_lost(X: ArrayLike, drawn: ArrayLike) -> float:
     >>> round(variance_lost(X, X.mean(0) + (X - X.mean(0)) / 2), 3)
     0.75
     """
-    X, drawn = _same_width(X=X, drawn=drawn)
+    (X, drawn), _ = _in_range(*_same_width(X=X, drawn=drawn))
     total = X.var(0).sum()
     if total == 0:
         raise ValueError("the samples of X are all the same: there is no variance to lose")
@@ -803,16 +813,16 @@ def frechet_distance(A: ArrayLike, B: ArrayLike) -> float:
     >>> round(frechet_distance(A, A + [2, 0, 0]), 6), round(frechet_distance(A, A), 6)
     (4.0, 0.0)
     """
-    A, B = _same_width(A=A, B=B)
+    (A, B), e = _in_range(*_same_width(A=A, B=B))
     if min(len(A), len(B)) < 2:
         raise ValueError(f"A has {len(A)} and B {len(B)} rows; a covariance takes at least two")
     apart = A.mean(0) - B.mean(0)
-    C_A, C_B = (np.cov(part, rowvar=False).reshape(apart.size, -1) for part in (A, B))
-    values, vectors = np.linalg.eigh(C_A)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T  # C_A^½
-    # C_A C_B has the eigenvalues of C_A^½ C_B C_A^½, which is symmetric
-    shared = np.sqrt(np.linalg.eigvalsh(root @ C_B @ root).clip(min=0)).sum()
-    return float(max(0.0, apart @ apart + C_A.trace() + C_B.trace() - 2 * shared))
+    # C = RᵀR. The roots of the eigenvalues of C_A C_B are the singular values of R_A R_Bᵀ, which no
+    # squaring has cost half of their digits, nor does it matter whether C is singular
+    R_A, R_B = (np.linalg.qr(p - p.mean(0), "r") / (len(p) - 1) ** 0.5 for p in (A, B))
+    shared = np.linalg.svd(R_A @ R_B.T, compute_uv=False).sum()
+    distance = apart @ apart + np.square(R_A).sum() + np.square(R_B).sum() - 2 * shared
+    return float(np.ldexp(max(0.0, distance), 2 * e))
 
 
 def path_length(paths: ArrayLike) -> float:
@@ -840,7 +850,7 @@ def path_length(paths: ArrayLike) -> float:
     >>> path_length(corner)
     1.4
     """
-    paths = _checked("paths", paths, 3).astype(float)
+    (paths,), _ = _in_range(_checked("paths", paths, 3).astype(float))
     if paths.shape[1] < 2:
         raise ValueError(f"paths of {paths.shape[1]} place lead nowhere; give at least two places")
     walked = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(1)
@@ -902,6 +912,18 @@ def _checked(name: str, values: ArrayLike, n_axes: int) -> NDArray[Any]:
     if not known:
         raise ValueError(f"{name} contains NaN or infinity; drop those rows or fill them first")
     return array
+
+
+def _in_range(*arrays: Array) -> tuple[list[Array], int]:
+    """Return arrays of which no square, nor a sum of some, overflows or vanishes, and an exponent.
+
+    They are the arrays given, or copies divided by 2 to that exponent where those would.
+    """
+    largest = max(float(part) for a in arrays for part in (a.max(), -a.min()))
+    e = int(np.frexp(largest)[1])
+    if largest == 0 or abs(e) < min(np.finfo(a.dtype).maxexp for a in arrays) // 3:
+        return list(arrays), 0
+    return [np.ldexp(a, -e) for a in arrays], e
 
 
 def _same_width(**arrays: ArrayLike) -> tuple[Array, Array]:

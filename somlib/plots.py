@@ -4,21 +4,26 @@ All drawings of the lattice run the same way: unit (0, 0) is top left, rows go d
 as `Grid` lays them. Each function draws on `ax`, or on a figure of its own, and returns the axes;
 none shows, closes, saves or sets anything global, and what is random takes a `random_state`.
 Magnitudes are in cividis, which keeps its order in grey; classes have colour and marker or letter.
+Names of classes and features and texts in cells come from data and are drawn as they are (see
+`literal`); titles and labels of colour bars are the caller's own words, where "$" begins a formula.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from string import ascii_uppercase
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
+from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
@@ -187,7 +192,7 @@ def component_planes(
     for ax, name, plane in zip(panels, names, W.T, strict=True):
         bar = None if shared and ax is not panels[-1] else ""  # one scale needs one bar
         unit_values(plane, grid, ax, label=bar, limits=limits)
-        ax.set_title(name)
+        literal(ax.title, name)
     return panels
 
 
@@ -237,7 +242,7 @@ def unit_values(
         light = np.ones(grid.n_units)
         light[known] = cells.to_rgba(values[known])[:, :3] @ (0.2126, 0.7152, 0.0722)
         for where, colour in ((light > 0.45, "black"), (light <= 0.45, "white")):
-            texts = [str(t) for t, here in zip(text, where, strict=True) if here]
+            texts = [one_line(t) for t, here in zip(text, where, strict=True) if here]
             _write(ax, grid.coords[where], texts, 0.3, colour)
     return ax
 
@@ -265,8 +270,8 @@ def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
     >>> u_matrix_values([[0.0], [1.0], [4.0]], Grid(1, 3))
     (array([1., 2., 3.]), array([1., 3.]))
     """
-    edges = grid.edges()
-    apart = _apart(_weights(weights, grid), grid, edges)
+    W, edges = _weights(weights, grid), grid.edges()
+    apart = np.linalg.norm(W[edges[:, 0]] - W[edges[:, 1]], axis=1)
     number = np.bincount(edges.ravel(), minlength=grid.n_units)
     total = np.bincount(edges.ravel(), np.repeat(apart, 2), minlength=grid.n_units)
     return total / np.maximum(number, 1), apart
@@ -284,7 +289,9 @@ def u_matrix(
     Small cells lie on the units and between them. A cell on a unit shows the mean distance to
     its neighbours, one between two units their distance. Where four square cells meet it is the
     mean over both diagonals, divided by their length √2 (Ultsch & Siemon 1990): so a regular
-    sheet is flat. Where a grid wraps, cells on the seam are cut: one half at each end.
+    sheet is flat. Where a grid wraps, cells on the seam are cut: one half at each end. Two units
+    that touch on both sides, as on an axis of two that wraps, have a cell on each; on an axis of
+    one a unit touches itself, at distance 0.
 
     Parameters
     ----------
@@ -305,17 +312,15 @@ def u_matrix(
     >>> ax = u_matrix(np.random.default_rng(0).random((12, 5)), Grid(3, 4, "hex"))
     """
     W = _weights(weights, grid)
-    edges = grid.edges(8 if grid.topology == "rect" else 6)
-    # an axis that does not wrap gets a period that no step is half of
-    period = np.where(np.array(grid.periods) > 0, grid.periods, 2 * grid.n_units)
-    first, second = grid.coords[edges.T]
-    step = second - first
-    short = step - period * np.rint(step / period)
-    seam = (abs(step - short) > 0.5).any(1)
-    centres = np.concatenate([first + short / 2, (second - short / 2)[seam]])
-    values = _apart(W, grid, edges)
+    first, second, step = _steps(grid)
+    seam = (abs(grid.coords[second] - grid.coords[first] - step) > 0.5).any(1)
+    centres = np.concatenate(
+        [grid.coords[first] + step / 2, (grid.coords[second] - step / 2)[seam]]
+    )
+    values = np.linalg.norm(W[first] - W[second], axis=1) / np.linalg.norm(step, axis=1)
     values = np.concatenate([values, values[seam]])
     if grid.topology == "rect":  # two diagonals cross in one place, on all sides of a seam
+        period = np.where(np.array(grid.periods) > 0, grid.periods, 2 * grid.n_units)
         _, place = np.unique(np.rint(2 * centres) % (2 * period), axis=0, return_inverse=True)
         values = (np.bincount(place, values) / np.bincount(place))[place]
         centres, once = np.unique(centres, axis=0, return_index=True)
@@ -425,8 +430,7 @@ def class_pies(
         entries = [f"{letter}  {name}" for letter, name in zip(letters, names, strict=True)]
     won = np.flatnonzero(total)
     _write(ax, grid.coords[won], [letters[c] for c in counts[won].argmax(1)], 0.8 * radius[won])
-    handles = [Patch(color=c, label=name) for c, name in zip(colours, entries, strict=False)]
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    _legend(ax, [Patch(color=c) for c in colours], entries)
     ax.set_xlabel(f"largest pie: {total.max()} samples")
     return ax
 
@@ -468,14 +472,14 @@ def projection(
     ax = _map_axes(grid, ax)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     points = _scattered(units, grid, np.random.default_rng(random_state))
-    size = np.clip(8000 / len(units), 4, 20)
+    size, drawn = np.clip(8000 / len(units), 4, 20), []
     for i, (name, colour, marker) in enumerate(zip(names, *palette(len(names)), strict=True)):
         down, right = points[codes == i].T
         look = {"s": size, "color": colour, "marker": marker, "label": name}
         look |= {"edgecolor": INK, "linewidth": 0.2, "rasterized": len(units) > MANY}
-        ax.scatter(right, down, **look)
+        drawn.append(ax.scatter(right, down, **look))
     if y is not None:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=1.5)
+        _legend(ax, drawn, names, markerscale=1.5)
     return ax
 
 
@@ -652,7 +656,7 @@ def _classes(y: ArrayLike, n: int, names: Sequence[str] | None) -> tuple[Array, 
     if y.shape != (n,):
         raise ValueError(f"y has shape {y.shape}, but there are labels of {n} samples; give ({n},)")
     classes, codes = np.unique(y, return_inverse=True)
-    names = [str(c) for c in classes] if names is None else [str(name) for name in names]
+    names = [one_line(name) for name in (classes if names is None else names)]
     if len(names) != len(classes):
         raise ValueError(
             f"class_names has {len(names)} entries, but y has {len(classes)} classes: "
@@ -661,11 +665,29 @@ def _classes(y: ArrayLike, n: int, names: Sequence[str] | None) -> tuple[Array, 
     return codes, names
 
 
-def _apart(W: Array, grid: Grid, edges: Array) -> Array:
-    """Return ‖m_i − m_j‖ / δ(i, j) for each edge."""
-    i, j = edges.T
-    spacing = grid.distance(grid.coords[i], grid.coords[j])
-    return np.asarray(np.linalg.norm(W[i] - W[j], axis=1) / spacing)
+def _steps(grid: Grid) -> tuple[Array, Array, Array]:
+    """Return all steps to a touching cell, each in one direction: from, to, and (down, right).
+
+    Of squares those over a corner too. Other than `grid.edges()`, which says who is whose
+    neighbour, it has two steps between units that touch on two sides.
+    """
+    unit = np.arange(grid.n_units)
+    row, col = np.divmod(unit, grid.cols)
+    odd = row % 2 if grid.topology == "hex" else 0 * row  # shifted right by half a unit
+    ways = ((0, 1), (1, -1), (1, 0), *([(1, 1)] if grid.topology == "rect" else []))
+    taken = []
+    for down, right in ways:
+        at = np.stack([row + down, col + right + odd * down])
+        size = np.array([[grid.rows], [grid.cols]])
+        there = ((at < size) & (at >= 0) | np.array([grid.wrap]).T).all(0)
+        to = np.ravel_multi_index(tuple(at % size), (grid.rows, grid.cols))
+        length = np.array([down, right], dtype=float)
+        if grid.topology == "hex" and down:
+            length = np.array([3**0.5 / 2, right + 0.5])
+        taken.append((unit[there], to[there], np.tile(length, (there.sum(), 1))))
+    first, second, step = (np.concatenate(part) for part in zip(*taken, strict=True))
+    order = np.lexsort((second, first))
+    return first[order], second[order], step[order]
 
 
 def _scattered(units: Array, grid: Grid, generator: np.random.Generator) -> Array:
@@ -675,6 +697,44 @@ def _scattered(units: Array, grid: Grid, generator: np.random.Generator) -> Arra
     u, v = np.sqrt(generator.random(n))[:, None], generator.random(n)[:, None]
     inside = u * ((1 - v) * corners[i] + v * corners[i - 1])
     return np.asarray(grid.coords[units] + inside)
+
+
+# ---------------------------------------------------------------- names
+
+
+def one_line(name: Any) -> str:
+    r"""Return a name with what cannot be printed, such as line breaks, as Python writes it.
+
+    Examples
+    --------
+    >>> print(one_line("a\nb"))
+    a\nb
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def literal(text: Text, *names: Any) -> Text:
+    """Let a text in a drawing say names as they are, one below the other: no formula, no TeX.
+
+    Names come from data, where "$" is a currency as often as not.
+
+    Examples
+    --------
+    >>> ax = plt.figure().add_subplot()
+    >>> literal(ax.set_xlabel(""), "$_$").get_text()
+    '$_$'
+    """
+    text.set(text="\n".join(map(one_line, names)), parse_math=False, usetex=False)
+    return text
+
+
+def _legend(ax: Axes, handles: Sequence[Artist], names: Iterable[str], **look: Any) -> None:
+    """Draw a legend beside the axes, with an entry for every name, also for "_a" and ""."""
+    look |= {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}
+    # matplotlib leaves out what begins with "_", so the names are written afterwards
+    legend = ax.legend(handles=handles, labels=["name"] * len(handles), **look)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        literal(text, name)
 
 
 # ---------------------------------------------------------------- drawing
@@ -749,7 +809,12 @@ def _write(
     As outlines, not as text of so many points: so it keeps its place in the cell at every size
     of the figure, and a hundred of them are one artist.
     """
-    glyphs = {text: TextPath((0, 0), text, size=1) for text in set(texts) if text.strip()}
+    font, scale = FontProperties(), 1 / text_to_path.FONT_SCALE
+    glyphs = {}
+    for text in set(texts):
+        outline = Path(*text_to_path.get_text_path(font, text))  # as it is: no formula, no TeX
+        if len(outline) and outline.get_extents().width > 0:  # spaces have none
+            glyphs[text] = Affine2D().scale(scale).transform_path(outline)
     paths = []
     for (down, right), text, high in zip(
         centres, texts, np.broadcast_to(height, len(texts)), strict=True

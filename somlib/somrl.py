@@ -593,6 +593,8 @@ class SOMRL(_NodesEstimator):
     n_epochs: int = 30
     n_iter: int | None = None
 
+    _in_unit_range: ClassVar[bool] = True
+
     def _build(self, d: int, generator: torch.Generator) -> SOMRLNetwork:
         return SOMRLNetwork(self, d)
 

@@ -849,7 +849,7 @@ class Sphere(Continuous):
     def embed(self, z: Any) -> Any:
         """Return S(z) = z/‖z‖, equation 11."""
         self._points(z)
-        if z.device.type != "cuda" and (z == 0).all(-1).any():
+        if z.device.type == "cpu" and (z == 0).all(-1).any():
             raise ValueError(
                 "a zero vector has no direction, hence no place on the sphere; give points of "
                 "length 1, or other vectors than zero"

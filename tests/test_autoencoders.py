@@ -19,7 +19,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib.autoencoders import (
@@ -171,14 +170,6 @@ def missed(model, X):
     return ((model.inverse_transform(model.transform(X)) - X) ** 2).mean()
 
 
-# nothing that scikit-learn expects of an estimator is left out: no expected failures
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_accepts_it_as_an_estimator():
-    model = Autoencoder((4,), 1, n_epochs=2, batch_size=1, random_state=0)
-    results = check_estimator(model)
-    assert sum(result["status"] == "passed" for result in results) > 40
-
-
 @pytest.mark.parametrize("params", [
     {"hidden": (7, 5), "latent_dim": 2},
     {"hidden": [3], "latent_dim": 4, "architecture": "conv", "image_shape": (4, 3)},
@@ -312,13 +303,6 @@ def test_seeds_and_resuming_of_a_denoising_autoencoder(tmp_path):
 def test_bad_damage_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         denoising(**change).fit(X)
-
-
-def test_scikit_learn_accepts_the_denoising_autoencoder():
-    model = DenoisingAutoencoder((3,), 1, n_iter=5, batch_size=1, random_state=0)
-    assert clone(model).get_params() == model.get_params()
-    checked = check_estimator(model, on_fail=None, on_skip=None)
-    assert [c["check_name"] for c in checked if c["status"] == "failed"] == []
 
 
 # ---------------------------------------------------------------- formulas of the lectures
@@ -1060,25 +1044,6 @@ def test_a_step_brings_nothing_to_the_device_and_reads_nothing_as_a_cuda_graph_n
 
 
 # ---------------------------------------------------------------- as scikit-learn's, bad input
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        Autoencoder((), 1, tied=True, activation="tanh", code="sigmoid"),
-        SparseAutoencoder((3,), 4),
-        SparseAutoencoder((), 4, sparsity="l1", code="linear"),
-        SparseAutoencoder((), 4, sparsity="k-sparse", k=(3, 2), code="linear"),
-        ContractiveAutoencoder((), 4),
-        ContractiveAutoencoder((3,), 1, tied=True),
-    ],
-    ids=repr,
-)
-def test_scikit_learn_accepts_the_others(model):
-    model = clone(model).set_params(n_iter=5, batch_size=1, random_state=0)
-    checked = check_estimator(model, on_fail=None, on_skip=None)
-    assert [c["check_name"] for c in checked if c["status"] == "failed"] == []
-    assert sum(c["status"] == "passed" for c in checked) > 40
 
 
 KNOWN = "['relu', 'sigmoid', 'tanh', 'linear']"

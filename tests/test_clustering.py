@@ -9,7 +9,6 @@ from minisom import MiniSom
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
-from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib import data, metrics
@@ -702,25 +701,3 @@ def test_a_start_of_another_shape_is_refused(name):
     start = Autoencoder(hidden=(4,), latent_dim=3, n_epochs=1, batch_size=8).fit(X)
     with pytest.raises(ValueError, match="start does not fit"):
         clone(MODELS[name]).fit(X, start=start)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        Kerasom((1, 2), n_iter=2, batch_size=1),
-        IDEC(
-            2,
-            hidden=(8,),
-            latent_dim=1,
-            n_iter=2,
-            batch_size=1,
-            pretrain_epochs=0,
-            learning_rate=0.01,
-        ),
-        MiniSomMap((1, 2), n_iter=5),
-    ],
-    ids=["kerasom", "idec", "minisom"],
-)
-def test_scikit_learns_conventions_hold(model):
-    results = check_estimator(model, on_skip=None)
-    assert sum(result["status"] == "passed" for result in results) > 40

@@ -137,3 +137,11 @@ def test_a_gradient_that_is_no_number_or_was_not_measured_is_refused(desom):
         gradient_flow({"mse": {}}, desom)
     with pytest.raises(ValueError, match="give a norm ≥ 0"):
         gradient_flow({"mse": {"encoder": np.nan}, "som": {}}, desom)
+
+
+def test_names_of_circles_and_methods_are_no_formulae():
+    ax = venn({"$_$": ["a_b", "$x$"], "_b": ["$x$", "c\nd"]})
+    texts = {text.get_text() for text in ax.texts}
+    assert texts == {"$_$", "_b", "a_b", "$x$", r"c\nd"}
+    assert not any(text.get_parse_math() for text in ax.texts)
+    ax.figure.draw_without_rendering()

@@ -318,6 +318,38 @@ def test_ties_are_worth_their_expected_value(k):
         assert metrics.continuity(X, Z, k, space=space) == pytest.approx(cont, abs=1e-12)
 
 
+def score(data, embedding, k):
+    """Return the trustworthiness for two matrices that sort neighbours without ties."""
+    n = len(data)
+    ranks = data.argsort(1).argsort(1) + 1
+    excess = np.maximum(0, np.take_along_axis(ranks, embedding.argsort(1)[:, :k], 1) - k)
+    return 1 - 2 * excess.sum() / (n * k * (2 * n - 3 * k - 1))
+
+
+def test_ties_are_worth_the_mean_over_random_orders_of_their_own_not_over_jittered_samples():
+    rng, n, k = np.random.default_rng(3), 40, 5
+    X = rng.integers(0, 4, (n, 3)).astype(float)
+    Z = Grid(3, 4).coords[((X[:, 0] * 3 + X[:, 1] % 3) % 12).astype(int)]
+    near, far = (((P[:, None] - P) ** 2).sum(-1) + 1e9 * np.eye(n) for P in (X, Z))
+    value = metrics.trustworthiness(X, Z, k)
+
+    def apart(values):
+        return (np.mean(values) - value) / (np.std(values) / len(values) ** 0.5)
+
+    own, shared = [], []
+    for _ in range(500):
+        ties = [1e-3 * rng.random((n, n)) for _ in range(2)]
+        own.append(score(near + ties[0], far + ties[1], k))
+        order = 1e-3 * rng.permutation(n) / n  # as a stable sort has it: both spaces alike
+        shared.append(score(near + order, far + order, k))
+    assert abs(apart(own)) < 4
+    assert apart(shared) > 10
+    # x = 0 has neighbours at −1, −1 and 1. Jitter moves its distances to the first two together, so
+    # the third comes first more often than once in three times
+    x = np.array([0.0, -1, -1, 1]) + 1e-3 * rng.standard_normal((2000, 4))
+    assert (abs(x[:, 1:] - x[:, :1]).argmin(1) == 2).mean() > 0.38
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_order_of_the_samples_does_not_matter(dtype):
     X = load_digits().data[:300].astype(dtype) / 15  # many equal distances, and not exact ones
@@ -842,6 +874,57 @@ def test_the_frechet_distance_is_that_with_a_matrix_square_root():
     known = ((A.mean(0) - B.mean(0)) ** 2).sum() + np.trace(C_A + C_B - 2 * cross)
     assert metrics.frechet_distance(A, B) == pytest.approx(known)
     assert metrics.frechet_distance(B, A) == pytest.approx(known)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-75, 1e-30, 1.0, 1e30, 1e75, 1e150])
+@pytest.mark.parametrize("rows", [4, 50])  # fewer than features: both covariances are singular
+def test_the_frechet_distance_holds_at_every_scale_with_singular_covariances_too(scale, rows):
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(rows, 6)), 2 * rng.normal(size=(rows + 1, 6)) + 1
+    A[:, 2], B[:, 2], B[:, 3] = 1, 5, 0  # constant features
+    one = metrics.frechet_distance(A, B)
+    assert one > 16
+    assert metrics.frechet_distance(scale * A, scale * B) == pytest.approx(scale * one * scale)
+    assert metrics.frechet_distance(scale * A, scale * A) <= 1e-13 * scale * scale
+    moved = metrics.frechet_distance(scale * A, scale * (A + 2))
+    assert moved == pytest.approx(24 * scale * scale)
+
+
+# by which power of the scale they grow
+SCALED = {
+    "quantization_error": (lambda s, X, W, grid: metrics.quantization_error(s * X, s * W), 1),
+    "topographic_error": (lambda s, X, W, grid: metrics.topographic_error(s * X, s * W, grid), 0),
+    "distortion": (lambda s, X, W, grid: metrics.distortion(s * X, s * W, grid, 1.5), 2),
+    "combined_error": (lambda s, X, W, grid: metrics.combined_error(s * X, s * W, grid), 1),
+    "topographic_product": (lambda s, X, W, grid: metrics.topographic_product(s * W, grid), 0),
+    "trustworthiness": (lambda s, X, W, grid: metrics.trustworthiness(s * X, X[:, :2] * s), 0),
+    "continuity": (lambda s, X, W, grid: metrics.continuity(s * X, s * X[:, :2]), 0),
+    "knn_accuracy": (
+        lambda s, X, W, grid: metrics.knn_accuracy(s * X, X[:, 0] > 0.5, s * W, W[:, 0] > 0.5),
+        0,
+    ),
+    "sharpness": (
+        lambda s, X, W, grid: [*metrics.sharpness(s * X, s * W, (2, 3)).values()],
+        0,
+    ),
+    "variance_lost": (lambda s, X, W, grid: metrics.variance_lost(s * X, s * W), 0),
+    "frechet_distance": (lambda s, X, W, grid: metrics.frechet_distance(s * X, s * W), 2),
+    "path_length": (lambda s, X, W, grid: metrics.path_length((s * X).reshape(20, 3, 6)), 0),
+}
+
+
+@pytest.mark.parametrize(("metric", "power"), SCALED.values(), ids=SCALED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_metrics_know_no_scale_at_which_squares_overflow_or_vanish(metric, power, dtype):
+    rng, grid = np.random.default_rng(0), Grid(3, 4)
+    X, W = rng.random((60, 6)).astype(dtype), rng.random((12, 6)).astype(dtype)
+    one = metric(dtype(1), X, W, grid)
+    exponents = (-90, -40, 30, 64, 120) if dtype is np.float32 else (-990, -400, 100, 510, 1000)
+    for e in exponents:
+        if abs(power * e) < 1020:  # else the value itself is beyond all numbers
+            expected = np.ldexp(one, power * e)
+            found = metric(np.ldexp(dtype(1), e), X, W, grid)
+            np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=f"2^{e}")
 
 
 def test_the_frechet_distance_bears_features_that_are_always_zero():

@@ -265,3 +265,109 @@ WRONG = [
 def test_what_does_not_fit_is_refused_with_a_remedy(draw, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         draw(Grid(3, 4))
+
+
+# ---------------------------------------------------------------- names are data
+
+NAMES = ["_a", "", "$_$", "a\nb", r"\$", "<b>&", "$x$", " ", "%#{", "*c*", "\u200b"]
+SHOWN = ["_a", "", "$_$", r"a\nb", r"\$", "<b>&", "$x$", " ", "%#{", "*c*", r"\u200b"]
+
+
+def plain(texts):
+    """Return what texts say, none of them a formula or TeX."""
+    texts = list(texts)
+    assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
+    return [text.get_text() for text in texts]
+
+
+def outlines(ax):
+    """Return the outlines of what is written into cells."""
+    return [c for c in ax.collections if isinstance(c, PathCollection)][-1].get_paths()
+
+
+@pytest.mark.parametrize("usetex", [False, True])
+def test_names_from_data_are_drawn_as_they_are_never_as_markup(usetex):
+    grid, each = Grid(3, 4), np.arange(len(NAMES))
+    with mpl.rc_context({"text.usetex": usetex}):
+        legends = [
+            plots.projection(each, grid, np.array(NAMES)).get_legend(),
+            plots.projection(each, grid, each, class_names=NAMES).get_legend(),
+            plots.class_pies(each, each, grid, class_names=NAMES).get_legend(),
+            plots.class_pies(each[:3], each[:3], grid, class_names=["_", "$$", ""]).get_legend(),
+        ]
+        planes = plots.component_planes(rng.random((12, len(NAMES))), grid, NAMES)
+    assert plain(legends[0].get_texts()) == [SHOWN[NAMES.index(name)] for name in sorted(NAMES)]
+    assert plain(legends[1].get_texts()) == SHOWN
+    letters = "ABCDEFGHIJK"
+    assert plain(legends[2].get_texts()) == [
+        f"{a}  {b}" for a, b in zip(letters, SHOWN, strict=True)
+    ]
+    assert plain(legends[3].get_texts()) == ["_", "$$", ""]
+    assert plain(ax.title for ax in planes) == SHOWN
+    for legend in legends:
+        if not usetex:  # the other words on the sheet would need LaTeX
+            legend.figure.draw_without_rendering()
+
+
+def test_text_in_cells_is_drawn_as_it_is_too():
+    grid = Grid(1, 3)
+    glyphs = {text: outlines(plots.unit_values([0, 0, 0], grid, text=[text, "", " "])) for text in
+              ("$x$", "x", "$_$", "a\nb")}  # fmt: skip
+    assert {len(paths) for paths in glyphs.values()} == {1}  # spaces leave none
+    number = {text: (paths[0].codes == 1).sum() for text, paths in glyphs.items()}
+    assert number["$x$"] > number["x"]  # as many outlines as there are letters
+    plots.unit_values([0, 0, 0], grid, text=["$", "$_$", "a\nb"]).figure.draw_without_rendering()
+
+
+# ---------------------------------------------------------------- wrapped axes, however short
+
+SHORT = [
+    Grid(rows, cols, topology, wrap=True)
+    for topology, sizes in (("rect", (1, 2, 3)), ("hex", (2, 4)))
+    for rows in sizes for cols in (1, 2, 3, 4)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("grid", SHORT, ids=str)
+def test_the_u_matrix_of_a_wrapped_grid_leaves_nothing_blank(grid):
+    ax = plots.u_matrix(weights(grid), grid)
+    (cells,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    share = rng.dirichlet(np.ones(len(grid.cell())), 200)  # anywhere in a cell
+    inside = (grid.coords + 0.99 * (share @ grid.cell())[:, None]).reshape(-1, 2)
+    corners = (grid.coords + 0.97 * grid.cell()[:, None]).reshape(-1, 2)
+    inside = np.concatenate([inside, corners])
+    paths = cells.get_paths()
+    covered = np.any([path.contains_points(inside[:, ::-1], radius=1e-9) for path in paths], 0)
+    assert covered.all()
+
+
+@pytest.mark.parametrize("wrap", [(True, False), (False, True), (True, True)])
+def test_neighbours_on_two_sides_have_a_cell_on_each(wrap):
+    grid = Grid(2, 2, wrap=wrap)
+    W = np.array([[0.0], [1.0], [3.0], [7.0]])
+    ax = plots.u_matrix(W, grid)
+    (cells,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    where = {
+        tuple(np.round(path.vertices[:-1].mean(0)[::-1], 6)): value
+        for path, value in zip(cells.get_paths(), cells.get_array(), strict=True)
+    }
+    sides = [(0, 0.5), (0.5, 0)], [(0, -0.5), (0, 1.5)], [(-0.5, 0), (1.5, 0)]
+    expected = dict(zip(sides[0], (1, 3), strict=True))
+    expected |= dict.fromkeys(sides[1], 1) if wrap[1] else {}
+    expected |= dict.fromkeys(sides[2], 3) if wrap[0] else {}
+    assert {at: where[at] for at in expected} == pytest.approx(expected)
+    assert len(where) == 9 + 6 * sum(wrap) + 4 * all(wrap)
+
+
+@pytest.mark.parametrize("grid", SHORT, ids=str)
+def test_distances_and_neighbours_on_short_wrapped_axes_are_those_of_all_copies(grid):
+    turns = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)]) * grid.periods
+    steps = grid.coords[:, None, None] - grid.coords[None, :, None] - turns
+    shortest = np.linalg.norm(steps, axis=-1).min(-1)
+    np.testing.assert_allclose(grid.distances, shortest, atol=1e-12)
+    for connectivity, reach in (
+        ((None, 1.01), (8, 1.5)) if grid.topology == "rect" else ((6, 1.01),)
+    ):
+        expected = (shortest < reach) & ~np.eye(grid.n_units, dtype=bool)
+        np.testing.assert_array_equal(grid.adjacency(connectivity), expected)
+        assert len(grid.edges(connectivity)) == expected.sum() / 2  # once, though on two sides

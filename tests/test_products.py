@@ -1,5 +1,10 @@
 """Products by either library: what they are, what is set for them, and that all is put back."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -221,7 +226,48 @@ def test_winners_do_not_depend_on_the_library(monkeypatch):
     som = SOM((12, 15), n_epochs=1, random_state=0, device="cpu").fit(X)
     difference = X[:, None].astype(np.float64) - som.weights_
     expected = (difference**2).sum(-1).argmin(1)
-    for exact in (True, False):
+    exact = module.onednn_is_exact()  # not so on processors with units for bfloat16 matrices
+    for may in (exact, False):
         monkeypatch.setattr(module, "SMALL", 0)
-        monkeypatch.setattr(module, "onednn_is_exact", lambda exact=exact: exact)
+        monkeypatch.setattr(module, "onednn_is_exact", lambda may=may: may)
         np.testing.assert_array_equal(som.predict(X), expected)
+
+
+# ---------------------------------------------------------------- on other processors
+
+HAS = torch.backends.cpu.get_cpu_capability()
+OTHERS = {  # how the libraries are told to compute as on another, and what this one needs for that
+    "SSE": (("SSE41", "Nehalem", "COMPATIBLE", "default"), ""),
+    "AVX2": (("AVX2", "Haswell", "AVX2", "avx2"), "AVX"),
+    "AVX512": (("AVX512_CORE", "SkylakeX", "AVX512", "avx512"), "AVX512"),
+}  # the most that this one can, AMX included, is what all other tests are run on
+LIBRARIES = ("ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY")
+CHECK = """
+import torch
+from somlib import products
+from somlib.distances import Block, Codebook, best_units
+exact = products.onednn_is_exact()
+X = 3 * torch.randn(600, 40, generator=torch.Generator().manual_seed(0))
+X[300:] = X[:300]
+W = X[:180] + 1e-3 * torch.randn(180, 40, generator=torch.Generator().manual_seed(1))
+W[90:] = W[:90]  # equally near: the lower index wins
+distances = (X[:, None].double() - W).square().sum(-1)
+for may in {exact, False}:
+    products.SMALL, products.onednn_is_exact = 0, lambda: may
+    off = products.product(X, W.T) - X.double() @ W.double().T
+    lengths = X.double().norm(dim=1)[:, None] * W.double().norm(dim=1)
+    assert (off.abs() < 40**0.5 * torch.finfo(X.dtype).eps * lengths).all()
+    units, _ = best_units(Block.of(X), Codebook(W))
+    assert (units == distances.sort(dim=1, stable=True).indices[:, :2]).all()
+"""
+
+
+@pytest.mark.parametrize(("settings", "needs"), OTHERS.values(), ids=OTHERS)
+def test_products_and_winners_hold_on_other_processors(settings, needs):
+    if platform.machine() not in ("x86_64", "AMD64") or needs not in HAS:
+        pytest.skip(f"a processor with {needs or 'SSE'} is needed, not {HAS}")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK], capture_output=True, text=True, timeout=300,
+        env=os.environ | dict(zip(LIBRARIES, settings, strict=True)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -17,7 +17,6 @@ from sklearn.manifold import TSNE
 from sklearn.manifold._t_sne import _joint_probabilities
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 from somlib import data
 from somlib.metrics import trustworthiness
@@ -640,17 +639,6 @@ def test_a_seed_gives_one_map_and_another_seed_another():
 
 
 # ---------------------------------------------------------------- as an estimator
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_accepts_it_as_an_estimator(kind):
-    # the checks have 20 points and fewer, too few for the perplexity that is the default
-    results = check_estimator(SNE(kind, perplexity=2, n_iter=20), expected_failed_checks={})
-    status = [result["status"] for result in results]
-    assert set(status) == {"passed", "skipped"}
-    assert status.count("skipped") == 1  # the array API, which is not asked for
-    assert status.count("passed") >= 40
 
 
 def test_as_a_scikit_learn_estimator():

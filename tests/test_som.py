@@ -7,7 +7,6 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib import distances, loop, storage
@@ -448,23 +447,6 @@ def test_a_map_works_in_pipelines_searches_and_clones():
 def test_more_units_score_better():
     small, large = (SOM(grid, n_epochs=10).fit(X).score(X) for grid in ((2, 2), (8, 8)))
     assert small < large < 0
-
-
-# what scikit-learn expects of an estimator and this one does not do, with the reason
-GAPS = "labels are numbers of units, and a unit that wins no sample leaves a gap in them"
-ORDER = "a weighted sample is seen at another moment than its repetitions"
-EXPECTED_FAILURES = {"check_clustering": GAPS}
-ORDERED = EXPECTED_FAILURES | {"check_sample_weight_equivalence_on_dense_data": ORDER}
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_accepts_it_as_an_estimator(mode):
-    rate = {"batch": None, "online": None, "sgd": (0.1, 0.1)}[mode]
-    expected = EXPECTED_FAILURES if mode == "batch" else ORDERED
-    som = SOM((3, 3), mode, n_epochs=10, learning_rate=rate, random_state=0)
-    results = check_estimator(som, expected_failed_checks=expected)
-    assert sum(result["status"] == "passed" for result in results) > 40
 
 
 @pytest.mark.parametrize("params", [

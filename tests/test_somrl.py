@@ -17,7 +17,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib import loop
@@ -1264,45 +1263,6 @@ def test_as_a_scikit_learn_estimator():
         pd.DataFrame(X, columns=list("abcdefghi"))
     )
     assert list(frame.columns) == ["dcsomrl0", "dcsomrl1", "dcsomrl2"]
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_accepts_dc_somrl_as_an_estimator():
-    model = DCSOMRL(1, (4,), n_iter=5, batch_size=2, random_state=0)
-    results = check_estimator(model)
-    assert sum(result["status"] == "passed" for result in results) > 45
-
-
-class Squashed(SOMRL):
-    """Takes any data, so that scikit-learn's come as far as what is behind their range."""
-
-    def _valid(self, X, *, reset):
-        checked = super(SOMRL, self)._valid(X, reset=reset)
-        return 1 / (1 + np.exp(-checked))
-
-
-def checked(model):
-    """Return the results of scikit-learn's checks that did not pass, by name."""
-    results = check_estimator(model, on_fail=None)
-    failed = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
-    assert sum(r["status"] == "passed" for r in results) > 20
-    return failed
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learn_accepts_somrl_but_for_the_range_of_its_data():
-    params = {"n_iter": 5, "batch_size": 2, "random_state": 0}
-    assert checked(Squashed(0.9, **params)) == {}
-    # as it is, everything that fails is told to scale the data; two are not worded for that
-    failed = checked(SOMRL(0.9, **params))
-    worded = {"check_positive_only_tag_during_fit"}  # there is no tag for "in [0, 1]"
-    assert len(failed) > 10
-    for name, message in failed.items():
-        assert name in worded or "sklearn.preprocessing.MinMaxScaler(clip=True)" in message, name
-    # behind that scaler it is as good as any: what fails, fails for every pipeline
-    failed = checked(make_pipeline(MinMaxScaler(clip=True), SOMRL(0.9, **params)))
-    assert set(failed) <= set(checked(make_pipeline(MinMaxScaler(), MinMaxScaler())))
-    assert "check_dont_overwrite_parameters" in failed
 
 
 @pytest.mark.parametrize("make", [somrl, dcsomrl])

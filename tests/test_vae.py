@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import bernoulli, norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.utils.estimator_checks import check_estimator
 
 import somlib
 from somlib.training import fit_seeds
@@ -409,16 +408,3 @@ def test_a_direction_needs_an_attribute_that_differs():
 def test_constant_data_train():
     model = vae(random_state=0).fit(np.full((30, 9), 0.5))
     assert np.isfinite(model.history_["loss"]).all()
-
-
-def test_scikit_learn_accepts_the_vae():
-    failures = {
-        check["check_name"]: str(check["exception"])
-        for check in check_estimator(
-            VAE(latent_dim=1, hidden=(3,), n_iter=5, batch_size=1, random_state=0),
-            on_fail=None,
-            on_skip=None,
-        )
-        if check["status"] == "failed"
-    }
-    assert failures == {}

@@ -84,6 +84,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     device: str = "auto"
     progress: bool = False
 
+    _in_unit_range: ClassVar[bool] = False  # are samples in [0, 1] needed, whatever the likelihood?
     _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
     _overcomplete: ClassVar[bool] = False  # may the code be wider than a sample?
     _may_differ: ClassVar[tuple[str, ...]] = ()
@@ -188,7 +189,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.positive_only = self._bernoulli
+        # the nearest that there is to "in [0, 1]"
+        tags.input_tags.positive_only = self._in_unit_range or self._bernoulli
         return tags
 
     # ------------------------------------------------------------ inside

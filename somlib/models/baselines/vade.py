@@ -1,7 +1,7 @@
 """VaDE: a variational autoencoder whose prior is a mixture of Gaussians, one per cluster."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -136,6 +136,8 @@ class VaDE(EmbeddedClustering):
     batch_size: int = 100
     learning_rate: float = 2e-3
     shuffle: bool = True
+
+    _in_unit_range: ClassVar[bool] = True
 
     def _build(self, d: int, generator: torch.Generator) -> VaDENetwork:
         return VaDENetwork(self, d, generator)
