@@ -21,7 +21,8 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from somlib.storage import Saveable
-from somlib.training import Array, require_count
+from somlib import checks
+from somlib.training import Array
 
 Kind = Literal["sne", "symmetric", "t"]
 
@@ -171,8 +172,7 @@ def _squared_distances(Y: Tensor) -> Tensor:
 
 
 def _require_kind(kind: str) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind={kind!r} is unknown; choose one of {list(get_args(Kind))}")
+    checks.one_of("kind", kind, get_args(Kind))
 
 
 # ---------------------------------------------------------------- the estimator
@@ -316,8 +316,8 @@ class SNE(Saveable, BaseEstimator):
         _require_kind(self.kind)
         if isinstance(self.init, str) and self.init not in ("pca", "random"):
             raise ValueError(f"init={self.init!r} is unknown; choose 'pca', 'random' or an array")
-        require_count("n_components", self.n_components)
-        require_count("n_iter", self.n_iter)
+        checks.count("n_components", self.n_components)
+        checks.count("n_iter", self.n_iter)
         for name in ("learning_rate", "early_exaggeration"):
             value = getattr(self, name)
             known = isinstance(value, str) and value == "auto"

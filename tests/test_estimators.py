@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import somlib
-from somlib import SOM, clustering, products
+from somlib import SOM, products
 from somlib.autoencoders import (
     Autoencoder,
     ContractiveAutoencoder,
@@ -30,32 +30,36 @@ from somlib.clustering import (
     DEC,
     IDEC,
     SOMVAE,
-    Baseline,
     DeepNeuralMaps,
-    EmbeddedBaseline,
     Kerasom,
     MiniSomMap,
     VaDE,
 )
 from somlib.desom import DESOM
+from somlib.loop import Checkpoint
+from somlib.models.baselines import dcn, dec
+from somlib.models.baselines.centers import EmbeddedClustering, EmbeddedMap
+from somlib.models.baselines.vade import VaDENetwork
 from somlib.sne import SNE
 from somlib.soae import SOAE
 from somlib.somrl import DCSOMRL, SOMRL
 from somlib.spaces import Euclidean, Sphere, Torus
-from somlib.training import DeepEstimator, _Training
+from somlib.training import DeepEstimator, ensembles
+from somlib.training.network import stacked
 from somlib.vae import VAE
 
 
 def all_of(module):
     """Return the estimators that a package or module defines."""
     names = [module.__name__]
-    names += [f"{module.__name__}.{m.name}" for m in pkgutil.iter_modules(module.__path__)]
+    prefix = f"{module.__name__}."
+    names += [m.name for m in pkgutil.walk_packages(module.__path__, prefix)]
     found = [vars(import_module(name)).values() for name in names]
     return {
         c for c in {v for values in found for v in values if inspect.isclass(v)}
         if issubclass(c, BaseEstimator) and c.__module__.startswith(module.__name__)
         and not c.__name__.startswith("_")
-    } - {DeepEstimator, Baseline, EmbeddedBaseline}  # fmt: skip
+    } - {DeepEstimator, EmbeddedClustering, EmbeddedMap}  # fmt: skip
 
 
 # ---------------------------------------------------------------- scikit-learn's checks
@@ -222,38 +226,41 @@ def on_another_device(model, plant=lambda stack: None):
     on the CPU beside one that is not is an error.
     """
     models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
-    n_iter = model._check_common(*SAMPLES.shape)
-    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    X = torch.from_numpy(SAMPLES).to("meta")
-    stack = model._build(SAMPLES.shape[1], generators).to(X)
-    model._tell(stack, models)
+    n, d = SAMPLES.shape
+    n_iter, meta = model._check_common(n, d), torch.device("meta")
+    X = torch.from_numpy(SAMPLES).to(meta)
+    alone = model._build(d, torch.Generator()).to(X)
+    together = [m._build(d, torch.Generator().manual_seed(s)) for s, m in enumerate(models)]
+    for network in together:  # buffers that an initialization makes, such as targets
+        with torch.no_grad():
+            network.initialize(torch.from_numpy(SAMPLES), torch.Generator())
+    schedules = ensembles._joined([network.schedules(n_iter) for network in together])
+    network = stacked(together).to(X)
+    task = ensembles._Task(models, SAMPLES, [0, 1], n_iter, meta, None, Checkpoint(None))
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.no_grad():
-            model._initialise(stack, X, generators)
-        schedules = [m._schedules(n_iter) for m in models]
-        training = _Training(models, stack, X, [0, 1], schedules, n_iter)
-        training._go = lambda learners: None  # Adam reads the number of its steps
-        plant(stack)
-        with torch.no_grad():
-            model._before(stack, X, 0)
-            rows = model._draw(stack, X, 0)
-        rows = training._rows(0) if rows is None else rows
-        values = {name: value[0] for name, value in training.values.items()}
-        losses = training._step(X[rows], rows, values)
+            alone.initialize(X, torch.Generator())
+        training = ensembles.Training(task, network, schedules)
+        # Adam reads the number of its steps
+        training.adam_step._optimizer_step = lambda parameters: None
+        plant(network)
+        losses = training.iteration(0)
         assert {loss.device.type for loss in losses.values()} == {"meta"}
-        assert {p.grad.device.type for p in stack.parameters() if p.grad is not None} <= {"meta"}
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        assert {gradient.device.type for gradient in gradients} <= {"meta"}
 
 
 @pytest.fixture
 def without_values(monkeypatch):
     """Leave out what looks at values, which these tensors have not."""
 
-    def labels(stack, X, generators):  # k-means is scikit-learn's, on codes fetched by numpy(force)
-        return X.new_zeros(len(generators), len(X), dtype=torch.long)
+    def kmeans(Z, K, generator):  # scikit-learn's, on codes fetched by numpy(force)
+        return Z.new_zeros(K, Z.shape[-1]), Z.new_zeros(len(Z), dtype=torch.long)
 
-    monkeypatch.setattr(clustering, "_begin_with_kmeans", labels)
+    for module in (dec, dcn):
+        monkeypatch.setattr(module, "kmeans", kmeans)
     # so is the mixture of Gaussians that VaDE begins with
-    monkeypatch.setattr(VaDE, "_initialise", lambda *arguments: None)
+    monkeypatch.setattr(VaDENetwork, "initialize", lambda *arguments: None)
 
 
 @each_model

@@ -114,7 +114,7 @@ NODES: dict[str, Any] = {
 CODE_NODES: dict[str, Any] = NODES | {
     "hidden": (6,),
     "latent_dim": 3,
-    "adam_rate": 0.01,
+    "learning_rate": 0.01,
     "activation_threshold": 0.985,
 }
 PLACES: dict[str, Any] = {k: v for k, v in STEPS.items() if k != "latent_dim"} | {"n_iter": 10}
@@ -178,7 +178,7 @@ CASES: dict[str, Case] = {
     "somrl/full": Case(SOMRL(**NODES | {"max_nodes": 4, "activation_threshold": 0.99}), d=5),
     "somrl/and more": Case(SOMRL(**NODES), d=5, more=True),
     "somrl/apart": Case(
-        SOMRL(**NODES), d=5, settings=({"activation_threshold": 0.95, "learning_rate": 0.3}, {})
+        SOMRL(**NODES), d=5, settings=({"activation_threshold": 0.95, "node_rate": 0.3}, {})
     ),
     **{
         f"dcsomrl/{life} {repel}": Case(DCSOMRL(repel=repel, life_rule=life, **CODE_NODES))
@@ -496,7 +496,7 @@ def deviations(found: Numbers, expected: Numbers) -> dict[str, float]:
     return far
 
 
-@pytest.mark.filterwarnings("ignore:.*times a sample asked for a node")
+@pytest.mark.filterwarnings("ignore:.*no node was inserted for")
 @pytest.mark.parametrize("name", CASES)
 def test_losses_and_parameters_are_those_recorded_alone_and_stacked(name):
     family, case = name.split("/")[0], CASES[name]
@@ -527,7 +527,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     families = given.families or list(dict.fromkeys(name.split("/")[0] for name in CASES))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.filterwarnings("ignore", message=".*times a sample asked for a node")
+    warnings.filterwarnings("ignore", message=".*no node was inserted for")
     for family in families:
         if given.record:
             record(family)
