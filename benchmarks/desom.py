@@ -49,10 +49,10 @@ from benchmarks.common import (
     say,
 )
 from somlib import report, training
-from somlib.desom import DESOM
-from somlib.loop import resolve_device
-from somlib.products import Precision, products
+from somlib.models.desom import DESOM
+from somlib.search.products import Precision, products
 from somlib.training import DeepEstimator, fit_seeds
+from somlib.training.loop import resolve_device
 
 FEW = 5
 """Iterations of the fit whose time is taken off that of a longer one."""

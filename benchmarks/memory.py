@@ -29,8 +29,8 @@ from numpy.lib.format import open_memmap
 
 from benchmarks.common import Array, command, dots, heading, machine, samples, save, say
 from somlib import metrics, report
-from somlib.autoencoders import Autoencoder
-from somlib.som import SOM
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.som import SOM
 
 LIMIT = 400
 """MB that a process may take beyond its imports."""

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from benchmarks import desom
 from benchmarks.common import Array, heading, samples
 from benchmarks.desom import MANY, Aim, Entrant, Factors, Train, one_seed, stacked
-from somlib.autoencoders import Autoencoder
-from somlib.loop import resolve_device
-from somlib.products import Precision
-from somlib.soae import SOAE
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.soae import SOAE
+from somlib.search.products import Precision
 from somlib.spaces import Torus
 from somlib.training import Noise
+from somlib.training.loop import resolve_device
 from somlib.training.network import NoiseSource
 
 # ---------------------------------------------------------------- what is trained

@@ -11,7 +11,7 @@ weights that come out of a small case are compared with ours, so that what is ti
 equal work, or known not to be and why. Samples come in the type that a library computes in;
 making its object and handing over data and prototypes is not timed, `fit` or `train` is. Libraries
 take turns, so that a busy moment of the machine hits all of them, and the median counts. The two
-errors are `somlib.metrics`' for all. Memory is measured in a fresh process.
+errors are `somlib.evaluation.metrics`' for all. Memory is measured in a fresh process.
 
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
@@ -46,11 +46,11 @@ from benchmarks.common import (
     say,
 )
 from somlib import report
-from somlib.metrics import quantization_error, topographic_error
-from somlib.products import product
-from somlib.schedules import Schedule
-from somlib.som import SOM
+from somlib.evaluation.metrics import quantization_error, topographic_error
+from somlib.models.som import SOM
+from somlib.search.products import product
 from somlib.spaces import Grid
+from somlib.training.schedules import Schedule
 
 Mode = Literal["batch", "online"]
 
@@ -81,7 +81,7 @@ Where the time of a batch epoch goes that is not in the matrix products: finding
 and third unit in the table of distances (the third is what certifies the second), measuring
 doubtful winners again, summing the Voronoi cells, and errors and labels of the finished map, one
 search more than there are passes, which XPySom and MiniSom do not make. Tried and kept: oneDNN's
-product in place of PyTorch's own and of NumPy's (where it does not round: `somlib.products`), one
+product in place of PyTorch's own and of NumPy's (where it does not round: `search.products`), one
 table reused for all blocks, norms computed once, three passes of `argmin` in place of a selection,
 sums by `embedding_bag`. Tried and dropped: PyTorch's threads for the rest beside NumPy's for the
 products (twice as slow), oneDNN's large products between NumPy's small ones in online training
@@ -319,7 +319,7 @@ def products_numpy(case: Case, X: Array, start: Array) -> Train:
 
 
 def products_onednn(case: Case, X: Array, start: Array) -> Train:
-    """Prepare the products as `somlib.products` has them: by oneDNN, where that is exact."""
+    """Prepare the products as `somlib.search.products` has them: by oneDNN, where that is exact."""
     return _products(case, torch.from_numpy(X), torch.from_numpy(start), product)
 
 

@@ -27,11 +27,11 @@ from benchmarks import desom
 from benchmarks.common import Array, heading, samples
 from benchmarks.desom import MANY, Aim, Entrant, Train, one_seed
 from benchmarks.soae import ON_GPU
-from somlib.autoencoders import Autoencoder
-from somlib.loop import resolve_device
-from somlib.products import Precision
-from somlib.somrl import DCSOMRL, SOMRL
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.somrl import DCSOMRL, SOMRL
+from somlib.search.products import Precision
 from somlib.training import DeepEstimator
+from somlib.training.loop import resolve_device
 
 # ---------------------------------------------------------------- what is trained
 

@@ -42,7 +42,9 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
     """Run undisturbed, then killed `times` times and once to the end; tell what differs."""
     # forked from a process that has the slow imports behind it: they are not what is tested
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["papermill", "nbconvert.exporters", "somlib.report"])
+    processes.set_forkserver_preload(
+        ["papermill", "nbconvert.exporters", "somlib.companion.report"]
+    )
     rng = np.random.default_rng(0)
     outcome = Outcome()
 

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import somlib
-from somlib.autoencoders import (
+from somlib.models.autoencoders import (
     Autoencoder,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
@@ -34,8 +34,8 @@ from somlib.autoencoders import (
     principal_components,
     reconstruction_error,
 )
-from somlib.storage import load
 from somlib.training import fit_seeds
+from somlib.training.saving import load
 from tests.helpers import built, watched
 
 rng = np.random.default_rng(42)
@@ -814,7 +814,9 @@ def test_the_penalty_in_the_history_is_that_of_a_convolutional_encoder_too():
     ids=lambda model: type(model).__name__ + model.architecture,
 )
 def test_a_fitted_model_s_jacobian_is_how_its_codes_move(model, dtype, monkeypatch):
-    monkeypatch.setattr("somlib.autoencoders._JACOBIANS_AT_ONCE", 17)  # several blocks and a rest
+    monkeypatch.setattr(
+        "somlib.models.autoencoders._JACOBIANS_AT_ONCE", 17
+    )  # several blocks and a rest
     fitted = clone(model).set_params(n_iter=3, batch_size=40, random_state=0).fit(X.astype(dtype))
     J = fitted.jacobian(X[:40])
     assert J.shape == (40, fitted.latent_dim, 12)

@@ -18,13 +18,13 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.utils import get_tags
 
 import somlib
-from somlib.autoencoders import (
+from somlib.models.autoencoders import (
     Autoencoder,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
     SparseAutoencoder,
 )
-from somlib.boltzmann import RBM, pretrained
+from somlib.models.boltzmann import RBM, pretrained
 from somlib.training import fit_seeds
 from tests.helpers import built, noise, watched
 

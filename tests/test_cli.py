@@ -79,7 +79,7 @@ def command(project, *options, **environment):
     """Start the runner as a user would, in the project's folder."""
     inherited = {k: v for k, v in os.environ.items() if k != "SOMLIB_OUTPUT"}
     return subprocess.Popen(
-        [sys.executable, "-m", "somlib.cli", *options],
+        [sys.executable, "-m", "somlib.companion.cli", *options],
         cwd=project,
         env=inherited | {"PYTHONPATH": str(PACKAGE)} | environment,
         stdout=subprocess.PIPE,

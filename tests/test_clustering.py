@@ -12,8 +12,8 @@ from sklearn.mixture import GaussianMixture
 
 import somlib
 from somlib import data, metrics
-from somlib.autoencoders import Autoencoder
-from somlib.clustering import (
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.baselines import (
     DCN,
     DEC,
     IDEC,
@@ -30,7 +30,7 @@ from somlib.clustering import (
     soft_assignment,
     target_distribution,
 )
-from somlib.som import SOM
+from somlib.models.som import SOM
 from somlib.spaces import Grid
 from somlib.training import fit_seeds
 from somlib.training.network import NoiseSource, stacked

@@ -14,7 +14,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 import somlib
 from somlib import desom as desom_module
-from somlib.desom import (
+from somlib.models.desom import (
     DESOM,
     grid_distances,
     nearest_units,

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from somlib.diagrams import Part, architecture, autoencoder, gradient_flow, venn
+from somlib.evaluation.diagrams import Part, architecture, autoencoder, gradient_flow, venn
 from somlib.spaces import Grid
 
 GRID = Grid(3, 5)

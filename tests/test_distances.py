@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from somlib import distances
-from somlib.distances import Block, Blocks, Codebook, best_units, squared_distances
+from somlib.search import best_units as distances
+from somlib.search.best_units import Block, Blocks, Codebook, best_units, squared_distances
 
 CPU = torch.device("cpu")
 

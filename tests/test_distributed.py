@@ -31,8 +31,8 @@ from somlib import (
     distributed,
     loop,
 )
-from somlib.clustering import DEC
-from somlib.storage import read_arrays
+from somlib.models.baselines import DEC
+from somlib.training.saving import read_arrays
 
 PACKAGE = Path(somlib.__file__).parents[1]
 X = np.random.default_rng(0).random((101, 6))  # one sample is left of batches of 25 or 4
@@ -176,7 +176,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
     assert not (tmp_path / "model.npz").exists()
     assert 0 < read_arrays(tmp_path / "checkpoint")[1]["done"] < 400
 
-    code, out, err = torchrun(2, "-m", "somlib.cli", *command(tmp_path))
+    code, out, err = torchrun(2, "-m", "somlib.companion.cli", *command(tmp_path))
     assert code == 0, err
     assert out.count("DESOM trained and saved") == 1
     several = somlib.load(tmp_path / "model.npz")

@@ -17,15 +17,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import somlib
-from somlib import SOM, products
-from somlib.autoencoders import (
+from somlib import SOM
+from somlib.models.autoencoders import (
     Autoencoder,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
     SparseAutoencoder,
 )
-from somlib.boltzmann import RBM
-from somlib.clustering import (
+from somlib.models.baselines import (
     DCN,
     DEC,
     IDEC,
@@ -34,19 +33,22 @@ from somlib.clustering import (
     Kerasom,
     MiniSomMap,
     VaDE,
+    dcn,
+    dec,
 )
-from somlib.desom import DESOM
-from somlib.loop import Checkpoint
-from somlib.models.baselines import dcn, dec
 from somlib.models.baselines.centers import EmbeddedClustering, EmbeddedMap
 from somlib.models.baselines.vade import VaDENetwork
-from somlib.sne import SNE
-from somlib.soae import SOAE
-from somlib.somrl import DCSOMRL, SOMRL
+from somlib.models.boltzmann import RBM
+from somlib.models.desom import DESOM
+from somlib.models.sne import SNE
+from somlib.models.soae import SOAE
+from somlib.models.somrl import DCSOMRL, SOMRL
+from somlib.models.vae import VAE
+from somlib.search import products
 from somlib.spaces import Euclidean, Sphere, Torus
 from somlib.training import DeepEstimator, ensembles
+from somlib.training.loop import Checkpoint
 from somlib.training.network import stacked
-from somlib.vae import VAE
 
 
 def all_of(module):

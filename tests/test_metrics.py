@@ -151,7 +151,7 @@ def test_blocks_do_not_show(monkeypatch):
 
     whole = everything()
     monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
-    monkeypatch.setattr("somlib.distances.BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("somlib.search.best_units.BLOCK_ELEMENTS", 100)
     np.testing.assert_allclose(everything(), whole, rtol=1e-12)
 
 

@@ -132,7 +132,7 @@ def test_the_readme_shows_the_gallery():
 def finished(tmp_path_factory):
     """Run all notebooks headlessly, once, as `make figures` does, into a folder of their own."""
     folder = tmp_path_factory.mktemp("output")
-    command = [sys.executable, "-m", "somlib.cli", "reproduce", "--output", str(folder)]
+    command = [sys.executable, "-m", "somlib.companion.cli", "reproduce", "--output", str(folder)]
     environment = os.environ | {"PYTHONWARNINGS": ""}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from somlib import SOM, som
-from somlib import products as module
-from somlib.products import by_numpy, one_torch_thread, product, products
+from somlib.search import products as module
+from somlib.search.products import by_numpy, one_torch_thread, product, products
 
 
 def precisions():
@@ -244,8 +244,8 @@ OTHERS = {  # how the libraries are told to compute as on another, and what this
 LIBRARIES = ("ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY")
 CHECK = """
 import torch
-from somlib import products
-from somlib.distances import Block, Codebook, best_units
+from somlib.search import products
+from somlib.search.best_units import Block, Codebook, best_units
 exact = products.onednn_is_exact()
 X = 3 * torch.randn(600, 40, generator=torch.Generator().manual_seed(0))
 X[300:] = X[:300]

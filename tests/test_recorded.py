@@ -45,9 +45,18 @@ from somlib import (
     Torus,
     fit_seeds,
 )
-from somlib.boltzmann import pretrained
-from somlib.clustering import DCN, DEC, IDEC, SOMVAE, DeepNeuralMaps, Kerasom, MiniSomMap, VaDE
-from somlib.soae import gradient_norms
+from somlib.models.baselines import (
+    DCN,
+    DEC,
+    IDEC,
+    SOMVAE,
+    DeepNeuralMaps,
+    Kerasom,
+    MiniSomMap,
+    VaDE,
+)
+from somlib.models.boltzmann import pretrained
+from somlib.models.soae import gradient_norms
 
 RECORDS = Path(__file__).parent / "recorded"
 SEEDS = (22, 29)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from somlib.schedules import DECAYS, Schedule
+from somlib.training.schedules import DECAYS, Schedule
 
 positive = st.floats(1e-3, 1e3)
 

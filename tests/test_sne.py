@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from somlib import data
-from somlib.metrics import trustworthiness
-from somlib.sne import (
+from somlib.evaluation.metrics import trustworthiness
+from somlib.models.sne import (
     SNE,
     conditional_probabilities,
     divergence,
@@ -513,7 +513,7 @@ def test_exaggeration_lasts_a_quarter_of_all_iterations_and_250_at_most(monkeypa
         factors.append(float(P.sum()))
         return gradient(Y, P, kind)
 
-    monkeypatch.setattr("somlib.sne.gradient", watched)
+    monkeypatch.setattr("somlib.models.sne.gradient", watched)
     SNE(perplexity=3, n_iter=n_iter).fit(X[:6])
     np.testing.assert_allclose(factors, early * [12] + (n_iter - early) * [1], rtol=1e-12)
 

@@ -17,13 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import somlib
-from somlib import loop
 from somlib import soae as soae_module
-from somlib.autoencoders import Autoencoder
-from somlib.soae import SOAE, SOAENetwork, distance, gradient_norms, importance, train_soae
-from somlib.som import SOM
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.soae import SOAE, SOAENetwork, distance, gradient_norms, importance, train_soae
+from somlib.models.som import SOM
 from somlib.spaces import Euclidean, Grid, Sphere, Torus
-from somlib.training import estimator, fit_seeds
+from somlib.training import estimator, fit_seeds, loop
 from somlib.training.network import NoiseSource, stacked
 
 rng = np.random.default_rng(42)

@@ -9,10 +9,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import somlib
-from somlib import distances, loop, storage
-from somlib.schedules import Schedule
-from somlib.som import SOM, pca_sheet
+from somlib.models.som import SOM, pca_sheet
+from somlib.search import best_units as distances
 from somlib.spaces import Euclidean, Grid, Sphere, Torus
+from somlib.training import loop
+from somlib.training import saving as storage
+from somlib.training.schedules import Schedule
 
 GRIDS = [
     Grid(4, 5),
@@ -184,7 +186,7 @@ def test_results_are_identical_for_every_block_size(monkeypatch, mode):
     monkeypatch.setattr(distances, "BLOCK_ROWS", 1)
     for elements in (2**21, 7 * 30, 1000):
         monkeypatch.setattr(distances, "BLOCK_ELEMENTS", elements)
-        monkeypatch.setattr("somlib.som.BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr("somlib.models.som.BLOCK_ELEMENTS", elements)
         fits.append(SOM((5, 6), mode, 5, neighborhood="bubble", random_state=0).fit(data))
     for other in fits[1:]:
         np.testing.assert_array_equal(fits[0].labels_, other.labels_)
@@ -230,7 +232,7 @@ def test_the_first_sheet_has_the_variance_of_the_data_along_its_two_main_axes():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_history_tells_errors_and_schedules_of_each_epoch(mode):
-    from somlib.metrics import quantization_error, topographic_error
+    from somlib.evaluation.metrics import quantization_error, topographic_error
 
     som = SOM((4, 5), mode, 6, SIGMA, random_state=0).fit(X)
     assert {len(values) for values in som.history_.values()} == {6}

@@ -19,10 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import somlib
-from somlib import loop
 from somlib import somrl as somrl_module
-from somlib.autoencoders import Autoencoder, PlainAutoencoderNetwork
-from somlib.somrl import (
+from somlib.models.autoencoders import Autoencoder, PlainAutoencoderNetwork
+from somlib.models.somrl import (
     DCSOMRL,
     EPSILON,
     SOMRL,
@@ -35,7 +34,7 @@ from somlib.somrl import (
     repulsion,
     weighted_distance,
 )
-from somlib.training import fit_seeds
+from somlib.training import fit_seeds, loop
 from somlib.training.network import stacked
 
 rng = np.random.default_rng(42)

@@ -13,15 +13,14 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from somlib import loop
-from somlib.autoencoders import Autoencoder, PlainNetwork
-from somlib.desom import DESOM, DESOMNetwork
-from somlib.soae import SOAE
-from somlib.som import SOM
-from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds
+from somlib.models.autoencoders import Autoencoder, PlainNetwork
+from somlib.models.desom import DESOM, DESOMNetwork
+from somlib.models.soae import SOAE
+from somlib.models.som import SOM
+from somlib.models.vae import VAE
+from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds, loop
 from somlib.training.network import NoiseSource, load_state
 from somlib.training.step import held_interrupts
-from somlib.vae import VAE
 
 rng = np.random.default_rng(42)
 X = rng.random((103, 12))

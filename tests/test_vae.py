@@ -13,14 +13,14 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 
 import somlib
-from somlib.training import fit_seeds
-from somlib.vae import (
+from somlib.models.vae import (
     LOG_VARIANCE_LIMIT,
     VAE,
     bernoulli_log_density,
     divergence,
     gaussian_log_density,
 )
+from somlib.training import fit_seeds
 from tests.helpers import built, noise
 
 rng = np.random.default_rng(7)
@@ -220,7 +220,7 @@ def test_more_draws_tighten_the_bound():
 def test_bounds_do_not_depend_on_how_many_rows_pass_together(monkeypatch):
     model = vae(random_state=0).fit(X)
     whole = model.elbo(X, 4, random_state=1)
-    monkeypatch.setattr("somlib.vae.ROWS_AT_ONCE", 28)
+    monkeypatch.setattr("somlib.models.vae.ROWS_AT_ONCE", 28)
     np.testing.assert_allclose(model.elbo(X, 4, random_state=1), whole)
 
 

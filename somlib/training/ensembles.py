@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from somlib import distributed
-from somlib.loop import (
+from somlib.search.products import products
+from somlib.training import processes
+from somlib.training.loop import (
     Callback,
     Checkpoint,
     Logs,
@@ -29,7 +30,6 @@ from somlib.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.products import products
 from somlib.training.network import (
     Array,
     Losses,
@@ -201,8 +201,8 @@ def _start(
     training = Training(task, network, schedules)
     if saved is not None:
         training.resume(*saved)
-    if distributed.size() > 1:  # other processors may round the start in another way
-        training.resume(*distributed.from_first(training.state))
+    if processes.size() > 1:  # other processors may round the start in another way
+        training.resume(*processes.from_first(training.state))
     return training
 
 
@@ -219,7 +219,7 @@ class Training:
         self.samples_per_iteration = one._samples_per_iteration
         self.rates = [float(getattr(model, "learning_rate", 1.0)) for model in task.models]
         self.adam_step = Step(network, self.rates)
-        captured = self.X.device.type == "cuda" and distributed.size() == 1
+        captured = self.X.device.type == "cuda" and processes.size() == 1
         self.take_steps: Step | CapturedStep = (
             CapturedStep(self.adam_step, self.samples_per_iteration) if captured else self.adam_step
         )
@@ -251,7 +251,7 @@ class Training:
             rows = self.network.prepare(self.X, i, **arguments)
         if rows is None:
             rows = self._next_rows(i)
-        rows, shares = distributed.local_rows(rows, self.batch_size)
+        rows, shares = processes.local_rows(rows, self.batch_size)
         B = min(self.batch_size, rows.shape[-1])
         for name, noise in self.noise.kinds.items():
             if len(noise.shape) > 1:  # a short last batch needs fewer

@@ -20,12 +20,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from somlib import checks, distributed
-from somlib.loop import Callback, resolve_device
-from somlib.products import Precision, products
-from somlib.storage import Saveable
+from somlib import checks
+from somlib.search.products import Precision, products
+from somlib.training import processes
 from somlib.training.ensembles import train
+from somlib.training.loop import Callback, resolve_device
 from somlib.training.network import Array, Network, load_state
+from somlib.training.saving import Saveable
 
 Deep = TypeVar("Deep", bound="DeepEstimator")
 
@@ -251,17 +252,17 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _require_divisible(self) -> None:
         """Refuse to train in several processes what needs each batch as a whole."""
-        if (processes := distributed.size()) == 1:
+        if (n_processes := processes.size()) == 1:
             return
         if not self._divisible:
             raise ValueError(
                 f"{self!r} needs each batch as a whole, for its loss is no mean over samples, but "
-                f"{processes} processes divide it; train this model in one process"
+                f"{n_processes} processes divide it; train this model in one process"
             )
-        if self.batch_size < processes:
+        if self.batch_size < n_processes:
             raise ValueError(
-                f"batch_size={self.batch_size} leaves some of {processes} processes without a "
-                f"sample; choose at least {processes}, or fewer processes"
+                f"batch_size={self.batch_size} leaves some of {n_processes} processes without a "
+                f"sample; choose at least {n_processes}, or fewer processes"
             )
 
     def _check_common(self, n: int, d: int) -> int:
@@ -356,7 +357,7 @@ def fit_seeds(
 
     Examples
     --------
-    >>> from somlib.autoencoders import Autoencoder
+    >>> from somlib.models.autoencoders import Autoencoder
     >>> X = np.random.default_rng(0).random((60, 8), dtype=np.float32)
     >>> model = Autoencoder(hidden=(6,), latent_dim=2, n_epochs=2, batch_size=20)
     >>> models = fit_seeds(model, X, range(3))

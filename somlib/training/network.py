@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from somlib import distributed
+from somlib.training import processes
 
 Array = NDArray[np.floating]
 Losses = dict[str, Tensor]
@@ -197,7 +197,7 @@ class NoiseSource:
         ]
         own = np.stack(per_seed, 1)
         if len(kind.shape) > 1:
-            own = own[..., distributed.stripe(), :]
+            own = own[..., processes.stripe(), :]
         dtype = self.like.dtype if kind.dtype is None else kind.dtype
         if self.like.device.type == "mps":  # which has no float64
             dtype = self.like.dtype

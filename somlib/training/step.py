@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from somlib import distributed
+from somlib.training import processes
 from somlib.training.network import Losses, Network
 
 
@@ -57,7 +57,7 @@ class Step:
                 self.adam.zero_grad()  # what is not moved has no gradient and stays
                 losses["loss"].sum().backward(inputs=parameters)  # type: ignore[no-untyped-call]
             losses = {name: loss.detach() for name, loss in losses.items()}
-            if distributed.size() > 1:
+            if processes.size() > 1:
                 losses = _averaged(losses, parameters, shares[min(k, len(shares) - 1)])
             if parameters:
                 self._optimizer_step(parameters)
@@ -80,7 +80,7 @@ def _averaged(losses: Losses, parameters: Sequence[Tensor], share: float) -> Los
     """Return the losses of the whole batch, and give the parameters its gradients."""
     with_gradient = [p for p in parameters if p.grad is not None]
     own = [*losses.values(), *(cast("Tensor", p.grad) for p in with_gradient)]
-    means = distributed.total(*(share * tensor for tensor in own))
+    means = processes.total(*(share * tensor for tensor in own))
     for p, gradient in zip(with_gradient, means[len(losses) :], strict=True):
         p.grad = gradient
     return dict(zip(losses, means, strict=False))

@@ -18,13 +18,13 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from somlib import checks
-from somlib.autoencoders import Autoencoder
-from somlib.desom import nearest_units
-from somlib.distances import Block, Codebook, squared_distances
-from somlib.schedules import Decay, Schedule
+from somlib.models.autoencoders import Autoencoder
+from somlib.models.desom import nearest_units
+from somlib.search.best_units import Block, Codebook, squared_distances
 from somlib.spaces import Grid
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds
 from somlib.training.layers import AutoencoderNetwork
+from somlib.training.schedules import Decay, Schedule
 
 # ---------------------------------------------------------------- codes and centers
 

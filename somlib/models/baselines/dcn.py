@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.autoencoders import reconstruction_error
+from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import (
     EmbeddedClustering,
     all_codes,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from somlib import checks
-from somlib.desom import grid_distances, neighborhood_weights
 from somlib.models.baselines.centers import (
     EmbeddedMap,
     all_codes,
@@ -17,6 +16,7 @@ from somlib.models.baselines.centers import (
     squared_distance,
 )
 from somlib.models.baselines.dec import IDECNetwork, without_working_buffers
+from somlib.models.desom import grid_distances, neighborhood_weights
 from somlib.spaces import Grid
 from somlib.training import Array, Losses
 

@@ -10,7 +10,6 @@ from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
 from somlib.models.baselines.centers import (
     as_grid,
     check_number,
@@ -18,9 +17,10 @@ from somlib.models.baselines.centers import (
     random_samples,
     schedule,
 )
-from somlib.schedules import Decay
+from somlib.models.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
 from somlib.spaces import Grid
 from somlib.training import Array, DeepEstimator, Losses, Network
+from somlib.training.schedules import Decay
 
 
 class KerasomNetwork(Network):

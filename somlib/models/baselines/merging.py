@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 
 from somlib import checks
-from somlib.loop import resolve_seed
+from somlib.training.loop import resolve_seed
 
 
 def merge_prototypes(

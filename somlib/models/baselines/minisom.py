@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from somlib import checks
-from somlib.desom import nearest_units
-from somlib.loop import resolve_seed
 from somlib.models.baselines.centers import as_grid, distances_to_prototypes
+from somlib.models.desom import nearest_units
 from somlib.spaces import Grid
-from somlib.storage import Saveable
 from somlib.training import Array
+from somlib.training.loop import resolve_seed
+from somlib.training.saving import Saveable
 
 
 @dataclass(eq=False, repr=False)

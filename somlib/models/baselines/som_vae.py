@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.autoencoders import reconstruction_error
+from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import EmbeddedMap, assigned_centers, squared_distance
 from somlib.spaces import Grid
 from somlib.training import Losses

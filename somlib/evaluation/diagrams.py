@@ -21,7 +21,7 @@ from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from somlib.plots import COLOURS, INK, literal
+from somlib.evaluation.plots import COLOURS, INK, literal
 from somlib.spaces import Grid
 
 Array = NDArray[Any]

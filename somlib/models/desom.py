@@ -17,12 +17,12 @@ from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.autoencoders import Autoencoder, reconstruction_error
-from somlib.distances import Block, Codebook, best_units
-from somlib.schedules import Decay, Schedule
+from somlib.models.autoencoders import Autoencoder, reconstruction_error
+from somlib.search.best_units import Block, Codebook, best_units
 from somlib.spaces import Grid, GridMetric
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, fit_seeds
 from somlib.training.layers import Architecture, AutoencoderNetwork
+from somlib.training.schedules import Decay, Schedule
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
 Neighborhood = Literal["gaussian", "window"]

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
-from somlib import distributed
 from somlib.progress import progress_bar
-from somlib.storage import encode, read_arrays, write_arrays
+from somlib.training import processes
+from somlib.training.saving import encode, read_arrays, write_arrays
 
 Logs = dict[str, float]
 Callback = Callable[[int, Logs], Any]
@@ -95,7 +95,7 @@ def resolve_seed(random_state: Any) -> int:
         For anything else, or a negative number.
     """
     if random_state is None:
-        return distributed.from_first(lambda: int(np.random.default_rng().integers(2**63)))
+        return processes.from_first(lambda: int(np.random.default_rng().integers(2**63)))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):
@@ -135,7 +135,7 @@ class Checkpoint:
         ValueError
             When the file belongs to other data or settings, or is not a checkpoint.
         """
-        return distributed.from_first(self._load)
+        return processes.from_first(self._load)
 
     def _load(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         if self.path is None or not self.path.exists():
@@ -152,7 +152,7 @@ class Checkpoint:
         self, state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]], *, now: bool
     ) -> None:
         """Write what `state()` returns, when `now` or when the last file is old enough."""
-        if self.path is None or distributed.rank() > 0:
+        if self.path is None or processes.rank() > 0:
             return
         began = time.monotonic()
         if now or began >= self._due:
@@ -201,7 +201,7 @@ def run_loop(
         Passed on after the checkpoint is written; the model stays usable as of the last step.
     """
     done = first
-    shown = progress and distributed.rank() == 0
+    shown = progress and processes.rank() == 0
     with progress_bar(n_steps, description, shown, initial=first) as bar:
         try:
             for i in range(first, n_steps):
@@ -224,7 +224,7 @@ def fingerprint(estimator: Any, *arrays: NDArray[Any] | None) -> str:
 
     Examples
     --------
-    >>> from somlib.som import SOM
+    >>> from somlib.models.som import SOM
     >>> X = np.eye(3)
     >>> fingerprint(SOM(n_epochs=5), X) == fingerprint(SOM(n_epochs=6), X)
     False

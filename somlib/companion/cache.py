@@ -25,15 +25,29 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from somlib import _HOME, report
+from somlib import MODULES, NAMES
+from somlib.companion import report
 from somlib.files import replacing
 
 Estimator = TypeVar("Estimator", bound=Any)
 
-SOURCE = {path.stem: path.read_bytes() for path in Path(__file__).parent.glob("*.py")}
-"""The package's source, taken at import: of the code that runs, not of later edits."""
+_PACKAGE = Path(__file__).parents[1]
 
-_APART = {"__init__", "cli", "diagrams", "plots", "report"}  # make no result that is kept
+
+def _dotted(path: Path) -> str:
+    """Return the name of a module inside somlib: "models.desom"; of the package itself ""."""
+    parts = path.relative_to(_PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCE = {_dotted(path): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
+"""The package's source by module, taken at import: of the code that runs, not of later edits."""
+
+# These make no result that is kept.
+_APART = {
+    *("", "__main__", "companion", "companion.cli", "companion.report"),
+    *("evaluation", "evaluation.diagrams", "evaluation.plots"),
+}
 
 
 def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
@@ -122,7 +136,7 @@ def fit_seeds(
     --------
     >>> import os, tempfile
     >>> from unittest.mock import patch
-    >>> from somlib.autoencoders import Autoencoder
+    >>> from somlib.models.autoencoders import Autoencoder
     >>> X = np.random.default_rng(0).random((60, 8), dtype=np.float32)
     >>> model = Autoencoder(hidden=(6,), latent_dim=2, n_epochs=2, batch_size=20)
     >>> with patch.dict(os.environ, SOMLIB_OUTPUT=tempfile.mkdtemp()):
@@ -214,7 +228,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    made_from["format"] = _sha256(SOURCE["cache"])  # here it is written and read
+    made_from["format"] = _sha256(SOURCE["companion.cache"])  # here it is written and read
     entry = _Entry(function.__name__, made_from, _save, _load)
     return _once(entry, lambda _: function(*args, **options))
 
@@ -281,7 +295,7 @@ def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
 
 
 def _load_model(path: Path) -> Any:
-    from somlib.storage import load  # brings torch, which takes seconds to import
+    from somlib.training.saving import load  # brings torch, which takes seconds to import
 
     return load(path)
 
@@ -397,23 +411,26 @@ def _stands_on(module: str) -> set[str]:
 
     Examples
     --------
-    >>> sorted(_stands_on("somlib.data"))
-    ['data', 'files', 'progress']
+    >>> sorted(_stands_on("somlib.search.best_units"))
+    ['search', 'search.best_units', 'search.products']
     >>> _stands_on("numpy.linalg")
     set()
     """
-    package, *inner = module.split(".")
+    package = module.partition(".")[0]
     if package != "somlib" and _installed(package):
         return set()
-    if package != "somlib" or not inner or inner[0] not in SOURCE:
-        return set(SOURCE) - _APART  # somebody's own module, or the whole package: it may use all
+    start = _module_of(module)
+    if not start:
+        return set(SOURCE) - _APART  # a module of the user's, or the whole package: may use all
     found: set[str] = set()
-    ahead = inner[:1]
+    ahead = [start]
     while ahead:
-        stem = ahead.pop()
-        if stem in SOURCE and stem not in found:
-            found.add(stem)
-            ahead += _imports(SOURCE[stem])
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead += _imports(SOURCE[name])
+            room = name.rpartition(".")[0]
+            ahead += [room] if room else []  # importing a module runs the room's __init__
     return found - _APART
 
 
@@ -424,9 +441,9 @@ def _imports(source: bytes) -> frozenset[str]:
     Examples
     --------
     >>> sorted(_imports(b"from somlib import SOM, files; from somlib.spaces import Grid"))
-    ['files', 'som', 'spaces']
+    ['files', 'models.som', 'spaces']
     >>> sorted(_imports(b"import somlib; somlib.metrics.purity"))
-    ['metrics']
+    ['evaluation.metrics']
     """
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -436,8 +453,25 @@ def _imports(source: bytes) -> frozenset[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names.add(f"{node.value.id}.{node.attr}")
-    parts = [name.split(".") for name in names if name.startswith("somlib.")]
-    return frozenset(_HOME.get(inner, inner) for _, inner, *_ in parts)
+    return frozenset(filter(None, (_module_of(name) for name in names)))
+
+
+def _module_of(name: str) -> str:
+    """Return the module of somlib that a dotted name is or lies in, "" where there is none.
+
+    Examples
+    --------
+    >>> _module_of("somlib.models.desom.DESOM"), _module_of("somlib.SOM"), _module_of("numpy")
+    ('models.desom', 'models.som', '')
+    """
+    package, *parts = name.split(".")
+    if package != "somlib" or not parts:
+        return ""
+    home = NAMES.get(parts[0]) or MODULES.get(parts[0])
+    parts = home.split(".") if home else parts
+    while parts and ".".join(parts) not in SOURCE:
+        parts.pop()
+    return ".".join(parts)
 
 
 def _installed(package: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from somlib.products import one_torch_thread, product
+from somlib.search.products import one_torch_thread, product
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix

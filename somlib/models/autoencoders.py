@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.loop import resolve_device
-from somlib.products import products
+from somlib.search.products import products
 from somlib.training import Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import DERIVATIVES, Activation, Architecture, AutoencoderNetwork
+from somlib.training.loop import resolve_device
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]

@@ -14,10 +14,17 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from somlib import distributed
-from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
-from somlib.products import by_numpy, one_torch_thread, product
+from somlib.search.best_units import (
+    BLOCK_ELEMENTS,
+    Block,
+    Blocks,
+    Codebook,
+    best_units,
+    squared_distances,
+)
+from somlib.search.products import by_numpy, one_torch_thread, product
 from somlib.spaces import Grid
+from somlib.training import processes
 
 Array = NDArray[np.floating]
 
@@ -164,7 +171,7 @@ def batch_pass(
             counts.index_add_(0, units[:, 0], present)
     if at_once is not None:
         sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
-    sums, counts = distributed.total(sums, counts)
+    sums, counts = processes.total(sums, counts)
     spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
     above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
     reached = below > torch.finfo(W.dtype).tiny

@@ -139,7 +139,7 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
     for name, value in parameters.items():
         _expect(not _spells_a_value(value), name, value, "the value itself, not its spelling")
     if device != "cpu":  # the processor is always there; torch takes seconds to import
-        from somlib.loop import resolve_device
+        from somlib.training.loop import resolve_device
 
         device = str(resolve_device(device))
     _run = Run(notebook, profile, device, range(seeds), parameters, provenance(device))

@@ -141,7 +141,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
 
 
 def _select(only: list[str] | None) -> list[Path]:
-    from somlib.report import project_root
+    from somlib.companion.report import project_root
 
     folder = project_root() / "notebooks"
     found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
@@ -203,7 +203,7 @@ def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
 
 
 def _require_device(device: str, option: str = "--device ") -> None:
-    from somlib.loop import resolve_device
+    from somlib.training.loop import resolve_device
 
     try:
         resolve_device(device)
@@ -244,7 +244,7 @@ class Outcome(NamedTuple):
 def reproduce(options: argparse.Namespace) -> int:
     """Run the selected notebooks one after another, then build the page of the profile."""
     jobs = plan(options)
-    from somlib import report
+    from somlib.companion import report
 
     if options.deterministic:  # read where the device is chosen; cuBLAS asks for its part at once
         os.environ |= {"SOMLIB_DETERMINISTIC": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -300,7 +300,7 @@ def run(job: Job, folder: Path) -> str | None:
     import papermill
     from nbconvert import HTMLExporter
 
-    from somlib.report import project_root
+    from somlib.companion.report import project_root
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is said here
     done = folder / job.notebook.name
@@ -393,7 +393,7 @@ def _print_summary(outcomes: list[Outcome]) -> None:
 
 def build_report(options: argparse.Namespace) -> int:
     """Build the page of a profile from what is there."""
-    from somlib import report
+    from somlib.companion import report
 
     folder = report.output_folder("figures", options.profile)
     if not report.records(options.profile):
@@ -421,15 +421,15 @@ def fit(options: argparse.Namespace) -> int:
             _require_writable(path.absolute().parent, path)
     model = _model(options.model, dict(_assignment(text) for text in options.parameters))
     _require_device(model.device, "-p device=")
-    from somlib import distributed
-    from somlib.loop import resolve_device
+    from somlib.training import processes
+    from somlib.training.loop import resolve_device
 
     try:
-        with distributed.group(resolve_device(model.device)):
-            if distributed.size() > 1:
-                distributed.from_first(lambda: len(_samples(options)))  # downloads once
+        with processes.group(resolve_device(model.device)):
+            if processes.size() > 1:
+                processes.from_first(lambda: len(_samples(options)))  # downloads once
             model.fit(_samples(options), checkpoint=options.checkpoint)
-            if distributed.rank() == 0:
+            if processes.rank() == 0:
                 model.save(options.file)
                 print(f"{options.model} trained and saved: {options.file}")
         return 0
@@ -439,7 +439,7 @@ def fit(options: argparse.Namespace) -> int:
         return 130
     except (ValueError, MemoryError) as error:
         raise Refused(error) from error
-    except (distributed.ProcessLostError, FloatingPointError, OSError) as error:
+    except (processes.ProcessLostError, FloatingPointError, OSError) as error:
         print(f"somlib: {error}", file=sys.stderr)
         return 1
 

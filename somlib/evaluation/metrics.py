@@ -26,9 +26,16 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
-from somlib.kohonen import gaussian
-from somlib.products import one_torch_thread
+from somlib.models.kohonen import gaussian
+from somlib.search.best_units import (
+    BLOCK_ELEMENTS,
+    Block,
+    Blocks,
+    Codebook,
+    best_units,
+    squared_distances,
+)
+from somlib.search.products import one_torch_thread
 from somlib.spaces import Euclidean, Grid, Space
 
 Array = NDArray[np.floating]

@@ -84,7 +84,7 @@ def load(path: str | PathLike[str]) -> Any:
     Examples
     --------
     >>> import tempfile
-    >>> from somlib.som import SOM
+    >>> from somlib.models.som import SOM
     >>> som = SOM(grid=(2, 2), random_state=0).fit(np.eye(4))
     >>> path = Path(tempfile.mkdtemp()) / "map.npz"
     >>> som.save(path)

@@ -23,10 +23,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.loop import resolve_device, resolve_seed
-from somlib.products import products
+from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Network
 from somlib.training.layers import AutoencoderNetwork
+from somlib.training.loop import resolve_device, resolve_seed
 from somlib.training.network import member_state
 
 Repel = Literal["signed", "literal"] | None

@@ -22,11 +22,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.autoencoders import Likelihood
-from somlib.loop import resolve_device
-from somlib.products import products
+from somlib.models.autoencoders import Likelihood
+from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
+from somlib.training.loop import resolve_device
 
 LOG_VARIANCE_LIMIT = 15.0
 """Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""

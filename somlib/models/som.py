@@ -25,9 +25,8 @@ from sklearn.base import (
 from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from somlib import checks, distributed
-from somlib.distances import BLOCK_ELEMENTS, Block, Blocks, Codebook, best_units, squared_distances
-from somlib.kohonen import (
+from somlib import checks
+from somlib.models.kohonen import (
     NEIGHBORHOODS,
     Array,
     Neighborhood,
@@ -38,7 +37,17 @@ from somlib.kohonen import (
     pca_sheet,
     sgd_pass,
 )
-from somlib.loop import (
+from somlib.search.best_units import (
+    BLOCK_ELEMENTS,
+    Block,
+    Blocks,
+    Codebook,
+    best_units,
+    squared_distances,
+)
+from somlib.spaces import Grid
+from somlib.training import processes
+from somlib.training.loop import (
     Callback,
     Checkpoint,
     Logs,
@@ -47,9 +56,8 @@ from somlib.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.schedules import Decay, Schedule
-from somlib.spaces import Grid
-from somlib.storage import Saveable
+from somlib.training.saving import Saveable
+from somlib.training.schedules import Decay, Schedule
 from somlib.training.step import held_interrupts
 
 Mode = Literal["batch", "online", "sgd"]
@@ -241,7 +249,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept)
-        own, n_epochs = distributed.part(len(X)), self._n_epochs(len(X))
+        own, n_epochs = processes.part(len(X)), self._n_epochs(len(X))
         blocks = self._blocks(X, data_center(X), own)
         weight = None if weight is None else weight[own]
         run_loop(
@@ -279,7 +287,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
         """Lay out the first prototypes of a new map, and forget the last one."""
-        weights = distributed.from_first(lambda: self._first_weights(X, weight, grid, seed))
+        weights = processes.from_first(lambda: self._first_weights(X, weight, grid, seed))
         self._forget("labels_", "unit_labels_", "quantization_error_", "topographic_error_")
         self.grid_, self.seed_, self.weights_ = grid, seed, weights
         self.history_: dict[str, list[float]] = {}
@@ -390,7 +398,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _finish(self, blocks: Blocks, weight: Array | None) -> None:
         """Take stock of the map: labels and both errors of the training data."""
         seen = self._search(blocks)
-        self.labels_ = distributed.joined(seen.units[:, 0])
+        self.labels_ = processes.joined(seen.units[:, 0])
         errors = self._errors(seen, weight)
         self.quantization_error_ = errors["quantization_error"]
         self.topographic_error_ = errors["topographic_error"]
@@ -400,8 +408,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         some = np.split(seen.units, range(ERRORS_AT_ONCE, len(seen.units), ERRORS_AT_ONCE))
         torn = np.concatenate([self.grid_.separate(*units.T) for units in some])
         return {
-            "quantization_error": distributed.average(seen.distance, weight),
-            "topographic_error": distributed.average(torn, weight),
+            "quantization_error": processes.average(seen.distance, weight),
+            "topographic_error": processes.average(torn, weight),
         }
 
     # ------------------------------------------------------------ using a map
@@ -515,10 +523,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
                 "complete data: choose another mode or fill the gaps first"
             )
-        if self.mode != "batch" and distributed.size() > 1:
+        if self.mode != "batch" and processes.size() > 1:
             raise ValueError(
                 f"mode={self.mode!r} learns from one sample or small batch after the other; of "
-                f"the modes only 'batch' adds up over {distributed.size()} processes"
+                f"the modes only 'batch' adds up over {processes.size()} processes"
             )
         self._sigma(grid)
         rate = self._learning_rate()

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.autoencoders import Autoencoder, reconstruction_error
+from somlib.models.autoencoders import Autoencoder, reconstruction_error
 from somlib.training import DeepEstimator, Losses, Noise, fit_seeds
 from somlib.training.layers import MLP, AutoencoderNetwork, TiedDecoder
 from somlib.training.network import member_state

@@ -19,11 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from somlib import checks
-from somlib.loop import resolve_seed
-from somlib.schedules import Decay, Schedule
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
+from somlib.training.loop import resolve_seed
+from somlib.training.schedules import Decay, Schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]

@@ -20,9 +20,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from somlib.storage import Saveable
 from somlib import checks
 from somlib.training import Array
+from somlib.training.saving import Saveable
 
 Kind = Literal["sne", "symmetric", "t"]
 

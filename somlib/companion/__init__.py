@@ -1,0 +1,1 @@
+"""The paper companion: command line, runner, report, cache."""

@@ -1,0 +1,1 @@
+"""Search for best-matching units: exact, in bounded memory, by the fastest matrix products."""
