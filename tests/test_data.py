@@ -9,19 +9,18 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import tracemalloc
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from urllib.error import URLError
 
 import joblib
 import numpy as np
-import pooch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +30,8 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from somlib import data
+from somlib.data import download, idx, reuters
+from somlib.data.dataset import _read_part, idx_source
 from somlib.files import PARTIAL_PREFIX
 
 FILES = (
@@ -61,7 +62,7 @@ class Tiny:
         self.folder = folder / "tiny"
 
     def source(self, *mirrors):
-        return data.idx_source("tiny", mirrors, self.hashes, tuple("0123456789"), **SIZES)
+        return idx_source("tiny", mirrors, self.hashes, tuple("0123456789"), **SIZES)
 
     def write(self, pack=gzip.compress, suffix=".gz"):
         self.folder.mkdir(parents=True)
@@ -73,6 +74,21 @@ class Tiny:
             ds.X, self.images[rows].reshape(-1, 12) / np.float32(255), strict=True
         )
         np.testing.assert_array_equal(ds.y, self.labels[rows].astype(np.int64), strict=True)
+
+
+def refusal(name="tiny"):
+    """Return what `load` says when it refuses."""
+    with pytest.raises(data.DataError) as caught:
+        data.load(name)
+    return str(caught.value)
+
+
+def zipped(names):
+    return sorted(f"{name}.gz" for name in names)
+
+
+def left(folder):
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
 
 @pytest.fixture
@@ -92,7 +108,7 @@ def absent(tmp_path, monkeypatch):
     tiny.offer = lambda *mirrors: monkeypatch.setitem(data.SOURCES, "tiny", tiny.source(*mirrors))
     monkeypatch.delenv("SOMLIB_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(data, "_default_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr(download, "default_folder", lambda: tmp_path / "data")
     return tiny
 
 
@@ -108,8 +124,8 @@ class Server(ThreadingHTTPServer):
         self.stalled, self.released = threading.Event(), threading.Event()
         self.both = threading.Barrier(2, timeout=60)
 
-    def url(self, behaviour):
-        return f"http://127.0.0.1:{self.server_port}/{behaviour}"
+    def url(self, behavior):
+        return f"http://127.0.0.1:{self.server_port}/{behavior}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -117,32 +133,32 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        _, behaviour, name = self.path.split("/")
-        self.server.requested.append((behaviour, name))
+        _, behavior, name = self.path.split("/")
+        self.server.requested.append((behavior, name))
         whole = self.server.content[name]
         body, length = whole, len(whole)
-        if behaviour == "together":
+        if behavior == "together":
             self.server.both.wait()
-        elif behaviour == "silent":
+        elif behavior == "silent":
             self.server.released.wait(60)
             return
-        elif behaviour in ("breaks-off", "stalls"):
+        elif behavior in ("breaks-off", "stalls"):
             body = whole[: length // 2]
-        elif behaviour == "truncates":
+        elif behavior == "truncates":
             body, length = whole[: length // 2], length // 2
-        elif behaviour == "wrong":
+        elif behavior == "wrong":
             body = gzip.compress(gzip.decompress(whole)[:-1] + b"?")
             length = len(body)
-        elif behaviour == "page":
+        elif behavior == "page":
             body, length = b"<html>Please log in</html>", 26
-        elif behaviour == "unpacked":
+        elif behavior == "unpacked":
             body = gzip.decompress(whole)
             length = len(body)
-        self.send_response(404 if behaviour == "lost" else 200)
+        self.send_response(404 if behavior == "lost" else 200)
         self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(body)
-        if behaviour == "stalls":
+        if behavior == "stalls":
             self.wfile.flush()
             self.server.stalled.set()
             self.server.released.wait(60)
@@ -235,22 +251,6 @@ def test_a_dataset_is_frozen():
         data.load("digits").X = None
 
 
-def test_fingerprint_is_of_the_content_alone():
-    ds, again = data.load("digits"), data.load("digits")
-    assert ds.fingerprint == again.fingerprint
-    assert len(ds.fingerprint) == 16
-    X, y = ds.X.copy(), ds.y.copy()
-    renamed = data.Dataset("other", "test", X, y, None, ())
-    fortran = data.Dataset("digits", "all", np.asfortranarray(X), y, None, ())
-    assert renamed.fingerprint == fortran.fingerprint == ds.fingerprint
-    X2, y2 = X.copy(), y.copy()
-    X2[7, 5] += 1
-    y2[-1] += 1
-    changed = [(X2, y), (X, y2), (X[:-1], y[:-1]), (X.reshape(-1, 32), y)]
-    prints = {data.Dataset("digits", "all", *arrays, None, ()).fingerprint for arrays in changed}
-    assert len(prints | {ds.fingerprint}) == 5
-
-
 @given(n=st.integers(1, 1797), seed=st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
 def test_sample_draws_n_different_rows_with_their_labels_in_file_order(n, seed):
@@ -264,7 +264,7 @@ def test_sample_draws_n_different_rows_with_their_labels_in_file_order(n, seed):
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(drawn.y, ds.y[rows])
     same = numbered.sample(n, random_state=np.random.default_rng(seed))
-    assert drawn.fingerprint == same.fingerprint
+    np.testing.assert_array_equal(drawn.X, same.X)
 
 
 def test_sample_is_uniform_and_leaves_the_global_generator_alone():
@@ -281,7 +281,9 @@ def test_sample_is_uniform_and_leaves_the_global_generator_alone():
 
 def test_sample_of_everything_is_everything():
     ds = data.load("digits")
-    assert ds.sample(len(ds)).fingerprint == ds.fingerprint
+    drawn = ds.sample(len(ds))
+    np.testing.assert_array_equal(drawn.X, ds.X)
+    np.testing.assert_array_equal(drawn.y, ds.y)
 
 
 @pytest.mark.parametrize("n", [0, -1, 1798])
@@ -303,26 +305,25 @@ def test_gzipped_files_are_read(tiny, split, rows):
     assert (ds.split, ds.image_shape) == (split, (4, 3))
 
 
-def test_plain_files_are_read_and_a_mixture_too(tmp_path, monkeypatch):
-    tiny = Tiny(tmp_path)
-    tiny.write(pack=bytes, suffix="")
-    monkeypatch.setitem(data.SOURCES, "tiny", tiny.source())
-    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path))
+def test_plain_files_are_read_and_a_mixture_too(tiny):
+    for name in FILES:
+        (tiny.folder / f"{name}.gz").unlink()
+        (tiny.folder / name).write_bytes(tiny.content[name])
+        tiny.assert_equals(data.load("tiny"))
+
+
+def test_the_plain_file_is_preferred(tiny):
+    (tiny.folder / FILES[0]).write_bytes(tiny.content[FILES[0]])
+    (tiny.folder / f"{FILES[0]}.gz").write_bytes(b"not looked at")
     tiny.assert_equals(data.load("tiny"))
-    plain = tiny.folder / FILES[0]
-    plain.with_name(FILES[0] + ".gz").write_bytes(gzip.compress(plain.read_bytes()))
-    plain.unlink()
-    tiny.assert_equals(data.load("tiny"))
 
 
-def test_without_somlib_data_the_files_come_from_the_default_folder(absent):
-    absent.offer()
-    absent.write()
-    absent.assert_equals(data.load("tiny"))
-
-
-def test_an_empty_somlib_data_counts_as_not_set(absent, monkeypatch):
-    monkeypatch.setenv("SOMLIB_DATA", "")
+@pytest.mark.parametrize("environment", [{}, {"SOMLIB_DATA": ""}], ids=["not set", "empty"])
+def test_without_somlib_data_the_files_come_from_the_default_folder(
+    absent, monkeypatch, environment
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     absent.offer()
     absent.write()
     absent.assert_equals(data.load("tiny"))
@@ -336,61 +337,56 @@ def test_somlib_data_may_begin_with_a_tilde(tiny, monkeypatch):
 
 def test_the_default_folder_is_the_checkouts_or_the_current_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert data._default_folder() == Path(data.__file__).parents[1] / "data"
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "site-packages" / "somlib" / "data.py"))
-    assert data._default_folder() == tmp_path / "data"
+    assert download.default_folder() == Path(__file__).parents[1] / "data"
+    installed = tmp_path / "site-packages" / "somlib" / "data" / "download.py"
+    monkeypatch.setattr(download, "__file__", str(installed))
+    assert download.default_folder() == tmp_path / "data"
 
 
-def bad_files():
-    """Name each way a file can be bad: its bytes from the good content, and what is said of it."""
-    swapped = "its header says (3, 4, 3) instead of (5, 4, 3)"
-    return {
-        "empty": (lambda c: b"", "is truncated: it ends after 0 bytes"),
-        "header cut": (lambda c: c[:10], "is truncated: it ends after 10 bytes"),
-        "plain cut": (lambda c: c[:-1], "is truncated: it ends after 75 bytes"),
-        "gzip cut": (lambda c: gzip.compress(c)[:40], "the gzip stream breaks off after 40 bytes"),
-        "gzip of a cut file": (lambda c: gzip.compress(c[:-9]), "it ends after 67 bytes"),
-        "too long": (lambda c: c + b"\0", "is too long: it goes on after 76 bytes"),
-        "gzip too long": (lambda c: gzip.compress(c + b"\0" * 9), "is too long"),
-        "not gzip inside": (lambda c: b"\x1f\x8b" + c, "is corrupted: it does not decompress"),
-        "bit flipped": (
-            lambda c: c[:20] + bytes([c[20] ^ 1]) + c[21:],
-            "is corrupted: its content has SHA-256 {found}",
-        ),
-        "gzip's own check": (
-            lambda c: gzip.compress(c)[:-8] + b"\0" * 8,
-            "is corrupted: it does not decompress (CRC check failed",
-        ),
-        "deflate broken": (
-            lambda c: gzip.compress(c)[:10] + b"\xff" * 60,
-            "is corrupted: it does not decompress",
-        ),
-        "web page": (
-            lambda c: b"<html>Not found</html>",
-            r"begins with b'<htm' instead of b'\x00\x00\x08\x03'",
-        ),
-        "labels for images": (
-            lambda c: b"\0\0\x08\x01" + c[4:],
-            r"begins with b'\x00\x00\x08\x01'",
-        ),
-        "test for training": (lambda c: c[:7] + b"\3" + c[8:], f"has the wrong length: {swapped}"),
-    }
+BAD_FILES = {
+    "empty": lambda c: b"",
+    "header cut": lambda c: c[:10],
+    "plain cut": lambda c: c[:-1],
+    "gzip of a cut file": lambda c: gzip.compress(c[:-9]),
+    "too long": lambda c: c + b"\0",
+    "gzip too long": lambda c: gzip.compress(c + b"\0" * 9),
+    "bit flipped": lambda c: c[:20] + bytes([c[20] ^ 1]) + c[21:],
+    "web page": lambda c: b"<html>Not found</html>",
+    "labels for images": lambda c: b"\0\0\x08\x01" + c[4:],
+    "test for training": lambda c: c[:7] + b"\3" + c[8:],
+}
+NOT_GZIP = {
+    "gzip cut": (lambda c: gzip.compress(c)[:40], "Compressed file ended before the end"),
+    "not gzip inside": (lambda c: b"\x1f\x8b" + c, "Unknown compression method"),
+    "gzip's own check": (lambda c: gzip.compress(c)[:-8] + b"\0" * 8, "CRC check failed"),
+    "deflate broken": (lambda c: gzip.compress(c)[:10] + b"\xff" * 60, "Error -3 while decomp"),
+}
+"""Each way a file can be bad: its bytes from the good content, and why it does not decompress."""
 
 
-@pytest.mark.parametrize("case", bad_files())
+@pytest.mark.parametrize("case", [*BAD_FILES, *NOT_GZIP])
 def test_a_bad_file_is_refused_by_name_and_left_alone(tiny, case):
-    spoil, reason = bad_files()[case]
+    good = tiny.content[FILES[0]]
     path = tiny.folder / f"{FILES[0]}.gz"
-    spoilt = spoil(tiny.content[FILES[0]])
+    if case in BAD_FILES:
+        spoilt = BAD_FILES[case](good)
+        content = gzip.decompress(spoilt) if spoilt[:2] == b"\x1f\x8b" else spoilt
+        reason = (
+            f"is not the official file: it holds {len(content)} bytes of SHA-256 "
+            f"{hashlib.sha256(content).hexdigest()} once decompressed, "
+            f"and begins with {content[:16]!r}."
+        )
+    else:
+        spoil, reason = NOT_GZIP[case]
+        spoilt, reason = spoil(good), f"cannot be decompressed: {reason}"
     path.write_bytes(spoilt)
-    reason = reason.format(found=hashlib.sha256(spoilt).hexdigest())
-    with pytest.raises(data.DataError) as caught:
-        data.load("tiny")
-    message = str(caught.value)
-    assert message.startswith(f"{path} ")
-    assert reason in message
-    assert f"of 76 bytes and SHA-256 {tiny.hashes[0]}" in message
-    assert "Replace it by the original, or unset SOMLIB_DATA to have it downloaded" in message
+    message = refusal()
+    assert message.startswith(f"{path} {reason}")
+    assert f"Expected: tiny/{FILES[0]} (.gz or not) of 76 bytes and SHA-256 {tiny.hashes[0]}" in (
+        message
+    )
+    remedy = "Put the official file there, readable, or unset SOMLIB_DATA to have it downloaded"
+    assert message.endswith(f"{remedy}; nothing was changed.")
     assert path.read_bytes() == spoilt
     tiny.assert_equals(data.load("tiny", split="test"), slice(5, None))  # the other files are fine
 
@@ -400,8 +396,7 @@ def test_a_bad_file_in_the_default_folder_says_to_delete_it(absent, server):
     absent.write()
     path = absent.folder / f"{FILES[1]}.gz"
     path.write_bytes(b"bad")
-    with pytest.raises(data.DataError, match="or delete it to have it downloaded"):
-        data.load("tiny")
+    assert "or delete it to have it downloaded" in refusal()
     assert (path.read_bytes(), server.requested) == (b"bad", [])
     path.unlink()
     absent.assert_equals(data.load("tiny"))
@@ -415,19 +410,16 @@ def test_a_missing_file_is_named_and_never_downloaded_past_somlib_data(
     given = tmp_path / "elsewhere" / folder
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("SOMLIB_DATA", str(given))
-    with pytest.raises(data.DataError) as caught:
-        data.load("tiny")
-    message = str(caught.value)
+    message = refusal()
     assert message.startswith(f"{given / 'tiny' / FILES[0]} is missing, with and without .gz")
     assert absent.hashes[0] in message
-    assert "Put the file there, or unset SOMLIB_DATA to have it downloaded." in message
+    assert "Put the official file there, readable, or unset SOMLIB_DATA to have it" in message
     assert server.requested == []
 
 
 def test_somlib_data_that_is_a_file_counts_as_missing(tiny, monkeypatch):
     monkeypatch.setenv("SOMLIB_DATA", str(tiny.folder / f"{FILES[0]}.gz"))
-    with pytest.raises(data.DataError, match="is missing"):
-        data.load("tiny")
+    assert "is missing" in refusal()
 
 
 def test_a_file_without_read_permission_says_so(tiny):
@@ -437,17 +429,16 @@ def test_a_file_without_read_permission_says_so(tiny):
     if root:  # who may read everything, so be nobody for a moment
         os.seteuid(65534)
     try:
-        with pytest.raises(data.DataError, match=r"cannot be read: Permission denied\. .* Make it"):
-            data.load("tiny")
+        message = refusal()
     finally:
         if root:
             os.seteuid(0)
+    assert re.search("cannot be read: Permission denied. Expected: .* there, readable, or", message)
 
 
 def test_a_folder_in_the_place_of_a_file_cannot_be_read(tiny):
     (tiny.folder / FILES[0]).mkdir()
-    with pytest.raises(data.DataError, match="cannot be read: Is a directory"):
-        data.load("tiny")
+    assert "cannot be read: Is a directory" in refusal()
 
 
 bytes_arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6))
@@ -456,13 +447,10 @@ bytes_arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max
 def read_back(file_bytes, array):
     """Give `file_bytes` to the reader of a file that must hold `array`."""
     sha256 = hashlib.sha256(idx_bytes(array)).hexdigest()
-    file = data.IdxFile("any", "any", array.shape, sha256, ())
+    file = idx.IdxFile("any", array.shape, sha256)
     assert file.size == len(idx_bytes(array))
     out = np.full(array.shape, -1.0, np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "any"
-        path.write_bytes(file_bytes)
-        data.read_idx(path, file, out)
+    idx.read_idx(BytesIO(file_bytes), file, out)
     return out
 
 
@@ -476,7 +464,7 @@ def test_what_is_written_is_read(array, pack):
 @settings(deadline=None)
 def test_reading_in_chunks_changes_nothing(array, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "CHUNK", chunk)
+        patch.setattr(idx, "CHUNK", chunk)
         np.testing.assert_array_equal(read_back(gzip.compress(idx_bytes(array)), array), array)
 
 
@@ -487,7 +475,7 @@ def test_a_damaged_file_never_gives_other_content(array, pack, draw):
     position = draw.draw(st.integers(0, len(good) - 1))
     flip = draw.draw(st.integers(1, 255))
     flipped = good[:position] + bytes([good[position] ^ flip]) + good[position + 1 :]
-    with pytest.raises(ValueError, match=r"is truncated|begins with b'\\x1f' instead"):
+    with pytest.raises(ValueError, match=r"cannot be decompressed|is not the official file"):
         read_back(good[:position], array)
     try:
         out = read_back(flipped, array)
@@ -508,10 +496,10 @@ def stand_in(n_docs=400, n_terms=30, seed=0):
     Weights are whole numbers, so their sums are exact and many terms tie.
     """
     rng = np.random.default_rng(seed)
-    names = np.array(sorted([*data.REUTERS_ROOTS, *(f"M{i:03}" for i in range(99))]), object)
+    names = np.array(sorted([*reuters.REUTERS_ROOTS, *(f"M{i:03}" for i in range(99))]), object)
     weights = rng.poisson(0.15, (n_docs, n_terms)).astype(float)
     topics = (rng.random((n_docs, 103)) < 0.02).astype(np.uint8)
-    roots = [list(names).index(root) for root in data.REUTERS_ROOTS]
+    roots = [list(names).index(root) for root in reuters.REUTERS_ROOTS]
     topics[:, roots] = rng.random((n_docs, 4)) < [0.4, 0.3, 0.3, 0.1]
     return Bunch(data=csr_array(weights), target=csr_array(topics), target_names=names)
 
@@ -566,7 +554,7 @@ def test_reuters_rows_have_one_length_and_a_document_without_the_terms_is_zero()
 
 
 @pytest.fixture
-def reuters(tmp_path, monkeypatch):
+def rcv1(tmp_path, monkeypatch):
     """The stand-in in scikit-learn's own cache files, known to `load` as "reuters-10k"."""
     corpus = stand_in()
     corpus.folder = tmp_path / "data" / "reuters" / "RCV1"
@@ -583,20 +571,21 @@ def reuters(tmp_path, monkeypatch):
         f"400 documents, 30 terms, {corpus.data.nnz} weights, 103 topics, "
         f"{corpus.target.nnz} labels"
     )
-    read = partial(data._read_reuters, content=corpus.content, **REUTERS_SIZES)
+    read = partial(reuters.read_reuters, content=corpus.content, **REUTERS_SIZES)
     source = data.SOURCES["reuters-10k"]
-    monkeypatch.setitem(data.SOURCES, "reuters-10k", replace(source, read=read))
+    small = replace(source, read=partial(_read_part, read, 75))
+    monkeypatch.setitem(data.SOURCES, "reuters-10k", small)
     monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / "data"))
     return corpus
 
 
 @pytest.mark.parametrize("given_by_hand", [True, False])
-def test_reuters_is_read_from_scikit_learns_cache(reuters, tmp_path, monkeypatch, given_by_hand):
+def test_reuters_is_read_from_scikit_learns_cache(rcv1, tmp_path, monkeypatch, given_by_hand):
     if not given_by_hand:
         monkeypatch.delenv("SOMLIB_DATA")
-        monkeypatch.setattr(data, "_default_folder", lambda: tmp_path / "data")
+        monkeypatch.setattr(download, "default_folder", lambda: tmp_path / "data")
     whole, train, test = (data.load("reuters-10k", split=split) for split in data.SPLITS)
-    X, y = data.reuters_10k(reuters.data, reuters.target, reuters.target_names, **REUTERS_SIZES)
+    X, y = data.reuters_10k(rcv1.data, rcv1.target, rcv1.target_names, **REUTERS_SIZES)
     np.testing.assert_array_equal(whole.X, X, strict=True)
     np.testing.assert_array_equal(whole.y, y, strict=True)
     assert (len(train), len(test)) == (75, 25)
@@ -618,40 +607,35 @@ DAMAGES = {
 
 @pytest.mark.parametrize("case", DAMAGES)
 @pytest.mark.parametrize("name", ["samples", "sample_topics"])
-def test_a_damaged_reuters_cache_is_refused_and_left_alone(reuters, case, name):
+def test_a_damaged_reuters_cache_is_refused_and_left_alone(rcv1, case, name):
     damage, reason = DAMAGES[case]
-    path = reuters.folder / f"{name}_py3.pkl"
+    path = rcv1.folder / f"{name}_py3.pkl"
     damaged = damage(path.read_bytes())
     path.unlink()
     if damaged is not None:
         path.write_bytes(damaged)
-    before = left(reuters.folder.parent)
-    with pytest.raises(data.DataError) as caught:
-        data.load("reuters-10k")
-    message = str(caught.value)
-    assert message.startswith(f"{reuters.folder} gives no corpus: {reason}")
-    assert f"fetch_rcv1 keeps it: {reuters.content}. Put it there" in message
-    assert left(reuters.folder.parent) == before
+    before = left(rcv1.folder.parent)
+    message = refusal("reuters-10k")
+    assert message.startswith(f"{rcv1.folder} gives no corpus: {reason}")
+    assert f"fetch_rcv1 keeps it: {rcv1.content}. Put it there" in message
+    assert left(rcv1.folder.parent) == before
 
 
-def test_another_corpus_in_the_place_of_rcv1_is_refused_with_what_it_holds(reuters):
-    reuters.data.data[:] = 1
-    path = reuters.folder / "samples_py3.pkl"
-    joblib.dump(reuters.data[:, :20], path)
-    found = f"400 documents, 20 terms, {reuters.data[:, :20].nnz} weights, 103 topics"
-    with pytest.raises(data.DataError, match=f"ValueError: it holds {found}.* Expected: RCV1-v2"):
-        data.load("reuters-10k")
+def test_another_corpus_in_the_place_of_rcv1_is_refused_with_what_it_holds(rcv1):
+    rcv1.data.data[:] = 1
+    path = rcv1.folder / "samples_py3.pkl"
+    joblib.dump(rcv1.data[:, :20], path)
+    found = f"400 documents, 20 terms, {rcv1.data[:, :20].nnz} weights, 103 topics"
+    assert re.search(f"ValueError: it holds {found}.* Expected: RCV1-v2", refusal("reuters-10k"))
 
 
 @pytest.mark.parametrize("folder", ["no-such-folder", "data"])
 def test_missing_reuters_leaves_no_folder_behind_in_somlib_data(tmp_path, monkeypatch, folder):
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / folder))
-    with pytest.raises(data.DataError) as caught:
-        data.load("reuters-10k")
-    message = str(caught.value)
+    message = refusal("reuters-10k")
     assert message.startswith(f"{tmp_path / folder / 'reuters' / 'RCV1'} gives no corpus: FileNot")
-    assert f"keeps it: {data.RCV1}. Put it there, or unset SOMLIB_DATA" in message
+    assert f"keeps it: {reuters.RCV1}. Put it there, or unset SOMLIB_DATA" in message
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["data"]
 
 
@@ -664,18 +648,16 @@ def test_reuters_offline_is_one_error_that_says_how_to_go_on(tmp_path, monkeypat
 
     monkeypatch.setattr("sklearn.datasets.fetch_rcv1", offline)
     monkeypatch.delenv("SOMLIB_DATA", raising=False)
-    monkeypatch.setattr(data, "_default_folder", lambda: tmp_path)
-    with pytest.raises(data.DataError) as caught:
-        data.load("reuters-10k")
+    monkeypatch.setattr(download, "default_folder", lambda: tmp_path)
+    message = refusal("reuters-10k")
     assert asked == {"data_home": tmp_path / "reuters", "download_if_missing": True}
-    message = str(caught.value)
     assert "URLError: <urlopen error Temporary failure in name resolution>" in message
-    assert f"Expected: RCV1-v2 as scikit-learn's fetch_rcv1 keeps it: {data.RCV1}." in message
+    assert f"Expected: RCV1-v2 as scikit-learn's fetch_rcv1 keeps it: {reuters.RCV1}." in message
     assert "Try again when online, delete the folder when a file in it is damaged" in message
     assert "set SOMLIB_DATA to a folder that holds reuters/RCV1." in message
 
 
-def test_too_little_memory_is_not_blamed_on_the_files(reuters, monkeypatch):
+def test_too_little_memory_is_not_blamed_on_the_files(rcv1, monkeypatch):
     def short_of_memory(**options):
         raise MemoryError
 
@@ -687,18 +669,14 @@ def test_too_little_memory_is_not_blamed_on_the_files(reuters, monkeypatch):
 # --- downloads --------------------------------------------------------------------------------
 
 
-def left(folder):
-    return sorted(p.name for p in folder.rglob("*") if p.is_file())
-
-
 def test_a_download_is_kept_and_not_repeated(absent, server):
     absent.offer(server.url("good"))
     absent.assert_equals(data.load("tiny", split="test"), slice(5, None))
-    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES[2:])
+    assert left(absent.folder) == zipped(FILES[2:])
     absent.assert_equals(data.load("tiny"))
     absent.assert_equals(data.load("tiny"))
-    assert sorted(server.requested) == sorted(("good", f"{name}.gz") for name in FILES)
-    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES)
+    assert sorted(server.requested) == [("good", name) for name in zipped(FILES)]
+    assert left(absent.folder) == zipped(FILES)
 
 
 def test_a_download_shows_a_bar_and_nothing_else(absent, server, capsys, caplog):
@@ -717,25 +695,25 @@ def test_a_mirror_that_unpacks_the_file_will_do(absent, server):
 
 
 FAILURES = {
-    "lost": "failed: 404 Client Error",
-    "breaks-off": "failed: .*IncompleteRead",
-    "truncates": "is truncated: the gzip stream breaks off",
-    "wrong": "is corrupted: its content has SHA-256 [0-9a-f]{64}",
-    "page": "is not the IDX file it should be: it begins with b'<htm'",
-    "silent": r"did not answer within 0\.3 s",
-    "stalls": "failed: .*Read timed out",
+    "lost": "404 Client Error",
+    "breaks-off": "IncompleteRead",
+    "truncates": "cannot be decompressed: Compressed file ended before the end",
+    "wrong": "is not the official file: it holds 76 bytes of SHA-256 [0-9a-f]{64}",
+    "page": "is not the official file: .* and begins with b'<html",
+    "silent": r"Read timed out\. \(read timeout=0\.3\)",
+    "stalls": "Read timed out",
 }
 
 
-@pytest.mark.parametrize("behaviour", FAILURES)
-def test_when_one_mirror_fails_the_next_is_tried(absent, server, monkeypatch, behaviour):
-    monkeypatch.setattr(data, "TIMEOUT", 0.3)
-    absent.offer(server.url(behaviour), server.url("good"))
+@pytest.mark.parametrize("behavior", FAILURES)
+def test_when_one_mirror_fails_the_next_is_tried(absent, server, monkeypatch, behavior):
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    absent.offer(server.url(behavior), server.url("good"))
     start = time.perf_counter()
     absent.assert_equals(data.load("tiny", split="train"), slice(5))
     assert time.perf_counter() - start < 10  # our time-out, not pooch's thirty seconds
-    assert [b for b, _ in server.requested] == [behaviour, "good"] * 2
-    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES[:2])
+    assert [b for b, _ in server.requested] == [behavior, "good"] * 2
+    assert left(absent.folder) == zipped(FILES[:2])
 
 
 def test_when_the_first_mirror_is_dead_the_second_is_tried(absent, server, dead_url):
@@ -743,21 +721,19 @@ def test_when_the_first_mirror_is_dead_the_second_is_tried(absent, server, dead_
     absent.assert_equals(data.load("tiny"))
 
 
-@pytest.mark.parametrize("behaviour", FAILURES)
+@pytest.mark.parametrize("behavior", FAILURES)
 def test_when_all_mirrors_fail_each_is_named_with_its_reason(
-    absent, server, dead_url, monkeypatch, behaviour
+    absent, server, dead_url, monkeypatch, behavior
 ):
-    monkeypatch.setattr(data, "TIMEOUT", 0.3)
-    absent.offer(dead_url, server.url(behaviour))
-    with pytest.raises(data.DataError) as caught:
-        data.load("tiny")
-    first, dead, failed, remedy = str(caught.value).splitlines()
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    absent.offer(dead_url, server.url(behavior))
+    first, dead, failed, remedy = refusal().splitlines()
     name = f"{FILES[0]}.gz"
     assert first == f"{name} could not be downloaded; nothing was kept. Tried:"
-    assert dead.startswith(f"  {dead_url}/{name} failed: ")
+    assert dead.startswith(f"  {dead_url}/{name}: ")
     assert "Connection refused" in dead
-    assert failed.startswith(f"  {server.url(behaviour)}/{name} ")
-    assert re.search(FAILURES[behaviour], failed)
+    assert failed.startswith(f"  {server.url(behavior)}/{name}: ")
+    assert re.search(FAILURES[behavior], failed)
     assert "set SOMLIB_DATA to a folder that holds tiny/train-images-idx3-ubyte" in remedy
     assert absent.hashes[0] in remedy
     assert left(absent.folder) == []
@@ -766,31 +742,34 @@ def test_when_all_mirrors_fail_each_is_named_with_its_reason(
 def test_a_folder_that_cannot_be_made_is_not_the_mirrors_fault(absent, server):
     absent.offer(server.url("good"), server.url("good"))
     absent.folder.parent.write_text("a file where the folder should be")
-    with pytest.raises(data.DataError, match=r"cannot write .*set SOMLIB_DATA to a folder"):
-        data.load("tiny")
+    assert re.match(r"cannot write .*set SOMLIB_DATA to a folder", refusal())
     assert server.requested == []
 
 
 def test_a_full_disk_is_not_the_mirrors_fault(absent, server, monkeypatch):
-    def full(self, url, path, pooch):
-        path.write_bytes(b"half")
+    def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[:4])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     absent.offer(server.url("good"))
-    with pytest.raises(data.DataError, match=r"cannot write .*: No space left on device"):
-        data.load("tiny")
+    message = refusal()
+    assert re.match(r"cannot write .*: No space left on device", message)
+    assert "set SOMLIB_DATA to a folder" in message
     assert left(absent.folder) == []
 
 
 SCRIPT = """
 import json, pathlib, sys
 from somlib import data
+from somlib.data import dataset, download
 
 folder, mirror, hashes, sizes = json.loads(sys.argv[1])
-data._default_folder = lambda: pathlib.Path(folder)
-data.SOURCES["tiny"] = data.idx_source("tiny", (mirror,), tuple(hashes), ("a",) * 10, **sizes)
-print(data.load("tiny").fingerprint)
+download.default_folder = lambda: pathlib.Path(folder)
+data.SOURCES["tiny"] = dataset.idx_source("tiny", (mirror,), tuple(hashes), ("a",) * 10, **sizes)
+ds = data.load("tiny")
+print(ds.X.tolist(), ds.y.tolist())
 """
 
 
@@ -810,8 +789,8 @@ def test_two_processes_downloading_at_once_both_end_well(absent, server):
     absent.offer()
     ds = data.load("tiny")
     absent.assert_equals(ds)
-    assert [out.strip() for out, _ in ends] == [ds.fingerprint] * 2
-    assert left(absent.folder) == sorted(f"{name}.gz" for name in FILES)
+    assert [out for out, _ in ends] == [f"{ds.X.tolist()} {ds.y.tolist()}\n"] * 2
+    assert left(absent.folder) == zipped(FILES)
 
 
 def test_a_killed_download_leaves_nothing_that_looks_good(absent, server):
@@ -827,12 +806,13 @@ def test_a_killed_download_leaves_nothing_that_looks_good(absent, server):
 
 def test_every_downloadable_set_has_two_mirrors_on_different_hosts():
     for name in ("mnist", "fashion-mnist"):
-        (parts,) = data.SOURCES[name].read.args
-        for files in parts.values():
-            for file in files:
-                assert file.folder == name
-                assert len({url.split("/")[2] for url in file.mirrors}) >= 2
-                assert len(file.sha256) == 64
+        (files,) = data.SOURCES[name].read.args
+        assert len(files) == 4
+        for file in files:
+            assert file.name.startswith(f"{name}/")
+            assert len({url.split("/")[2] for url in file.urls}) >= 2
+            assert all(url.endswith(f"/{Path(file.name).name}.gz") for url in file.urls)
+            assert len(file.sha256) == 64
 
 
 # --- the official files -----------------------------------------------------------------------
@@ -841,7 +821,7 @@ COUNTS = {
     "mnist": [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958],
     "fashion-mnist": [7000] * 10,
 }
-# Mean and standard deviation of the training pixels, as torchvision users normalise by them.
+# Mean and standard deviation of the training pixels, as torchvision users normalize by them.
 PIXELS = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
 
 
@@ -875,9 +855,9 @@ def test_official_files_give_the_known_data(official):
 def test_official_files_load_within_a_second_and_no_second_copy(official):
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()  # of this process: others may keep the machine busy
         ds = data.load(official)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 1
     result = ds.X.nbytes + ds.y.nbytes
     del ds
@@ -887,7 +867,7 @@ def test_official_files_load_within_a_second_and_no_second_copy(official):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < result + 8 * data.CHUNK  # the issue allows a whole copy; one chunk is enough
+    assert peak < result + 8 * idx.CHUNK  # the issue allows a whole copy; one chunk is enough
 
 
 def test_the_real_corpus_gives_a_whole_reuters_10k():
@@ -903,10 +883,12 @@ def test_the_real_corpus_gives_a_whole_reuters_10k():
 
 def test_the_readme_lists_what_is_checked():
     readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
-    assert data.RCV1 in " ".join(readme.split())
-    for class_name, count in zip(data.REUTERS_ROOTS.values(), data.REUTERS_10K_COUNTS, strict=True):
+    assert reuters.RCV1 in " ".join(readme.split())
+    for class_name, count in zip(
+        reuters.REUTERS_ROOTS.values(), data.REUTERS_10K_COUNTS, strict=True
+    ):
         assert f"{class_name} {count}" in " ".join(readme.split())
     for name in ("mnist", "fashion-mnist"):
-        (parts,) = data.SOURCES[name].read.args
-        for file in (file for files in parts.values() for file in files):
-            assert f"| {name}/{file.name} | `{file.sha256}` |" in readme
+        (files,) = data.SOURCES[name].read.args
+        for file in files:
+            assert f"| {file.name} | `{file.sha256}` |" in readme
