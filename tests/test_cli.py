@@ -533,6 +533,5 @@ long = [cache.call(slow_walk, 20_000, seed) for seed in range(16)]"""
     cells = (f"import time\n{TOY[0]}", TOY[1], slow, *TOY[2:])
     project = make_project(tmp_path / "project", _01_toy=cells)
     outcome = kill_and_compare(project, tmp_path / "runs", times=20, options=["--device", "cpu"])
-    assert outcome.kills == 20
-    assert outcome.differences == []
-    assert outcome.orphans == []
+    assert outcome.kills == {"01_toy": 20}
+    assert (outcome.differences, outcome.orphans, outcome.partials) == ([], [], [])
