@@ -43,7 +43,7 @@ format: $(VENV)/ready-test
 
 # Jupyter wants to write into the home, and root, as one is in a container, to say that it knows.
 lab: $(VENV)/ready-main
-	test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
+	test -d "$$HOME" && test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
 	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(VENV)/ready-bench

@@ -18,6 +18,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -159,10 +160,10 @@ def fit_seeds(
         some = parts.pop(0)
         together = _sha256(*(entries[i].path.name.encode() for i in some))[:24]
         checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
-        with claimed(checkpoint, wait=True) as waited:
-            if waited:  # whoever had it may have made them
-                found |= {entries[i].path: entries[i].find() for i in some}
-                left = [i for i in some if found[entries[i].path] is _NOTHING]
+        with claimed(checkpoint, wait=True):
+            found |= {entries[i].path: entries[i].find() for i in some}  # by another, just now
+            left = [i for i in some if found[entries[i].path] is _NOTHING]
+            if left != some:
                 parts = [left, *parts] if left else parts
                 continue
             try:
@@ -260,6 +261,8 @@ class _Entry:
         except Exception as error:  # whatever is wrong with it, the remedy is the same
             message = f"{self.path} is damaged ({error}); making it again"
             warnings.warn(message, stacklevel=4)
+            with suppress(OSError):  # said once
+                self.described.unlink()
         return _NOTHING
 
     def keep(self, result: Any) -> Any:
@@ -277,8 +280,8 @@ def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
     """Return what the entry holds, after making it if need be; `make` is given a checkpoint."""
     result = entry.find()
     if result is _NOTHING:
-        with claimed(entry.path, wait=True) as waited:
-            result = entry.find() if waited else _NOTHING
+        with claimed(entry.path, wait=True):
+            result = entry.find()  # another may have made it just now
             if result is _NOTHING:
                 checkpoint = entry.path.with_suffix(".checkpoint")
                 result = entry.keep(make(checkpoint))

@@ -138,7 +138,7 @@ def same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[bool]:
+def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Let no other process be at work on `path` inside a `with`.
 
     A neighbour of `path` says who is. Where none can be made, in a folder that is only read or
@@ -150,11 +150,6 @@ def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[boo
         What is worked on; need not be there.
     wait : bool, default=False
         Wait for another process to end its work; a warning says so when that takes long.
-
-    Yields
-    ------
-    bool
-        Whether there was another process to wait for.
 
     Raises
     ------
@@ -174,7 +169,7 @@ def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[boo
     path = Path(path)
     sign = path.with_name(f"{PARTIAL_PREFIX}{path.name}.lock")
     patient = time.monotonic() + PATIENCE
-    lock, waited = None, False
+    lock = None
     try:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,13 +179,12 @@ def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[boo
                 if time.monotonic() > patient:
                     patient = float("inf")
                     warnings.warn(f"{path} {_whose(sign)}; waiting for it", stacklevel=4)
-                waited = True
                 time.sleep(0.05)
     except _Busy:
         message = f"{path} {_whose(sign)}; wait for it, stop it, or write somewhere else"
         raise InUseError(errno.EBUSY, message) from None
     try:
-        yield waited
+        yield
     finally:
         if lock is not None:
             _remove(sign, lock)

@@ -171,8 +171,9 @@ def _forget_settings() -> None:
     matplotlib.rcdefaults()
     outside = os.environ.get("MPLBACKEND", "")
     in_kernel = "ipykernel.kernelapp" in sys.modules
-    # another backend than that of the environment was chosen in the notebook
-    if in_kernel and "inline" not in outside and matplotlib.get_backend() == outside.lower():
+    if not in_kernel or "inline" in outside:
+        return
+    if matplotlib.get_backend().lower() == outside.lower():  # else a cell has chosen another
         matplotlib.use("inline")
 
 
