@@ -481,8 +481,8 @@ def _module_of(name: str) -> str:
     package, *parts = name.split(".")
     if package != "somlib" or not parts:
         return ""
-    home = NAMES.get(parts[0]) or MODULES.get(parts[0])
-    parts = home.split(".") if home else parts
+    if home := NAMES.get(parts[0]) or MODULES.get(parts[0]):
+        parts = [*home.split("."), *parts[1:]]
     while parts and ".".join(parts) not in SOURCE:
         parts.pop()
     return ".".join(parts)
