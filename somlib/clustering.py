@@ -394,6 +394,7 @@ class Kerasom(_SampleMap, Baseline):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
+        grid_distances(self.grid_, self.grid_distance)  # which may not exist
         if self.neighborhood not in (known := get_args(Neighborhood)):
             raise ValueError(
                 f"neighborhood={self.neighborhood!r} is unknown; choose one of {list(known)}"

@@ -296,6 +296,7 @@ class DESOM(ClusterMixin, DeepEstimator):
                 f"a map of {K} units is larger than the data set of {n} samples, whose encodings "
                 "are the first prototypes; choose a smaller grid"
             )
+        grid_distances(self.grid_, self.grid_distance)  # which may not exist
         if not 0 <= self.gamma < float("inf"):
             raise ValueError(f"gamma={self.gamma!r} must be a finite number of at least 0")
         schedule = self._temperature()
