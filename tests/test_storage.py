@@ -348,7 +348,7 @@ def changed(arrays, draw):
     return arrays | {name: draw(st.sampled_from(others))}
 
 
-FUZZ = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("name", PARAMS)
@@ -559,7 +559,7 @@ def interrupted(name, folder):
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-@settings(FUZZ, max_examples=15)
+@settings(FUZZ, max_examples=10)
 @given(data=st.data())
 def test_a_checkpoint_with_other_content_goes_on_or_is_refused(folder, name, data):
     with pytest.MonkeyPatch.context() as short:
