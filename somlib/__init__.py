@@ -9,24 +9,37 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
-_HOME = {
+TRAINED = {
     "Autoencoder": "autoencoders",
     "ContractiveAutoencoder": "autoencoders",
+    "DCN": "clustering",
     "DCSOMRL": "somrl",
+    "DEC": "clustering",
     "DESOM": "desom",
+    "DeepNeuralMaps": "clustering",
     "DenoisingAutoencoder": "autoencoders",
-    "Euclidean": "spaces",
-    "Grid": "spaces",
+    "IDEC": "clustering",
+    "Kerasom": "clustering",
     "RBM": "boltzmann",
-    "SNE": "sne",
     "SOAE": "soae",
     "SOM": "som",
     "SOMRL": "somrl",
+    "SOMVAE": "clustering",
     "SparseAutoencoder": "autoencoders",
+    "VAE": "vae",
+    "VaDE": "clustering",
+}
+"""Estimators that `somlib fit` trains, with a device and checkpoints, and where they are."""
+
+ESTIMATORS = TRAINED | {"MiniSomMap": "clustering", "SNE": "sne"}
+"""All estimators: what a saved file may name, by plain names, which outlive a move of modules."""
+
+# Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
+_HOME = ESTIMATORS | {
+    "Euclidean": "spaces",
+    "Grid": "spaces",
     "Sphere": "spaces",
     "Torus": "spaces",
-    "VAE": "vae",
     "fit_seeds": "training",
     "load": "storage",
 }

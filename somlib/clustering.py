@@ -42,7 +42,7 @@ from somlib.networks import Dense
 from somlib.products import Precision
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid
-from somlib.storage import Saveable
+from somlib.storage import Check, Saveable, array, require_units
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, fit_seeds, require_count
 
 Generators = Sequence[torch.Generator]
@@ -186,6 +186,7 @@ class Baseline(ClusterMixin, DeepEstimator):
     progress: bool = False
 
     _by_gradient: ClassVar[bool] = True  # or do the centres move by a rule of their own?
+    _also_learned: ClassVar[dict[str, Check]] = {"labels_": array("i", "n")}
 
     def _n_centers(self) -> int:
         require_count("n_clusters", self.n_clusters)
@@ -374,10 +375,11 @@ class Kerasom(_SampleMap, Baseline):
     decay: Decay = "exponential"
 
     def _build(self, d: int, generators: Generators) -> nn.Module:
-        stack = self._with_centers(nn.Module(), len(generators), d)
+        return self._with_centers(nn.Module(), len(generators), d)
+
+    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
         delta = torch.from_numpy(grid_distances(self.grid_, self.grid_distance))
-        stack.register_buffer("delta", delta, persistent=False)
-        return stack
+        stack.delta = delta.to(stack.centers)
 
     def _initialise(self, stack: Any, X: Tensor, generators: Generators) -> None:
         stack.centers.copy_(_some(X, self._n_centers(), generators))
@@ -392,6 +394,7 @@ class Kerasom(_SampleMap, Baseline):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
+        grid_distances(self.grid_, self.grid_distance)  # which may not exist
         if self.neighborhood not in (known := get_args(Neighborhood)):
             raise ValueError(
                 f"neighborhood={self.neighborhood!r} is unknown; choose one of {list(known)}"
@@ -414,9 +417,6 @@ class Kerasom(_SampleMap, Baseline):
 
 # ---------------------------------------------------------------- DEC, IDEC, Deep Neural Maps
 
-_WORKING = ("target", "labels", "changed")
-"""What the hardening of assignments needs while it trains: checkpoints hold it, models do not."""
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class _Hardening(EmbeddedBaseline):
@@ -426,9 +426,12 @@ class _Hardening(EmbeddedBaseline):
 
     def _build(self, d: int, generators: Generators) -> nn.Module:
         stack: Any = super()._build(d, generators)
-        for name in _WORKING:
+        for name in self._working(0, 0):
             stack.register_buffer(name, None)
         return stack  # type: ignore[no-any-return]
+
+    def _working(self, S: int, n: int) -> dict[str, tuple[int, ...]]:
+        return {"target": (S, n, self._n_centers()), "labels": (S, n), "changed": (S,)}
 
     def _initialise(self, stack: Any, X: Tensor, generators: Generators) -> None:
         S, K, _ = stack.centers.shape
@@ -456,11 +459,6 @@ class _Hardening(EmbeddedBaseline):
         losses = self._clustering(stack, z, rows)
         L = L_r + gamma * losses["clustering"]  # ℒ = ℒ_r + γ D_KL(p‖q), Guo 2017
         return losses | {"loss": L, "reconstruction": L_r}
-
-    def _learn(self, stack: nn.Module, s: int) -> None:
-        super()._learn(stack, s)
-        for name in _WORKING:
-            self.parameters_.pop(name, None)
 
 
 @dataclass(eq=False, repr=False)
@@ -567,11 +565,8 @@ class DeepNeuralMaps(_EmbeddedMap, _Hardening):
 
     _by_gradient: ClassVar[bool] = False
 
-    def _build(self, d: int, generators: Generators) -> nn.Module:
-        stack = super()._build(d, generators)
-        delta = torch.from_numpy(grid_distances(self.grid_))
-        stack.register_buffer("delta", delta, persistent=False)
-        return stack
+    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
+        stack.delta = torch.from_numpy(grid_distances(self.grid_)).to(stack.centers)
 
     def _first_labels(self, stack: Any, X: Tensor, generators: Generators) -> Tensor:
         stack.centers.copy_(stack.encoder(_some(X, self._n_centers(), generators)))
@@ -811,12 +806,9 @@ class SOMVAE(_EmbeddedMap):
     pretrain_epochs: int = 0
     shuffle: bool = True
 
-    def _build(self, d: int, generators: Generators) -> nn.Module:
-        stack = super()._build(d, generators)
+    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
         near = self.grid_.adjacency() + np.eye(self._n_centers())
-        share = torch.from_numpy(near / (self.grid_.connectivity + 1))
-        stack.register_buffer("share", share, persistent=False)
-        return stack
+        stack.share = torch.from_numpy(near / (self.grid_.connectivity + 1)).to(stack.centers)
 
     def _initialise(self, stack: Any, X: Tensor, generators: Generators) -> None:
         shape = stack.centers.shape[1:]
@@ -889,6 +881,14 @@ class MiniSomMap(_SampleMap, Saveable, ClusterMixin, TransformerMixin, BaseEstim
     sigma_decay: str = "asymptotic_decay"
     random_order: bool = False
     random_state: Any = None
+
+    _learned: ClassVar[dict[str, Check]] = {
+        "weights_": array("f", "K", "d"),
+        "labels_": array("i", "n"),
+    }
+
+    def _require_whole(self) -> None:
+        require_units(self.weights_, self.grid_)
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train a new map on samples X of shape (n, d)."""

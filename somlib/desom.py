@@ -21,6 +21,7 @@ from somlib.distances import Block, Codebook, best_units
 from somlib.products import Precision
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Grid, GridMetric
+from somlib.storage import Check, array
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds, require_count
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
@@ -210,18 +211,21 @@ class DESOM(ClusterMixin, DeepEstimator):
     progress: bool = False
 
     _divisible: ClassVar[bool] = True
+    _also_learned: ClassVar[dict[str, Check]] = {"labels_": array("i", "n")}
 
     # ------------------------------------------------------------ training
 
     def _build(self, d: int, generators: Sequence[torch.Generator]) -> nn.Module:
         stack = super()._build(d, generators)
-        grid = self.grid_
         stack.prototypes = nn.Parameter(
-            torch.zeros(len(generators), grid.n_units, self._n_features_out)
+            torch.zeros(len(generators), self.grid_.n_units, self._n_features_out)
         )
-        delta = torch.from_numpy(grid_distances(grid, self.grid_distance))
-        stack.register_buffer("delta", delta, persistent=False)
         return stack
+
+    def _tell(self, stack: Any, models: Sequence[Any]) -> None:
+        stack.delta = torch.from_numpy(grid_distances(self.grid_, self.grid_distance)).to(
+            stack.prototypes
+        )
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
         K = self.grid_.n_units
@@ -292,6 +296,7 @@ class DESOM(ClusterMixin, DeepEstimator):
                 f"a map of {K} units is larger than the data set of {n} samples, whose encodings "
                 "are the first prototypes; choose a smaller grid"
             )
+        grid_distances(self.grid_, self.grid_distance)  # which may not exist
         if not 0 <= self.gamma < float("inf"):
             raise ValueError(f"gamma={self.gamma!r} must be a finite number of at least 0")
         schedule = self._temperature()

@@ -21,6 +21,7 @@ from somlib.loop import resolve_device, resolve_seed
 from somlib.products import Precision, products
 from somlib.schedules import Decay, Schedule
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
+from somlib.storage import Check, instance
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Draws, load_state, require_count
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
@@ -196,6 +197,7 @@ class SOAE(DeepEstimator):
     progress: bool = False
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
+    _learned: ClassVar[dict[str, Check]] = {"space_": instance(Continuous)}
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]
@@ -211,6 +213,9 @@ class SOAE(DeepEstimator):
         stack.weight = torch.ones(())  # of each sample of a batch in the estimate of the mean
         stack.register_buffer("last_seen", None)
         return stack  # type: ignore[no-any-return]
+
+    def _working(self, S: int, n: int) -> dict[str, tuple[int, ...]]:
+        return {"last_seen": (S, n)} if self.importance_sampling else {}
 
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
         if self.importance_sampling:
@@ -278,7 +283,6 @@ class SOAE(DeepEstimator):
 
     def _learn(self, stack: nn.Module, s: int) -> None:
         super()._learn(stack, s)
-        self.parameters_.pop("last_seen", None)
         self.space_ = self.space
 
     def _after(self, X: Array) -> None:
@@ -287,6 +291,11 @@ class SOAE(DeepEstimator):
             low, high = codes.min(0), codes.max(0)
             high = np.maximum(high, low + np.finfo(np.float32).eps)
             self.space_ = replace(self.space, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+    def _require_whole(self) -> None:
+        if type(self.space_) is not type(self.space) or self.space_.m != self.space.m:
+            raise ValueError(f"space_ is {self.space_}, which is none of {self.space}")
+        super()._require_whole()
 
     # ------------------------------------------------------------ using
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from somlib.loop import resolve_device, resolve_seed
 from somlib.products import Precision, products
+from somlib.storage import Check, array, count
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, require_count
 
 Repel = Literal["signed", "literal"] | None
@@ -237,6 +238,14 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         "relevance_smoothness": "s",
     }
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
+    _learned: ClassVar[dict[str, Check]] = {"unplaced_": count()}
+    _also_learned: ClassVar[dict[str, Check]] = {"labels_": array("i", "n")}
+
+    def _blank(self) -> Any:
+        stack = super()._blank()
+        life = self.parameters_.get("nodes.life", np.empty(self.max_nodes))
+        stack.nodes.make_room(len(life))  # as much as `max_nodes` was when they were learned
+        return stack
 
     def _tell(self, stack: Any, models: Sequence[Any]) -> None:
         like = stack.nodes.centers

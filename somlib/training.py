@@ -36,7 +36,16 @@ from somlib.loop import (
 )
 from somlib.networks import AutoencoderStack
 from somlib.products import Precision, products
-from somlib.storage import Saveable
+from somlib.storage import (
+    Check,
+    Saveable,
+    array,
+    count,
+    each,
+    reading,
+    require_moments,
+    require_names,
+)
 
 Array = NDArray[np.floating]
 Deep = TypeVar("Deep", bound="DeepEstimator")
@@ -67,8 +76,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     - `_draw(stack, X, i)`: which samples come, where it is not all of them in turn;
     - `_build(d, generators)`: the stack, by default encoder and decoder;
     - `_initialise(stack, X, generators)`: what depends on data, such as first prototypes;
+    - `_working(S, n)`: buffers that are needed while a stack of S trains on n samples, and their
+      shapes: checkpoints hold them, models do not;
     - `_before(stack, X, i)`: what is done now and then, such as new assignments;
-    - `_tell(stack, models)`: what differs between the models of a stack, named by `_may_differ`;
+    - `_tell(stack, models)`: what follows from parameters and is needed to train, above all where
+      the models of a stack differ, as `_may_differ` lets them;
     - `_schedules(n_iter)`: what changes from iteration to iteration, in each model its own way
       where that is named by `_may_differ`;
     - `_after(X)`: learned attributes beside the parameters.
@@ -106,6 +118,12 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     likelihood: str = "gaussian"
     _in_unit_range: ClassVar[bool] = False  # are samples in [0, 1] needed, whatever the likelihood?
+    _learned: ClassVar[dict[str, Check]] = {
+        "parameters_": each(lambda *_: None),  # compared with the network, in `_require_whole`
+        "history_": each(array("f", "iterations")),
+        "n_iter_": count("iterations"),
+        "seed_": count(),
+    }
     _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
     _overcomplete: ClassVar[bool] = False
     _may_differ: ClassVar[tuple[str, ...]] = ()
@@ -134,6 +152,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _initialise(self, stack: Any, X: Tensor, generators: Sequence[torch.Generator]) -> None:
         """Set what depends on the data."""
 
+    def _working(self, S: int, n: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the buffers that training alone needs."""
+        return {}
+
     def _before(self, stack: Any, X: Tensor, i: int) -> None:
         """Do what is due before iteration i."""
 
@@ -158,7 +180,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return None
 
     def _tell(self, stack: Any, models: Sequence[Any]) -> None:
-        """Tell the stack in what its models differ, beside their seeds."""
+        """Give the stack what follows from its models' parameters."""
 
     @property
     def _samples_per_iteration(self) -> int:
@@ -296,9 +318,29 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Return rows and columns of an image of d pixels; square where nothing else is said."""
         return self.image_shape or (math.isqrt(d), math.isqrt(d))
 
+    def _blank(self) -> Any:
+        """Return a stack of one like that which learned `parameters_`, without its numbers."""
+        with torch.device("meta"):
+            return self._build(self.n_features_in_, [torch.Generator()])
+
+    def _require_whole(self) -> None:
+        found = self.parameters_
+        if len(getattr(self, "hidden", ())) > len(found):  # each layer takes time to build
+            raise ValueError(f"hidden has more layers than there are arrays, {len(found)}")
+        expected = {name: value.shape[1:] for name, value in self._blank().state_dict().items()}
+        require_names("the network", found, expected)
+        dtype = self._dtype()
+        for name, shape in expected.items():
+            array("f", *map(str, range(len(shape))))(name, found[name], {})
+            if found[name].shape != shape or found[name].dtype != dtype:
+                raise ValueError(
+                    f"{name} has shape {found[name].shape}, {found[name].dtype}; the network that "
+                    f"the parameters describe has {tuple(shape)}, {dtype}"
+                )
+
     def _restored(self, device: torch.device) -> Any:
         """Return the network as learned, a stack of one."""
-        stack = self._build(self.n_features_in_, [torch.Generator()])
+        stack = self._blank()
         state = {name: torch.from_numpy(a)[None].clone() for name, a in self.parameters_.items()}
         load_state(stack, state, assign=True)
         return stack.to(device)
@@ -316,8 +358,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _learn(self, stack: nn.Module, s: int) -> None:
         """Take entry s of the stack."""
+        working = self._working(0, 0)
         self.parameters_ = {
-            name: value[s].numpy(force=True).copy() for name, value in stack.state_dict().items()
+            name: value[s].numpy(force=True).copy()
+            for name, value in stack.state_dict().items()
+            if name not in working
         }
 
     def _require_divisible(self) -> None:
@@ -353,7 +398,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     f"need not compress anything; choose at most {d}"
                 )
         if hasattr(self, "hidden"):
-            if not np.iterable(self.hidden) or (
+            if not isinstance(self.hidden, Sequence | np.ndarray) or (
                 self.architecture == "conv" and len(self.hidden) == 0
             ):
                 raise ValueError(
@@ -495,7 +540,8 @@ def _train(
     earlier = None if kept.path is None else kept.path.with_suffix(".pretraining")
     saved = kept.load()
     if saved is not None:
-        seeds = saved[1]["seeds"]  # where none was given, those that were drawn then
+        with reading(kept.path):
+            seeds = _seeds(saved[1], len(models))  # where none was given, those drawn then
 
     tensor = torch.from_numpy(data)
     single = one._build(d, [torch.Generator()]).to(tensor.dtype)
@@ -514,7 +560,9 @@ def _train(
                 one._initialise(stack, tensor, generators)
         training = _Training(models, stack, tensor, seeds, schedules, n_iter)
         if saved is not None:
-            training.resume(*saved)
+            with reading(kept.path):
+                training.resume(*saved)
+            training.checkpoint = kept.path
         if distributed.size() > 1:  # other processors may round the start in another way
             training.resume(*distributed.from_first(training.state))
         chunks = -(-n_iter // ITERATIONS_PER_LOG)
@@ -549,6 +597,18 @@ def _train(
         earlier.unlink(missing_ok=True)
 
 
+def _seeds(facts: dict[str, Any], S: int) -> list[int]:
+    """Return the seeds that a checkpoint of S models names."""
+    require_names("facts", facts, ["done", "seeds"])
+    found = facts["seeds"]
+    if not isinstance(found, list) or len(found) != S:
+        raise ValueError(f"seeds is {found!r}; expected {S} whole numbers")
+    for seed in found:
+        count()("seeds", seed, {})
+        torch.Generator().manual_seed(seed)
+    return found
+
+
 def _by_iteration(callback: Callback, training: "_Training") -> Callback:
     return lambda _, logs: callback(training.done - 1, logs)
 
@@ -574,6 +634,7 @@ class _Training:
             values = values[:, 0] if same else values[..., None, None]
             self.values[name] = torch.from_numpy(values).to(dtype=X.dtype, device=X.device)
         self.history: dict[str, list[Array]] = {}
+        self.checkpoint: Path | None = None  # from which it was resumed
         on_gpu = X.device.type == "cuda"
         self.rates = [float(getattr(model, model._adam_rate)) for model in models]
         # Adam knows one rate; where the models' differ, each goes its part of the largest step
@@ -618,6 +679,10 @@ class _Training:
     def _record(self, seen: list[dict[str, Tensor]]) -> Logs:
         """Enter the losses of some iterations into the history and return their means."""
         logs = {}
+        if seen and self.history and self.history.keys() != seen[0].keys():
+            self.sound = False
+            with reading(self.checkpoint):  # which alone can have brought others
+                require_names("losses", self.history, seen[0])
         for name in seen[0] if seen else ():
             losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
             self._require_numbers(losses)
@@ -739,22 +804,56 @@ class _Training:
         return arrays, {"done": self.done, "seeds": list(self.seeds)}
 
     def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        adam: dict[int, dict[str, Tensor]] = {}
-        stack = {}
-        for key, array in arrays.items():
+        """Go on from what `state` returned, or raise a ValueError where it is not of this stack."""
+        adam: dict[int, dict[str, Any]] = {}
+        stack, history = {}, {}
+        for key, value in arrays.items():
             kind, _, name = key.partition(" ")
             if kind == "stack":
-                stack[name] = torch.from_numpy(array)
+                stack[name] = value
             elif kind == "adam":
                 number, _, what = name.partition(" ")
-                adam.setdefault(int(number), {})[what] = torch.from_numpy(array)
+                adam.setdefault(int(number), {})[what] = value
             else:
-                self.history[name] = [array]
-        load_state(self.stack, stack)
+                require_names("kinds", [kind], ["history"])
+                history[name] = value
+        done = facts["done"]
+        self._require_own(stack, adam, history, done)
+        load_state(self.stack, {name: torch.from_numpy(value) for name, value in stack.items()})
+        state = {k: {n: torch.from_numpy(v) for n, v in m.items()} for k, m in adam.items()}
         groups = self.adam.state_dict()["param_groups"]
-        self.adam.load_state_dict({"state": adam, "param_groups": groups})
-        self.done = facts["done"]
+        self.adam.load_state_dict({"state": state, "param_groups": groups})
+        self.history = {name: [value] for name, value in history.items()}
+        self.done = done
+
+    def _require_own(
+        self,
+        stack: dict[str, Array],
+        adam: dict[int, dict[str, Array]],
+        history: dict[str, Array],
+        done: Any,
+    ) -> None:
+        """Refuse the arrays of a checkpoint where they are not of this stack's shapes."""
+        S, dtype = len(self.seeds), torch.empty(0, dtype=self.X.dtype).numpy().dtype
+        working = self.model._working(S, len(self.X))
+        shapes = {name: tuple(v.shape) for name, v in self.stack.state_dict().items()} | working
+        require_names("the network", stack, shapes)
+        for name, value in stack.items():
+            kind = "i" if name == "labels" else "f"
+            if value.shape != shapes[name] or value.dtype.kind != kind:
+                raise ValueError(f"{name} has shape {value.shape}, expected {shapes[name]}")
+            if kind == "f" and value.dtype != dtype:
+                raise ValueError(f"{name} is of {value.dtype}, expected {dtype}")
+        learners = list(self.stack.parameters())
+        for number, moments in adam.items():
+            if not 0 <= number < len(learners):
+                raise ValueError(f"Adam's moments of parameter {number} of {len(learners)}")
+            require_moments(moments, tuple(learners[number].shape), dtype)
+        sizes = {"seeds": S}
+        count("iterations")("done", done, sizes)
+        if done > self.n_iter or (done and "loss" not in history):
+            raise ValueError(f"{done} iterations of {self.n_iter}, with losses {sorted(history)}")
+        each(array("f", "iterations", "seeds"))("history", history, sizes)
 
 
 class Draws:
@@ -871,15 +970,15 @@ def _begin_with(stack: nn.Module, start: Sequence[DeepEstimator]) -> None:
         if name.split(".")[0] not in ("encoder", "decoder"):
             continue
         theirs = [model.parameters_.get(name) for model in start]
-        for s, array in enumerate(theirs):
-            if array is None or array.shape != value.shape[1:]:
-                found = "none" if array is None else f"shape {array.shape}"
+        for s, own_part in enumerate(theirs):
+            if own_part is None or own_part.shape != value.shape[1:]:
+                found = "none" if own_part is None else f"shape {own_part.shape}"
                 raise ValueError(
                     f"start does not fit: {name} needs shape {tuple(value.shape[1:])}, but "
                     f"{start[s]!r} has {found}; give a model of the same hidden, latent_dim and "
                     "tied"
                 )
-            value[s] = torch.from_numpy(array)
+            value[s] = torch.from_numpy(own_part)
 
 
 def _require_memory(one: nn.Module, S: int, batch: int, device: torch.device) -> None:

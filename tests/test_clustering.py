@@ -58,6 +58,7 @@ def tensor(*shape):
 def built(model, S=2, B=7, d=6):
     """A stack in float64 with random centres, a batch of shape (B, d), and its rows of a target."""
     stack = model._build(d, [torch.Generator().manual_seed(s) for s in range(S)]).double()
+    model._tell(stack, [model] * S)
     with torch.no_grad():
         for name, parameter in stack.named_parameters():
             if not name.startswith(("encoder", "decoder")):

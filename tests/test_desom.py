@@ -342,6 +342,7 @@ def gradients(loss, params, architecture="mlp"):
     model = desom(**params, architecture=architecture, image_shape=(3, 3))
     generators = [torch.Generator().manual_seed(s) for s in range(2)]
     stack = model._build(9, generators).double()
+    model._tell(stack, [model] * 2)
     x = torch.from_numpy(X)
     with torch.no_grad():
         model._initialise(stack, x, generators)
