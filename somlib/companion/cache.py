@@ -4,7 +4,8 @@ A result is kept under what it was made from: parameters, data, seed, versions a
 the modules it depends on, followed from import to import (drawing and reporting apart). Change
 any of these and it is made again; an edit of another module leaves it be. In runs/cache/ lies an
 .npz per result and a .json that says what it was made from and holds the hash of the .npz, so
-that a damaged one is noticed. Deleting the folder is safe.
+that a damaged one is noticed. Deleting the folder is safe. Of several processes that want the same
+result one makes it, and the others wait.
 """
 
 import ast
@@ -17,6 +18,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -27,7 +29,7 @@ import pandas as pd
 
 from somlib import MODULES, NAMES
 from somlib.companion import report
-from somlib.files import replacing
+from somlib.files import claimed, replacing
 
 Estimator = TypeVar("Estimator", bound=Any)
 
@@ -172,25 +174,32 @@ def fit_seeds(
         some = parts.pop(0)
         together = _sha256(*(entries[i].path.name.encode() for i in some))[:24]
         checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
-        try:
-            fitted = training.fit_seeds(
-                estimator,
-                X,
-                [seeds[i] for i in some],
-                settings=[settings[i] for i in some],
-                start=start and [start[i] for i in some],
-                checkpoint=checkpoint,
-            )
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            if len(some) == 1:
-                raise
-            half = len(some) // 2
-            warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
-            parts = [some[:half], some[half:], *parts]
-            continue
-        for i, model in zip(some, fitted, strict=True):
-            found[entries[i].path] = entries[i].keep(model)
-        checkpoint.unlink(missing_ok=True)
+        with claimed(checkpoint, wait=True):
+            found |= {entries[i].path: entries[i].find() for i in some}  # by another, just now
+            left = [i for i in some if found[entries[i].path] is _NOTHING]
+            if left != some:
+                parts = [left, *parts] if left else parts
+                continue
+            try:
+                fitted = training.fit_seeds(
+                    estimator,
+                    X,
+                    [seeds[i] for i in some],
+                    settings=[settings[i] for i in some],
+                    start=start and [start[i] for i in some],
+                    checkpoint=checkpoint,
+                )
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                if len(some) == 1:
+                    raise
+                half = len(some) // 2
+                warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
+                parts = [some[:half], some[half:], *parts]
+                continue
+            for i, model in zip(some, fitted, strict=True):
+                with claimed(entries[i].path, wait=True):  # it may be in another's stack, too
+                    found[entries[i].path] = entries[i].keep(model)
+            checkpoint.unlink(missing_ok=True)
     return [found[entry.path] for entry in entries]
 
 
@@ -228,7 +237,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    made_from["format"] = _sha256(SOURCE["companion.cache"])  # here it is written and read
+    made_from["format"] = _sha256(SOURCE["companion.cache"], SOURCE["training.saving"])
     entry = _Entry(function.__name__, made_from, _save, _load)
     return _once(entry, lambda _: function(*args, **options))
 
@@ -266,6 +275,8 @@ class _Entry:
         except Exception as error:  # whatever is wrong with it, the remedy is the same
             message = f"{self.path} is damaged ({error}); making it again"
             warnings.warn(message, stacklevel=4)
+            with suppress(OSError):  # said once
+                self.described.unlink()
         return _NOTHING
 
     def keep(self, result: Any) -> Any:
@@ -283,9 +294,12 @@ def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
     """Return what the entry holds, after making it if need be; `make` is given a checkpoint."""
     result = entry.find()
     if result is _NOTHING:
-        checkpoint = entry.path.with_suffix(".checkpoint")
-        result = entry.keep(make(checkpoint))
-        checkpoint.unlink(missing_ok=True)
+        with claimed(entry.path, wait=True):
+            result = entry.find()  # another may have made it just now
+            if result is _NOTHING:
+                checkpoint = entry.path.with_suffix(".checkpoint")
+                result = entry.keep(make(checkpoint))
+                checkpoint.unlink(missing_ok=True)
     return result
 
 
@@ -467,8 +481,8 @@ def _module_of(name: str) -> str:
     package, *parts = name.split(".")
     if package != "somlib" or not parts:
         return ""
-    home = NAMES.get(parts[0]) or MODULES.get(parts[0])
-    parts = home.split(".") if home else parts
+    if home := NAMES.get(parts[0]) or MODULES.get(parts[0]):
+        parts = [*home.split("."), *parts[1:]]
     while parts and ".".join(parts) not in SOURCE:
         parts.pop()
     return ".".join(parts)
@@ -490,63 +504,14 @@ def _installed(package: str) -> bool:
 
 
 def _save(result: Any, path: Path) -> None:
-    arrays: dict[str, Any] = {}
-    tree = json.dumps(_encode(result, arrays))
-    np.savez(path, tree=np.array(tree), **arrays)
+    from somlib.storage import encode, write_arrays
+
+    content, arrays = encode(result)
+    write_arrays(path, arrays, {"content": content})
 
 
 def _load(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as arrays:
-        return _decode(json.loads(str(arrays["tree"])), arrays)
+    from somlib.storage import decode, read_arrays
 
-
-def _encode(value: Any, arrays: dict[str, Any]) -> Any:
-    """Return `value` as JSON that names arrays, and put the arrays into `arrays`."""
-    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-        arrays[name := f"array{len(arrays)}"] = value
-        return {"array": name}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_encode(item, arrays) for item in value]}
-    if isinstance(value, dict):
-        return {"dict": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
-    if isinstance(value, pd.DataFrame):
-        axes = [_labels(axis) for axis in value.axes]
-        columns = [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
-        columns = [c.tolist() if c.dtype.hasobject else c for c in columns]
-        return {"frame": [_encode(part, arrays) for part in (axes, columns)]}
-    raise TypeError(
-        f"a result that holds a {type(value).__name__} cannot be cached; expected numbers, texts, "
-        "arrays, DataFrames, or lists, tuples and dicts of them"
-    )
-
-
-def _decode(node: Any, arrays: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    ((kind, inner),) = node.items()
-    if kind == "array":
-        return arrays[inner][()]
-    if kind == "dict":
-        return {_decode(key, arrays): _decode(item, arrays) for key, item in inner}
-    items = [_decode(item, arrays) for item in inner]
-    if kind != "frame":
-        return tuple(items) if kind == "tuple" else items
-    axes, columns = items
-    frame = pd.DataFrame(dict(enumerate(columns)))
-    for number, labels in enumerate(axes):
-        frame = frame.set_axis(_axis(*labels), axis=number)
-    return frame
-
-
-def _labels(axis: pd.Index) -> tuple[Any, list[Any]]:
-    numbered = isinstance(axis, pd.RangeIndex)
-    return (axis.start, axis.stop, axis.step) if numbered else axis.tolist(), list(axis.names)
-
-
-def _axis(labels: Any, names: list[Any]) -> pd.Index:
-    return (pd.RangeIndex(*labels) if isinstance(labels, tuple) else pd.Index(labels)).set_names(
-        names
-    )
+    arrays, facts = read_arrays(path)
+    return decode(facts["content"], arrays)
