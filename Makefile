@@ -27,8 +27,10 @@ help:
 figures: $(VENV)/ready-main
 	$(RUN)
 
+# Many processes of one thread each; then the notebooks, which have the machine to themselves.
 test: $(VENV)/ready-test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/test_notebooks.py
+	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(VENV)/ready-test
 	$(BIN)/python -m ruff check .

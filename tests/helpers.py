@@ -1,10 +1,16 @@
 """What several tests need: networks as a training builds them, and the noise that it passes."""
 
+import re
 from typing import ClassVar
 
 import torch
 
 from somlib.training.network import NoiseSource, stacked
+
+
+def in_words(value):
+    """Return an id for a parameter that is the same in every process: addresses differ."""
+    return re.sub(r" at 0x\w+", "", str(value))
 
 
 def built(model, d, seeds, X=None, dtype=torch.float64):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import in_words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minisom import MiniSom
@@ -173,7 +174,7 @@ def minisom(grid, weights, on_map):
         (Grid(4, 5, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
         (Grid(5, 3, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
     ],
-    ids=str,
+    ids=in_words,
 )
 def test_agrees_with_minisom(grid, connectivity, on_map):
     rng = np.random.default_rng(1)

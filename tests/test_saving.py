@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import in_words
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
@@ -204,7 +205,7 @@ def test_a_model_comes_back_as_it_was(folder, name):
     {"n_epochs": np.int16(2), "shuffle": np.True_},
     {"random_state": np.random.default_rng(0)},
     {"random_state": np.random.RandomState(0)},
-], ids=str)  # fmt: skip
+], ids=in_words)  # fmt: skip
 def test_what_fit_takes_can_be_saved(tmp_path, params):
     model = SOM(**{"grid": (2, 2), "n_epochs": 1} | params).fit(X)
     model.save(tmp_path / "map.npz")

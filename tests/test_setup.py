@@ -1,16 +1,21 @@
 """The three lists of requirements say the same, and the checkout holds what it promises."""
 
+import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import somlib
@@ -23,6 +28,18 @@ CONDA_NAMES = {
     "jupyter-client": "jupyter_client",
 }
 """What conda-forge calls the packages that it does not call as the package index does."""
+STARTED = {
+    "jupyterlab": "`make lab` starts it",
+    "ipykernel": "the kernel python3, in which the notebooks run",
+}
+"""What is required but imported nowhere, and why."""
+STARTED_BY_TESTS = {
+    "pytest-xdist": "`make test` runs them in several processes",
+    "ruff": "`make lint`",
+    "mypy": "`make lint`",
+    "nbqa": "`make lint`",
+}
+"""The same for the test extra."""
 
 
 def requirements(*lines):
@@ -68,6 +85,56 @@ def test_every_range_contains_the_pinned_version(name):
 def test_what_tests_and_benchmarks_need_is_pinned_too(required):
     (version,) = constraints()[required.name.lower()]
     assert required.specifier.contains(version.version)
+
+
+@cache
+def imported(*folders):
+    """Return the distributions that the Python files and notebooks of the folders import."""
+    known = packages_distributions()
+    ours = {"somlib", "benchmarks", "tests", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    sources = []
+    for folder in folders:
+        sources += [path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py")]
+        for path in (ROOT / folder).glob("*.ipynb"):
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            sources += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    names = set()
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+    foreign = names - ours - sys.stdlib_module_names
+    return {canonicalize_name(known.get(name, [name])[0]) for name in foreign}
+
+
+def extra(*names):
+    return requirements(
+        *(line for name in names for line in PYPROJECT["project"]["optional-dependencies"][name])
+    )
+
+
+@pytest.mark.parametrize("name", sorted(DIRECT))
+def test_nothing_is_required_that_is_not_imported(name):
+    assert (name in imported("somlib", "notebooks")) != (name in STARTED)
+
+
+@pytest.mark.parametrize("name", sorted(extra("test")))
+def test_the_tests_require_nothing_that_they_do_not_import(name):
+    assert (name in imported("tests", "benchmarks")) != (name in STARTED_BY_TESTS)
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [
+        (["somlib", "notebooks"], ["peers"]),
+        (["tests"], ["test"]),
+        (["benchmarks"], ["bench"]),
+    ],
+    ids=str,
+)
+def test_everything_imported_is_required(folders, extras):
+    assert imported(*folders) <= (DIRECT | extra(*extras)).keys()
 
 
 def test_pins_are_exact_and_name_each_package_once():
@@ -139,6 +206,6 @@ def test_help_is_instant_because_nothing_heavy_is_imported():
 
 
 def test_asking_for_what_is_not_there_says_so():
-    with pytest.raises(AttributeError, match="has no attribute 'kohonen'"):
-        _ = somlib.models.kohonen
+    with pytest.raises(AttributeError, match="has no attribute 'perceptron'"):
+        _ = somlib.perceptron
     assert somlib.SOM.__name__ == "SOM"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import in_words
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -264,7 +265,7 @@ def test_a_long_training_too():
     ({"encoder_steps": 2, "decoder_steps": 2, "batch_size": 9}, 53),  # 8 samples
     ({"encoder_steps": 3, "distance": three_halves}, 36),
     ({"architecture": "conv", "image_shape": (3, 3), "learning_rate": 0.003}, 53),
-], ids=str)  # fmt: skip
+], ids=in_words)  # fmt: skip
 def test_fit_equals_algorithm_2_as_the_paper_states_it(params, n):
     model, x = soae(70, shuffle=False, random_state=4, **params), torch.from_numpy(X[:n])
     network = model._build(9, torch.Generator().manual_seed(4)).double()
