@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
 import somlib
-from somlib import SOM, Euclidean, Grid, Torus, cache, loop, storage, training
+from somlib import SOM, Euclidean, Grid, Torus, cache
+from somlib.training import ensembles, loop
+from somlib.training import saving as storage
 from somlib.training.saving import Saveable, read_arrays, write_arrays
 
 X = np.random.default_rng(0).random((24, 6), dtype=np.float32)
@@ -115,7 +117,7 @@ def test_the_registry_has_every_estimator_and_nothing_else():
     for name in somlib.ESTIMATORS:
         assert issubclass(getattr(somlib, name), Saveable)
     ours = {c.__name__ for c in below(Saveable) if c.__module__.split(".")[0] == "somlib"}
-    bases = {"Saveable", "DeepEstimator", "Baseline", "EmbeddedBaseline"}
+    bases = {"Saveable", "DeepEstimator", "EmbeddedClustering", "EmbeddedMap"}
     assert {n for n in ours - bases if n[0] != "_"} == set(somlib.ESTIMATORS) == set(PARAMS)
 
 
@@ -180,7 +182,8 @@ def test_a_class_of_ones_own_is_known_once_it_is_defined(tmp_path):
 
 def test_a_class_that_borrows_a_name_is_not_saved_as_another(tmp_path):
     borrowed = type("SOM", (SOM,), {"__init__": SOM.__init__, "__module__": __name__})
-    with pytest.raises(ValueError, match=r"stands for somlib\.som\.SOM; give your class another"):
+    message = r"stands for somlib\.models\.som\.SOM; give your class another"
+    with pytest.raises(ValueError, match=message):
         borrowed((2, 2)).fit(X).save(tmp_path / "map.npz")
 
 
@@ -564,7 +567,7 @@ def interrupted(name, folder):
 @given(data=st.data())
 def test_a_checkpoint_with_other_content_goes_on_or_is_refused(folder, name, data):
     with pytest.MonkeyPatch.context() as short:
-        short.setattr(training, "ITERATIONS_PER_LOG", 2)
+        short.setattr(ensembles, "ITERATIONS_PER_LOG", 2)
         (arrays, facts), expected = interrupted(name, folder)
         if data.draw(st.booleans()):
             arrays = changed(arrays, data.draw)
@@ -582,7 +585,7 @@ def test_a_checkpoint_with_other_content_goes_on_or_is_refused(folder, name, dat
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_an_unharmed_checkpoint_goes_on_to_the_same(folder, name, monkeypatch):
-    monkeypatch.setattr(training, "ITERATIONS_PER_LOG", 2)
+    monkeypatch.setattr(ensembles, "ITERATIONS_PER_LOG", 2)
     (arrays, facts), expected = interrupted(name, folder)
     write_arrays(folder / "same.checkpoint", arrays, facts)
     model = copy.deepcopy(TRAININGS[name])
@@ -592,7 +595,7 @@ def test_an_unharmed_checkpoint_goes_on_to_the_same(folder, name, monkeypatch):
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_arrays_of_a_checkpoint_must_all_be_there_and_no_others(folder, name, monkeypatch):
-    monkeypatch.setattr(training, "ITERATIONS_PER_LOG", 2)
+    monkeypatch.setattr(ensembles, "ITERATIONS_PER_LOG", 2)
     (arrays, facts), _ = interrupted(name, folder)
     path = folder / "names.checkpoint"
     for key, value in arrays.items():

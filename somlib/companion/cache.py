@@ -504,14 +504,14 @@ def _installed(package: str) -> bool:
 
 
 def _save(result: Any, path: Path) -> None:
-    from somlib.storage import encode, write_arrays
+    from somlib.training.saving import encode, write_arrays
 
     content, arrays = encode(result)
     write_arrays(path, arrays, {"content": content})
 
 
 def _load(path: Path) -> Any:
-    from somlib.storage import decode, read_arrays
+    from somlib.training.saving import decode, read_arrays
 
     arrays, facts = read_arrays(path)
     return decode(facts["content"], arrays)

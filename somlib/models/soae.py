@@ -146,7 +146,8 @@ class SOAENetwork(AutoencoderNetwork):
         # for importance sampling: the weight of each sample of the batch in the estimate of the
         # mean loss, and the loss of each sample of X when last seen
         self.register_buffer("weight", hyperparameter(1.0), persistent=False)
-        self.register_buffer("last_seen", None)
+        if c.importance_sampling:
+            self.register_buffer("last_seen", None)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return C(x): the latent codes of samples, (B, m)."""

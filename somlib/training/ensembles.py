@@ -391,13 +391,14 @@ class Training:
         """Refuse the arrays of a checkpoint where they are not of this network's shapes."""
         S, dtype = len(self.seeds), torch.empty(0, dtype=self.X.dtype).numpy().dtype
         sizes = {"seeds": S, "n": len(self.X)}
-        buffers = self.network.training_buffers
+        known = self.network.training_buffers
+        buffers = {name: known[name] for name in self.network._buffers if name in known}
         shapes = {
             name: tuple(value.shape)
             for name, value in self.network.state_dict().items()
             if name not in buffers
         }
-        require_names("the network", network, shapes, buffers)
+        require_names("the network", network, [*shapes, *buffers])
         for name, value in network.items():
             axes = (*(["seeds"] if S > 1 else []), *buffers.get(name, ()))
             if name in buffers:
