@@ -27,9 +27,10 @@ help:
 figures: $(VENV)/ready-main
 	$(RUN)
 
-# Many processes of one thread each; then the notebooks, which have the machine to themselves.
+# Many processes of one thread each, a file of tests in one of them, because what a fixture makes is
+# shared within a file; then the notebooks, which have the machine to themselves.
 test: $(VENV)/ready-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/test_notebooks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_notebooks.py
 	$(BIN)/python -m pytest tests/test_notebooks.py
 
 lint: $(VENV)/ready-test
