@@ -14,8 +14,9 @@ PROFILE ?= quick
 DEVICE  ?= auto
 VENV    := .venv
 BIN     := $(VENV)/bin
-RUN     := $(BIN)/somlib reproduce --profile $(PROFILE) --device $(DEVICE) \
-           $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUTPUT),--output $(OUTPUT))
+# Programs are started as modules: a script names its interpreter by a path, which may hold spaces.
+RUN     := $(BIN)/python -m somlib.cli reproduce --profile $(PROFILE) --device $(DEVICE) \
+           $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUTPUT),--output "$(OUTPUT)")
 
 .PHONY: figures test lab bench lint format clean help
 .DEFAULT_GOAL := help
@@ -30,18 +31,20 @@ test: $(VENV)/ready-test lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/ready-test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/nbqa mypy notebooks --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs \
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m nbqa mypy notebooks --allow-untyped-defs --allow-untyped-calls --allow-incomplete-defs \
 	  --allow-redefinition-new --local-partial-types --no-warn-unused-ignores
 
 format: $(VENV)/ready-test
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
+# Jupyter wants to write into the home, and root, as one is in a container, to say that it knows.
 lab: $(VENV)/ready-main
-	$(BIN)/jupyter lab notebooks
+	test -d "$$HOME" && test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
+	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(VENV)/ready-bench
 	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
@@ -54,8 +57,8 @@ $(VENV)/ready-main: EXTRA = [peers]
 $(VENV)/ready-test: EXTRA = [test]
 $(VENV)/ready-bench: EXTRA = [bench]
 $(VENV)/ready-%: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	  f"{sys.executable} is Python {v.major}.{v.minor}, but 3.11 or later is needed: make PYTHON=python3.12 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(EXTRA)'
 	@touch $@

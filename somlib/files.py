@@ -1,13 +1,39 @@
-"""Writing files so that a crash, a kill or a full disk never leaves half of one."""
+"""Writing files so that a crash, a kill, a full disk or a second process leaves no half of one.
 
+An unfinished file, and a sign that somebody is at work, is locked by the process that it belongs
+to. The operating system releases the lock however that process ends, so what is not locked was
+left behind.
+"""
+
+import contextlib
+import errno
 import os
+import socket
+import stat
+import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import IO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 PARTIAL_PREFIX = ".partial-"
 """Every unfinished file begins with this, so that left-overs can be recognised and removed."""
+
+PATIENCE = 5.0
+"""Seconds after which `claimed(..., wait=True)` says for whom it waits."""
+
+
+class InUseError(OSError):
+    """Another process is at work on the same file; the text says which."""
 
 
 @contextmanager
@@ -16,7 +42,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The neighbour lies in the same folder, so the final rename is atomic: a reader sees the old
     file or the new one, never a part. When the block fails the neighbour is deleted and whatever
-    was at `path` is untouched.
+    was at `path` is untouched. In all else it is as if the file were opened for writing: a link
+    stays and its target changes, permissions stay, a write-protected file is an error.
 
     Parameters
     ----------
@@ -31,8 +58,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the folder cannot be made or written to, or the disk is full; the message names the
-        file and says what to do.
+        When `destination` refuses `path`, the folder cannot be made or written to, or the disk is
+        full; the message names the file and says what to do.
 
     Examples
     --------
@@ -43,38 +70,238 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> target.read_text()
     'whole or not at all'
     """
-    path = Path(path)
+    target = destination(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=PARTIAL_PREFIX, suffix="-" + path.name
-        )
-        os.close(handle)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial, lock = _begin(target)
     except OSError as error:
         raise _explained(error, path) from error
-    partial = Path(name)
     try:
         yield partial
-        # mkstemp makes files private; the finished file gets what a plain open() would give it.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
+        partial.chmod(_mode(target))
+        if sys.platform == "win32":  # which renames no open file
+            lock.close()
+        partial.replace(target)
     except OSError as error:
         raise _explained(error, path) from error
     finally:
+        lock.close()
         partial.unlink(missing_ok=True)
+
+
+def destination(path: str | os.PathLike[str]) -> Path:
+    """Return the file that writing to `path` changes: behind a link, its target.
+
+    Raises
+    ------
+    OSError
+        When that is a folder, or a pipe or device, which cannot be replaced whole, or a
+        write-protected file; the message names it and says what to do.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> destination(Path(tempfile.mkdtemp()) / "map.npz").name
+    'map.npz'
+    """
+    found = Path(path)
+    try:
+        mode: int | None = found.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):  # the folder is another matter
+        mode = None
+    except OSError as error:
+        raise _explained(error, path) from error
+    if os.fspath(path).endswith((os.sep, "/")) or (mode and stat.S_ISDIR(mode)):
+        raise IsADirectoryError(
+            errno.EISDIR, f"cannot write to {path}: it is a folder; name a file"
+        )
+    if mode and not stat.S_ISREG(mode):
+        raise OSError(
+            errno.EINVAL,
+            f"cannot write to {path}: it is a pipe or a device, and results are files that are "
+            "whole or not there; name an ordinary file",
+        )
+    if mode and not os.access(found, os.W_OK):
+        raise PermissionError(
+            errno.EACCES,
+            f"cannot write to {path}: it is write-protected; make it writable, or name another",
+        )
+    return Path(os.path.realpath(found)) if found.is_symlink() else found
+
+
+def same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Tell whether two paths lead to one file, by whatever links and spellings."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+@contextmanager
+def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
+    """Let no other process be at work on `path` inside a `with`.
+
+    A neighbour of `path` says who is. Where none can be made, in a folder that is only read or
+    on a file system without locks, the block runs all the same.
+
+    Parameters
+    ----------
+    path : path-like
+        What is worked on; need not be there.
+    wait : bool, default=False
+        Wait for another process to end its work; a warning says so when that takes long.
+
+    Raises
+    ------
+    InUseError
+        When another process is at work and `wait` is False.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "map.npz"
+    >>> with claimed(path), claimed(path):  # doctest: +ELLIPSIS
+    ...     pass
+    Traceback (most recent call last):
+    ...
+    somlib.files.InUseError: [Errno 16] ... is being made by process ...
+    """
+    path = Path(path)
+    sign = path.with_name(f"{PARTIAL_PREFIX}{path.name}.lock")
+    patient = time.monotonic() + PATIENCE
+    lock = None
+    try:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while (lock := _sign(sign)) is None:
+                if not wait:
+                    raise _Busy
+                if time.monotonic() > patient:
+                    patient = float("inf")
+                    warnings.warn(f"{path} {_whose(sign)}; waiting for it", stacklevel=4)
+                time.sleep(0.05)
+    except _Busy:
+        message = f"{path} {_whose(sign)}; wait for it, stop it, or write somewhere else"
+        raise InUseError(errno.EBUSY, message) from None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            _remove(sign, lock)
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> int:
-    """Delete what killed processes left unfinished below `folder`; return how many files."""
-    partials = [p for p in Path(folder).rglob(PARTIAL_PREFIX + "*") if p.is_file()]
-    for partial in partials:
-        partial.unlink(missing_ok=True)
-    return len(partials)
+    """Delete what killed processes left unfinished below `folder`; return how many files.
+
+    What a process that lives is still writing stays.
+    """
+    removed = 0
+    for partial in Path(folder).rglob(PARTIAL_PREFIX + "*"):
+        if not partial.is_file():
+            continue
+        # gone by now, somebody else's, or no locks there
+        with contextlib.suppress(OSError), partial.open("r+b") as file:
+            if _lock(file) and _lies_at(file, partial):
+                _remove(partial, file)
+                removed += 1
+    return removed
 
 
-def _explained(error: OSError, path: Path) -> OSError:
+# ---------------------------------------------------------------- locks that end with the process
+
+
+class _Busy(Exception):  # noqa: N818 - never leaves this module
+    """Another process holds the lock."""
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file; False when another holds it. OSError where there are no locks."""
+    try:
+        if sys.platform == "win32":
+            file.seek(2**31 - 2)  # behind the content, which stays readable
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _lies_at(file: IO[bytes], path: Path) -> bool:
+    """Tell whether an open file is still the one of that name: it may have been removed."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _begin(target: Path) -> tuple[Path, IO[bytes]]:
+    """Make a partial file beside `target` and return it, with the lock that protects it."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            # the end of a name, so that names of any length have room for it
+            dir=target.parent, prefix=PARTIAL_PREFIX, suffix="-" + target.name[-40:]
+        )  # fmt: skip
+        partial, file = Path(name), os.fdopen(handle, "r+b")
+        try:
+            if _lock(file) and _lies_at(file, partial):  # nobody cleared it away in between
+                return partial, file
+        except OSError:  # no locks here: as well as can be
+            return partial, file
+        file.close()
+
+
+def _sign(path: Path) -> IO[bytes] | None:
+    """Return the locked file that says who works here, or None when another process does."""
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            if not _lock(file):
+                file.close()
+                return None
+        except OSError:  # no locks here
+            _remove(path, file)
+            raise
+        if _lies_at(file, path):
+            began = datetime.now().astimezone().isoformat(" ", timespec="seconds")
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {began}".encode())
+            file.flush()
+            return file
+        file.close()
+
+
+def _whose(sign: Path) -> str:
+    try:
+        who = sign.read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        who = ""
+    return f"is being made by {who or 'another process'}"
+
+
+def _remove(path: Path, file: IO[bytes]) -> None:
+    """Remove a locked file before its lock is released: afterwards it may be another's."""
+    if sys.platform == "win32":  # which removes no open file, and none that another has opened
+        file.close()
+    with contextlib.suppress(OSError):
+        path.unlink()
+    file.close()
+
+
+# ---------------------------------------------------------------- what a file is like
+
+
+def _mode(target: Path) -> int:
+    """Return the permissions that an ordinary open() would leave at `target`."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)  # there is no way to read it without setting it
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _explained(error: OSError, path: str | os.PathLike[str]) -> OSError:
     """Return an error of the same type whose text names the file and the remedy."""
     reason = error.strerror or str(error)
     message = (

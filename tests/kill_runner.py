@@ -1,28 +1,35 @@
 """Kill `somlib reproduce` at random moments, run it once more, compare with an undisturbed run.
 
-From the project's folder, for the real notebook (any option of `somlib reproduce` may follow):
+From the project's folder, for the real notebooks (any option of `somlib reproduce` may follow):
 
+    python -m tests.kill_runner --times 100
     python -m tests.kill_runner --times 20 --only 01
 
-Both runs write into temporary folders; the project's own figures are not touched.
+The notebooks take turns, so that each is killed as often as the others however long it takes, and
+half of the kills meet an empty cache, so that trainings are cut as well as what reads them. Both
+runs write into temporary folders; the project's own figures are not touched.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from somlib import cli
+from somlib.companion import cli
 from somlib.files import PARTIAL_PREFIX
 
 PACKAGE = Path(cli.__file__).parents[1]
@@ -30,12 +37,18 @@ PACKAGE = Path(cli.__file__).parents[1]
 
 @dataclass
 class Outcome:
-    """What came of it; everything is well when `differences` and `orphans` are empty."""
+    """What came of it; all is `well` when nothing differs and nobody and nothing is left over."""
 
-    kills: int = 0
+    kills: Counter[str] = field(default_factory=Counter)  # by notebook
     cut: int = 0  # kills in the middle of a write, by the unfinished figures and results
     differences: list[str] = field(default_factory=list)
     orphans: list[int] = field(default_factory=list)
+    partials: list[str] = field(default_factory=list)
+
+    @property
+    def well(self) -> bool:
+        """Whether the killed runs came to the same as the undisturbed one."""
+        return not (self.differences or self.orphans or self.partials)
 
 
 def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]) -> Outcome:
@@ -48,41 +61,61 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
     rng = np.random.default_rng(0)
     outcome = Outcome()
 
-    def launch(output: Path) -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=_reproduce, args=(project, output, options))
+    def launch(output: Path, *more: str) -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=_reproduce, args=(project, output, [*options, *more]))
         process.start()
         return process
 
     def complete(output: Path) -> float:
+        print(f"{output.name}: to the end ... ", end="", flush=True)
         began = time.monotonic()
         process = launch(output)
         process.join()
         if process.exitcode:
             log = (output / "log.txt").read_text()
             outcome.differences.append(f"{output.name} ended with {process.exitcode}:\n{log}")
-        return time.monotonic() - began
+        print(f"{(took := time.monotonic() - began):.0f} s", flush=True)
+        return took
 
     complete(folder / "warm-up")  # byte code, font caches, the server itself
-    duration = complete(folder / "undisturbed")
+    whole = complete(folder / "undisturbed")
+    seconds = _seconds((folder / "undisturbed" / "log.txt").read_text())
+    if not seconds:
+        return outcome
+    around = max(0.0, whole - sum(seconds.values()))  # start, page
     disturbed = folder / "disturbed"
     kernels: list[psutil.Process] = []
-    while outcome.kills < times:
-        process = launch(disturbed)
-        process.join(rng.uniform(0, duration))
-        if not process.is_alive():  # reading the cache it may be faster than the first time
-            continue
-        try:
-            kernels += psutil.Process(process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:  # it ended by itself just now: no kill
-            continue
+    for name in itertools.islice(_turns(list(seconds), rng), times):
+        alive = False
+        while not alive:  # reading the cache it may be faster than the first time
+            if anew := bool(rng.integers(2)):
+                shutil.rmtree(disturbed / "runs" / "cache", ignore_errors=True)
+            after = rng.uniform(0, seconds[name] + around)
+            process = launch(disturbed, "--only", name)
+            process.join(after)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself just now
+                kernels += psutil.Process(process.pid).children(recursive=True)
+                alive = process.is_alive()
+            if process.exitcode:
+                outcome.differences.append(f"{name} ended with {process.exitcode}")
+                return outcome
         process.kill()
         process.join()
-        outcome.kills += 1
-        unfinished = [*disturbed.glob(f"[fr]*/*/{PARTIAL_PREFIX}*")]
-        outcome.cut += any(not path.name.endswith(".ipynb") for path in unfinished)
+        outcome.kills[name] += 1
+        unfinished = [
+            path for path in _partials(disturbed) if not path.endswith((".ipynb", ".lock"))
+        ]
+        outcome.cut += bool(unfinished)
+        print(
+            f"[{outcome.kills.total()}/{times}] {name} killed after {after:.1f} s of "
+            f"{seconds[name] + around:.1f} s, {'without' if anew else 'with'} what was cached; "
+            f"in the middle of {', '.join(unfinished) or 'no write'}",
+            flush=True,
+        )
     complete(disturbed)
-    _, alive = psutil.wait_procs(kernels, timeout=10)
-    outcome.orphans = [process.pid for process in alive]
+    _, orphans = psutil.wait_procs(kernels, timeout=10)
+    outcome.orphans = [process.pid for process in orphans]
+    outcome.partials = [*_partials(disturbed), *_partials(folder / "undisturbed")]
     expected, found = _contents(folder / "undisturbed"), _contents(disturbed)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
@@ -90,10 +123,28 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
     return outcome
 
 
+def _seconds(log: str) -> dict[str, float]:
+    """Return how long each notebook took, from what the runner printed."""
+    lines = re.findall(r"^\[\d+/\d+\] (\S+).* \.\.\. (\d+) s$", log, flags=re.MULTILINE)
+    return {name: float(seconds) for name, seconds in lines}
+
+
+def _turns(names: list[str], rng: np.random.Generator) -> Iterator[str]:
+    """Yield every name once in a random order, then once in another, and so on."""
+    while True:
+        yield from rng.permutation(names).tolist()
+
+
+def _partials(output: Path) -> list[str]:
+    return sorted(path.name for path in output.rglob(f"{PARTIAL_PREFIX}*"))
+
+
 def _reproduce(project: Path, output: Path, options: list[str]) -> None:
     os.chdir(project)
     os.environ["PYTHONPATH"] = str(PACKAGE)  # for kernels, where the package is not installed
-    output.mkdir(parents=True, exist_ok=True)
+    temporary = output / "temporary"  # of what is killed something stays there
+    temporary.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     with (output / "log.txt").open("w") as log, contextlib.redirect_stdout(log):
         os.dup2(log.fileno(), sys.stderr.fileno())
         code = cli.main(["reproduce", "--output", str(output), *options])
@@ -126,4 +177,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         result = kill_and_compare(Path.cwd(), Path(temporary), arguments.times, rest)
     print(result)
-    sys.exit(bool(result.differences or result.orphans))
+    sys.exit(not result.well)

@@ -2,6 +2,9 @@
 
 import ast
 import json
+import os
+import subprocess
+import sys
 import textwrap
 from dataclasses import dataclass
 from functools import wraps
@@ -638,3 +641,39 @@ def test_seeds_are_whole_numbers_and_starts_one_for_each(trained):
     with pytest.raises(ValueError, match="start holds 1 estimators for 2 seeds; give one for each"):
         cache.fit_seeds(Mean(), X, [0, 1], start=[Mean().fit(X)])
     assert not trained
+
+
+# ------------------------------------------------------------------ several processes
+
+TOGETHER = """\
+import sys, time
+from pathlib import Path
+import numpy as np
+from somlib import cache
+
+def slow(folder):
+    (Path(folder) / str(time.time_ns())).touch()
+    time.sleep(0.5)
+    return np.random.default_rng().random(3)  # two that made it would differ
+
+folder = sys.argv[1]
+(Path(folder).parent / f"ready{time.time_ns()}").touch()
+while len(list(Path(folder).parent.glob("ready*"))) < 3:
+    time.sleep(0.01)
+print(cache.call(slow, folder).tolist())
+"""
+
+
+def test_of_several_processes_one_makes_a_result_and_the_others_wait_for_it(output, tmp_path):
+    (tmp_path / "made").mkdir()
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-W", "error", str(script), str(tmp_path / "made")]
+    environment = os.environ | {"SOMLIB_OUTPUT": str(output)}
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, "text": True}
+    running = [subprocess.Popen(command, **said) for _ in range(3)]
+    ends = [process.communicate(timeout=120) for process in running]
+    assert len({out for out, _ in ends}) == 1
+    assert [err for _, err in ends] == [""] * 3
+    assert len(list((tmp_path / "made").iterdir())) == 1
+    assert not list(output.rglob(".partial-*"))

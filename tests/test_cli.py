@@ -12,12 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 from kill_runner import PACKAGE, kill_and_compare
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from somlib import cli
+from somlib import SOM, files, report
+from somlib.companion import cli
 
 PARAMETERS = """\
 profile: str = "quick"  # quick or full
@@ -53,6 +55,10 @@ report.save_table(ends, "toy-ends", caption="Where they end.")""",
 import os, sys
 print("facts", sys.executable, os.getcwd(), repr((rate, fast, name)))""",
 )
+
+SHOWN = """\
+import matplotlib.pyplot as plt
+plt.plot([1, 2]);"""  # inside the executed notebook alone
 
 START = (
     'from somlib import report\nreport.start("{}", profile=profile, device=device, seeds=n_seeds)'
@@ -102,7 +108,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "{a} folder"  # papermill fills in braces
     project = make_project(
         folder,
-        _01_toy=TOY,
+        _01_toy=(TOY[0], SHOWN, *TOY[1:]),
         _02_bad=(START.format("02_bad"), "1 / 0", "never = 'reached'"),
         _03_dead=(START.format("03_dead"), "import os\nos._exit(1)"),
     )
@@ -111,24 +117,69 @@ def whole(tmp_path_factory):
     spec.mkdir(parents=True)
     false = {"argv": ["/bin/false"], "display_name": "Another Python", "language": "python"}
     (spec / "kernel.json").write_text(json.dumps(false))
+    toy = project / "notebooks" / "01_toy.ipynb"
+    toy.write_bytes(b"\xef\xbb\xbf" + toy.read_bytes())
+    write_notebook(toy.with_name("01_toy-Copy1.ipynb"), "1 / 0")
     left = project / "figures" / "quick" / ".partial-1-left.png"
     left.parent.mkdir(parents=True)
     left.touch()
     settings = ("--device", "cpu", "-p", "rate=1e-3", "-p", "fast=TRUE", "-p", "name=false")
-    result = finished(
-        command(project, "reproduce", *settings, JUPYTER_PATH=str(project / "jupyter"))
-    )
+    environment = settings_of_a_user(project) | {"JUPYTER_PATH": str(project / "jupyter")}
+    result = finished(command(project, "reproduce", *settings, **environment))
     return SimpleNamespace(project=project, **vars(result))
 
 
+def settings_of_a_user(project):
+    """Write settings that change figures or stop a kernel; return the environment with them."""
+    (project / "matplotlibrc").write_text("lines.linewidth: 9\nsavefig.facecolor: red\n")
+    own = project / "settings"
+    startup = own / "ipython" / "profile_default" / "startup" / "00.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("import os\nos._exit(1)")
+    (own / "matplotlibrc").write_text("backend: TkAgg\nfont.size: 30\ntext.usetex: True\n")
+    return {
+        "MPLBACKEND": "Agg",
+        "MATPLOTLIBRC": str(own),
+        "IPYTHONDIR": str(own / "ipython"),
+        "PYTHONSTARTUP": str(startup),
+        "JUPYTER_CONFIG_DIR": str(own / "nowhere"),
+    }
+
+
 def test_each_notebook_has_its_line_and_the_table_sums_up(whole):
-    lines = whole.out.splitlines()
-    assert re.fullmatch(r"\[1/3\] 01_toy \.\.\. \d+ s", lines[0])
+    assert re.search(r"^\[1/3\] 01_toy \.\.\. \d+ s$", whole.out, re.MULTILINE)
     memory = r"\d\d+" if importlib.util.find_spec("resource") else "–"  # in MB, where it is told
     assert re.search(rf"^01_toy +done +\d+ +1 +1 +{memory}$", whole.out, re.MULTILINE)
     assert re.search(r"^02_bad +failed +\d+ +0 +0 +–$", whole.out, re.MULTILINE)
     assert re.search(r"^all +\d+$", whole.out, re.MULTILINE)
     assert whole.code == 1
+
+
+def test_settings_of_the_user_do_not_reach_the_kernel(whole, tmp_path, monkeypatch):
+    copy = nbformat.read(whole.project / "runs" / "quick" / "01_toy.ipynb", as_version=4)
+    shown = [
+        o
+        for cell in copy.cells
+        for o in cell.get("outputs", ())
+        if "image/png" in o.get("data", ())
+    ]
+    assert len(shown) == 1
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(report, "_run", None)
+    names = {"profile": "quick", "device": "cpu", "n_seeds": 2, "n_points": 40}
+    exec("\n".join(TOY[:3]), names)  # here, where there are none
+    for suffix in (".png", ".svg"):
+        made = whole.project / "figures" / "quick" / f"toy-walk{suffix}"
+        assert made.read_bytes() == (tmp_path / "figures/quick" / made.name).read_bytes()
+
+
+def test_notebooks_beside_the_registered_are_passed_over_and_a_byte_order_mark_is_read(whole):
+    line, first, *_ = whole.out.splitlines()
+    assert line.startswith("passed over, ")
+    assert line.endswith(" 01_toy-Copy1.ipynb")
+    assert first.startswith("[1/3] 01_toy ")
+    assert not list((whole.project / "runs").rglob("*Copy*"))
+    assert "Copy" not in (whole.project / "figures/quick/README.md").read_text()
 
 
 def test_what_is_left_is_foretold_where_all_of_it_has_run_before():
@@ -274,6 +325,121 @@ def test_a_report_of_nothing_is_refused(project, capsys):
     assert "nothing recorded in" in capsys.readouterr().err
 
 
+# ------------------------------------------------------------------ where a model goes
+
+
+@pytest.fixture
+def before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(SOM, "fit", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.eye(4))
+    Path("hard.npz").hardlink_to("x.npy")
+    Path("soft.npz").symlink_to("x.npy")
+    Path("state").touch()
+    Path("state.npz").symlink_to("state")
+    Path("later.npz").symlink_to("not-yet")
+    os.mkfifo("pipe.npz")
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--output x.npy", r"--output x.npy: expected a name that ends in .npz"),
+        ("--output map", r"--output map: expected a name that ends in .npz"),
+        ("--output hard.npz", r"--output hard.npz and --data \./x.npy are one file"),
+        ("--output soft.npz", r"--output soft.npz and --data \./x.npy are one file"),
+        ("--output a.npz --checkpoint x.npy", r"--checkpoint x.npy and --data \./x.npy are one"),
+        (
+            "--output a.npz --checkpoint ./a.npz",
+            r"--output a.npz and --checkpoint \./a.npz are one",
+        ),
+        ("--output state.npz --checkpoint state", r"--output .* and --checkpoint .* are one file"),
+        (
+            "--output later.npz --checkpoint not-yet",
+            r"--output .* and --checkpoint .* are one file",
+        ),
+        ("--output pipe.npz", r"cannot write to pipe.npz: it is a pipe or a device"),
+        ("--output a.npz --checkpoint pipe.npz", r"to pipe.npz: it is a pipe or a device"),
+        ("--output a.npz --checkpoint folder/", r"cannot write to folder/: it is a folder"),
+    ],
+)
+def test_outputs_onto_inputs_or_what_is_no_file_are_refused_before_training(
+    before_training, options, message, capsys
+):
+    before = [(path, os.lstat(path).st_ino) for path in sorted(before_training.iterdir())]
+    assert cli.main(["fit", "SOM", "--data", "./x.npy", *options.split()]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert before == [(path, os.lstat(path).st_ino) for path in sorted(before_training.iterdir())]
+    np.testing.assert_array_equal(np.load("x.npy"), np.eye(4))
+
+
+@pytest.mark.parametrize("busy", ["map.npz", "map.checkpoint"])
+def test_of_two_trainings_into_one_file_the_second_says_who_is_running(
+    busy, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with files.claimed(busy):
+        into = ["--output", "map.npz", "--checkpoint", "map.checkpoint"]
+        assert cli.main(["fit", "SOM", "--data", "digits", *into]) == 2
+    assert f"{busy} is being made by process {os.getpid()} on " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------ what cannot be printed
+
+SAYING = """\
+import sys
+from somlib.companion import cli
+def saying(options):
+    for stream in (sys.stdout, sys.stderr):
+        for _ in range(3000):
+            print("trained and saved: \\xf6\\u2013\\udcff.npz", file=stream, flush=True)
+    return 0
+cli.fit = saying
+sys.exit(cli.main(["fit", "SOM", "--data", "digits", "--output", "map.npz"]))
+"""
+
+
+def saying(**options):
+    return subprocess.run([sys.executable, "-c", SAYING], check=False, timeout=60, **options)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp932", "cp949", "utf-8"])
+def test_what_an_encoding_lacks_is_printed_as_escapes(encoding):
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE), "PYTHONIOENCODING": encoding}
+    done = saying(env=environment, capture_output=True)
+    assert done.returncode == 0
+    for printed in (done.stdout, done.stderr):
+        assert len(printed.splitlines()) == 3000
+        assert printed.decode(encoding).startswith("trained and saved: ")
+
+
+def closed_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(closed_pipe, id="a closed pipe"),
+        pytest.param(
+            lambda: os.open("/dev/full", os.O_WRONLY),
+            id="a full disk",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="is not there"),
+        ),
+    ],
+)
+def test_where_nothing_can_be_printed_success_is_success(target):
+    descriptor = target()
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    assert saying(env=environment, stdout=descriptor, stderr=descriptor).returncode == 0
+    os.close(descriptor)
+
+
 # ------------------------------------------------------------------ what is run
 
 
@@ -303,7 +469,7 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(project):
 
 def test_help_and_refusals_need_nothing_heavy():
     code = (
-        "import sys\nfrom somlib import cli\n"
+        "import sys\nfrom somlib.companion import cli\n"
         "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
         "print({'torch', 'papermill', 'nbconvert', 'matplotlib'} & set(sys.modules))"
     )
@@ -314,6 +480,30 @@ def test_help_and_refusals_need_nothing_heavy():
 
 
 # ------------------------------------------------------------------ stopped from outside
+
+
+def test_of_two_runs_of_one_notebook_the_second_says_who_is_running(tmp_path):
+    mark = tmp_path / "mark"
+    wait = f"""\
+import pathlib, time
+mark = pathlib.Path({str(mark)!r})
+mark.touch()
+while mark.exists(): time.sleep(0.02)"""
+    project = make_project(tmp_path / "project", _01_toy=(*TOY, wait), _02_toy=("walks = 2",))
+    first = command(project, "reproduce", "--device", "cpu", "--only", "01")
+    while not mark.exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = finished(command(project, "reproduce", "--device", "cpu"))
+    assert (second.code, second.out) == (2, "")
+    assert f"01_toy.ipynb is being made by process {first.pid} on " in second.err
+    other = finished(command(project, "reproduce", "--device", "cpu", "--only", "02"))
+    assert (other.code, other.err) == (0, "")
+    mark.unlink()
+    result = finished(first)
+    assert (result.code, result.err) == (0, "")
+    made = {path.name for path in (project / "runs" / "quick").iterdir()}
+    assert made == {f"0{n}_toy.{suffix}" for n in (1, 2) for suffix in ("html", "ipynb")}
 
 
 def test_ctrl_c_stops_the_kernel_and_says_how_to_go_on(tmp_path):
@@ -344,6 +534,5 @@ long = [cache.call(slow_walk, 20_000, seed) for seed in range(16)]"""
     cells = (f"import time\n{TOY[0]}", TOY[1], slow, *TOY[2:])
     project = make_project(tmp_path / "project", _01_toy=cells)
     outcome = kill_and_compare(project, tmp_path / "runs", times=20, options=["--device", "cpu"])
-    assert outcome.kills == 20
-    assert outcome.differences == []
-    assert outcome.orphans == []
+    assert outcome.kills == {"01_toy": 20}
+    assert (outcome.differences, outcome.orphans, outcome.partials) == ([], [], [])

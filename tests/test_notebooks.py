@@ -14,7 +14,7 @@ import pytest
 from somlib import report
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS, BESIDE = report.notebooks()
 ids = [path.stem for path in NOTEBOOKS]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
 
@@ -37,6 +37,7 @@ def tagged(path, tag):
 
 def test_there_are_notebooks_and_they_are_numbered():
     assert ids
+    assert not BESIDE, "neither in figures/registry.csv nor run"
     assert all(re.fullmatch(r"\d\d_[a-z_]+", name) for name in ids)
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from somlib import data, report
+from somlib.companion import cli
 
 
 @pytest.fixture
@@ -104,6 +108,41 @@ def test_an_absent_device_is_an_error_not_a_fallback(project):
         pytest.skip("this machine has the device")
     with pytest.raises(RuntimeError, match="cuda"):
         begin(device="cuda")
+
+
+def test_figures_are_the_same_whatever_the_settings_outside(project):
+    """As where papermill or nbconvert run a notebook without the runner."""
+    begin()
+    expected = [save().with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
+    settings = {
+        "lines.linewidth": 9,
+        "savefig.facecolor": "red",
+        "font.size": 30,
+        "svg.fonttype": "none",
+    }
+    with matplotlib.rc_context(settings):
+        begin()
+        assert [save().with_suffix(s).read_bytes() for s in (".png", ".svg")] == expected
+
+
+SHOWN = """\
+from somlib import report
+report.start("01_toy", profile="quick", device="cpu", seeds=1)
+import matplotlib.pyplot as plt
+plt.plot([1, 2]);"""
+
+
+@pytest.mark.parametrize("backend", ["Agg", "TkAgg"])
+def test_a_kernel_draws_into_the_notebook_whatever_the_settings_outside(
+    backend, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    notebook = new_notebook(cells=[new_code_cell(SHOWN)])
+    client = NotebookClient(notebook, kernel_name="python3", kernel_manager_class=cli._own_kernel())
+    client.execute()
+    (output,) = notebook.cells[0].outputs
+    assert "image/png" in output.data
 
 
 # ------------------------------------------------------------------ figures
@@ -531,6 +570,27 @@ def test_the_gallery_shows_two_in_a_row_of_what_was_made_in_full(project):
         "| ![A rising line](figures/full/soae-d.png)<br>*Last* "
         "([02_soae](notebooks/02_soae.ipynb)) |"
     )
+
+
+def test_only_registered_notebooks_belong_to_the_project(project):
+    for name in ("02_soae-Copy1", "03_draft", "notes"):
+        (project / "notebooks" / f"{name}.ipynb").touch()
+    own, others = report.notebooks()
+    assert [path.stem for path in own] == ["01_som", "02_soae", "03_draft"]  # as they are called
+    assert [path.stem for path in others] == ["02_soae-Copy1", "notes"]
+    register(project, "som-line,figure,01_som,,,A line,", "soae-a,figure,02_soae,,,Another,")
+    own, others = report.notebooks()
+    assert [path.stem for path in own] == ["01_som", "02_soae"]
+    assert [path.stem for path in others] == ["02_soae-Copy1", "03_draft", "notes"]
+    begin()
+    save("som-line")
+    page = report.index("quick").read_text()
+    assert "nothing from 02_soae yet" in page
+    assert "Copy1" not in page
+    assert "draft" not in page
+    registry = project / "figures" / "registry.csv"
+    registry.write_bytes(b"\xef\xbb\xbf" + registry.read_bytes())
+    assert report.notebooks() == (own, others)
 
 
 def test_without_a_registry_nothing_is_due_and_another_table_is_refused(project):

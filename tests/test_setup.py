@@ -1,6 +1,8 @@
 """The three lists of requirements say the same, and the checkout holds what it promises."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -39,6 +41,7 @@ def conda():
     return {name: SpecifierSet(spec) for name, spec in found}
 
 
+ROOT_MAY = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 DIRECT = requirements(*PYPROJECT["project"]["dependencies"])
 EXTRAS = [
     Requirement(line)
@@ -92,6 +95,41 @@ def test_make_knows_its_targets(target):
         ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+RECORDER = """\
+#!/bin/sh
+if [ "$2" = venv ]; then mkdir -p .venv/bin && cp "$0" .venv/bin/python; fi
+for word in "$@" "HOME=$HOME"; do echo "$word"; done > said
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no make")
+@pytest.mark.parametrize(
+    ("arguments", "home", "said"),
+    [
+        (["figures", "OUTPUT=my  out"], None, ["--output", "my  out", "HOME={home}"]),
+        (["figures", "ONLY=01 03"], None, ["--only", "01", "03", "HOME={home}"]),
+        (["lab"], None, ["jupyterlab", "notebooks", *ROOT_MAY, "HOME={home}"]),
+        (["lab"], "/dev/null", ["jupyterlab", "notebooks", *ROOT_MAY, "HOME={here}/runs/home"]),
+    ],
+)
+def test_make_works_where_paths_hold_spaces_and_the_home_is_closed(arguments, home, said, tmp_path):
+    here = tmp_path / "a check out"
+    here.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, here)
+    python = tmp_path / "my python" / "python3"
+    python.parent.mkdir()
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    home = home or str(tmp_path)
+    command = ["make", *arguments, f"PYTHON={python}"]
+    subprocess.run(
+        command, cwd=here, env=os.environ | {"HOME": home}, check=True, capture_output=True
+    )
+    ends = (here / "said").read_text().splitlines()[-len(said) :]
+    assert ends == [word.format(home=home, here=here) for word in said]
 
 
 def test_help_is_instant_because_nothing_heavy_is_imported():

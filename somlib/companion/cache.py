@@ -4,7 +4,8 @@ A result is kept under what it was made from: parameters, data, seed, versions a
 the modules it depends on, followed from import to import (drawing and reporting apart). Change
 any of these and it is made again; an edit of another module leaves it be. In runs/cache/ lies an
 .npz per result and a .json that says what it was made from and holds the hash of the .npz, so
-that a damaged one is noticed. Deleting the folder is safe.
+that a damaged one is noticed. Deleting the folder is safe. Of several processes that want the same
+result one makes it, and the others wait.
 """
 
 import ast
@@ -17,6 +18,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -27,7 +29,7 @@ import pandas as pd
 
 from somlib import MODULES, NAMES
 from somlib.companion import report
-from somlib.files import replacing
+from somlib.files import claimed, replacing
 
 Estimator = TypeVar("Estimator", bound=Any)
 
@@ -172,25 +174,32 @@ def fit_seeds(
         some = parts.pop(0)
         together = _sha256(*(entries[i].path.name.encode() for i in some))[:24]
         checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
-        try:
-            fitted = training.fit_seeds(
-                estimator,
-                X,
-                [seeds[i] for i in some],
-                settings=[settings[i] for i in some],
-                start=start and [start[i] for i in some],
-                checkpoint=checkpoint,
-            )
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            if len(some) == 1:
-                raise
-            half = len(some) // 2
-            warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
-            parts = [some[:half], some[half:], *parts]
-            continue
-        for i, model in zip(some, fitted, strict=True):
-            found[entries[i].path] = entries[i].keep(model)
-        checkpoint.unlink(missing_ok=True)
+        with claimed(checkpoint, wait=True):
+            found |= {entries[i].path: entries[i].find() for i in some}  # by another, just now
+            left = [i for i in some if found[entries[i].path] is _NOTHING]
+            if left != some:
+                parts = [left, *parts] if left else parts
+                continue
+            try:
+                fitted = training.fit_seeds(
+                    estimator,
+                    X,
+                    [seeds[i] for i in some],
+                    settings=[settings[i] for i in some],
+                    start=start and [start[i] for i in some],
+                    checkpoint=checkpoint,
+                )
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                if len(some) == 1:
+                    raise
+                half = len(some) // 2
+                warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
+                parts = [some[:half], some[half:], *parts]
+                continue
+            for i, model in zip(some, fitted, strict=True):
+                with claimed(entries[i].path, wait=True):  # it may be in another's stack, too
+                    found[entries[i].path] = entries[i].keep(model)
+            checkpoint.unlink(missing_ok=True)
     return [found[entry.path] for entry in entries]
 
 
@@ -266,6 +275,8 @@ class _Entry:
         except Exception as error:  # whatever is wrong with it, the remedy is the same
             message = f"{self.path} is damaged ({error}); making it again"
             warnings.warn(message, stacklevel=4)
+            with suppress(OSError):  # said once
+                self.described.unlink()
         return _NOTHING
 
     def keep(self, result: Any) -> Any:
@@ -283,9 +294,12 @@ def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
     """Return what the entry holds, after making it if need be; `make` is given a checkpoint."""
     result = entry.find()
     if result is _NOTHING:
-        checkpoint = entry.path.with_suffix(".checkpoint")
-        result = entry.keep(make(checkpoint))
-        checkpoint.unlink(missing_ok=True)
+        with claimed(entry.path, wait=True):
+            result = entry.find()  # another may have made it just now
+            if result is _NOTHING:
+                checkpoint = entry.path.with_suffix(".checkpoint")
+                result = entry.keep(make(checkpoint))
+                checkpoint.unlink(missing_ok=True)
     return result
 
 

@@ -7,13 +7,17 @@ imports wait until they are needed: a refusal or `--help` takes no time.
 
 import argparse
 import ast
+import importlib.util
+import io
+import itertools
 import json
 import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,21 +39,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done. 1: a notebook or a training failed. 2: refused, nothing was run. 130: stopped by
-    Ctrl-C.
+    Ctrl-C. What is printed decides nothing: characters that the terminal's encoding lacks are
+    written as escapes, and what a closed pipe or a full disk does not take is dropped.
 
     Examples
     --------
     >>> main(["reproduce", "--only", "99_nothing"])  # in a project: names those that there are
     2
     """
-    options = _parser().parse_args(arguments)
-    if options.output:
-        os.environ["SOMLIB_OUTPUT"] = str(Path(options.output).expanduser().absolute())
+    with _printing():
+        options = _parser().parse_args(arguments)
+        if options.output:
+            os.environ["SOMLIB_OUTPUT"] = str(Path(options.output).expanduser().absolute())
+        try:
+            return int(options.command(options))
+        except Refused as refusal:
+            print(f"somlib: {refusal}", file=sys.stderr)
+            return 2
+
+
+class _Lenient(io.FileIO):
+    """A file that loses what it cannot take."""
+
+    def write(self, data: Any) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Let nothing that is printed inside a `with`, a progress bar included, raise an error."""
+    before = sys.stdout, sys.stderr
     try:
-        return int(options.command(options))
-    except Refused as refusal:
-        print(f"somlib: {refusal}", file=sys.stderr)
-        return 2
+        for name, original in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
+            stream = getattr(sys, name)
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+            # a terminal takes all; on Windows it is more than a file
+            if stream is None or stream is not original or original.isatty():
+                continue
+            lenient = io.TextIOWrapper(
+                io.BufferedWriter(_Lenient(original.fileno(), "w", closefd=False)),
+                original.encoding,
+                "backslashreplace",
+                line_buffering=original.line_buffering,
+            )
+            setattr(sys, name, lenient)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,12 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         "--data", required=True, metavar="NAME", help="a data set, or a FILE.npy of samples by rows"
     )
     train.add_argument("--split", choices=("all", "train", "test"), default="all")
+    # as texts: a path would lose the slash that makes a folder of a name
     train.add_argument(
-        "--output", dest="file", type=Path, required=True, metavar="FILE.npz",
+        "--output", dest="file", type=os.path.expanduser, required=True, metavar="FILE.npz",
         help="where the trained model goes; somlib.load reads it",
     )  # fmt: skip
     train.add_argument(
-        "--checkpoint", type=Path, metavar="FILE",
+        "--checkpoint", type=os.path.expanduser, metavar="FILE",
         help="keeps the state every few seconds; the same command again then goes on from there",
     )  # fmt: skip
     for command in (run, page):
@@ -141,15 +186,20 @@ def plan(options: argparse.Namespace) -> list[Job]:
 
 
 def _select(only: list[str] | None) -> list[Path]:
-    from somlib.companion.report import project_root
+    from somlib.companion.report import notebooks, project_root
 
-    folder = project_root() / "notebooks"
-    found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    paths, others = notebooks()
+    found = {path.stem: path for path in paths}
     if not found:
+        folder = project_root() / "notebooks"
         raise Refused(f"no notebooks in {folder}; run this in the project's folder")
+    passed_over = f"not in figures/registry.csv: {_list(path.name for path in others)}"
     for wanted in only or ():
         if wanted not in found and wanted not in [stem[:2] for stem in found]:
-            raise Refused(f"unknown notebook {wanted!r}; there are {_list(found)}")
+            known = f"{_list(found)} ({passed_over})" if others else _list(found)
+            raise Refused(f"unknown notebook {wanted!r}; there are {known}")
+    if others and not only:
+        print(f"passed over, because {passed_over}", flush=True)
     return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
 
 
@@ -160,7 +210,7 @@ def _declared(notebook: Path) -> dict[str, str]:
     parsed as the Python that it is.
     """
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
         (cell,) = [c for c in cells if "parameters" in c["metadata"].get("tags", ())]
         lines = ast.parse("".join(cell["source"])).body
     except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
@@ -211,9 +261,7 @@ def _require_device(device: str, option: str = "--device ") -> None:
         raise Refused(f"{option}{device}: {error}") from error
 
 
-def _require_writable(folder: Path, file: Path | None = None) -> None:
-    if file is not None and file.is_dir():
-        raise Refused(f"cannot write to {file}: it is a folder; name a file")
+def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -243,16 +291,55 @@ class Outcome(NamedTuple):
 
 def reproduce(options: argparse.Namespace) -> int:
     """Run the selected notebooks one after another, then build the page of the profile."""
-    jobs = plan(options)
+    with _own_settings(), ExitStack() as claims:
+        return _reproduce(plan(options), options, claims)
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Let kernels that start inside a `with` see no settings of the user's.
+
+    Those of Jupyter, IPython and matplotlib decide what figures look like, whether they are
+    shown, and what runs before a notebook does. Nothing is written into the user's folders
+    either, which need not be writable.
+    """
+    before = dict(os.environ)
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH"):
+        os.environ.pop(name, None)
+    if matplotlib := importlib.util.find_spec("matplotlib"):  # not imported: it would read them
+        own = Path(str(matplotlib.origin)).parent / "mpl-data" / "matplotlibrc"
+        os.environ["MATPLOTLIBRC"] = str(own)
+    # where the home cannot be written to, matplotlib says so and finds a folder itself
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory(prefix="somlib-", ignore_cleanup_errors=True) as folder:
+            os.environ["IPYTHONDIR"] = str(Path(folder, "ipython"))
+            for kind in ("CONFIG", "DATA", "RUNTIME"):
+                os.environ[f"JUPYTER_{kind}_DIR"] = str(Path(folder, kind.lower()))
+            yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def _reproduce(jobs: list[Job], options: argparse.Namespace, claims: ExitStack) -> int:
     from somlib.companion import report
 
     if options.deterministic:  # read where the device is chosen; cuBLAS asks for its part at once
         os.environ |= {"SOMLIB_DETERMINISTIC": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     copies = report.output_folder("runs", options.profile)
-    for folder in (copies, report.output_folder("figures", options.profile)):
+    places = (
+        copies,
+        report.output_folder("figures", options.profile),
+        report.output_folder("runs", "cache"),
+    )
+    for folder in places:
         _require_writable(folder)
+    own = [claims.enter_context(ExitStack()) for _ in jobs]  # each is released when it has run
+    for job, claim in zip(jobs, own, strict=True):
+        _claim(copies / job.notebook.name, claim)
+    for folder in places:
         files.remove_partials(folder)
-    files.remove_partials(report.output_folder("runs", "cache"))
     outcomes: list[Outcome] = []
     usual = _usual_seconds(report.records(options.profile))
     try:
@@ -260,7 +347,8 @@ def reproduce(options: argparse.Namespace) -> int:
             name, began = job.notebook.stem, time.time()
             left = [usual.get(later.notebook.stem) for later in jobs[number - 1 :]]
             print(f"[{number}/{len(jobs)}] {name}{_foretold(left)} ... ", end="", flush=True)
-            problem = run(job, copies)
+            with own[number - 1]:
+                problem = run(job, copies)
             seconds = time.time() - began
             print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
             made = [r for r in report.records(options.profile) if r["notebook"] == name]
@@ -291,24 +379,57 @@ def reproduce(options: argparse.Namespace) -> int:
     return 1 if any(o.status == "failed" for o in outcomes) else 0
 
 
+def _claim(file: Path, claims: ExitStack) -> None:
+    """Have a file for this process alone until `claims` is closed."""
+    try:
+        claims.enter_context(files.claimed(file))
+    except files.InUseError as error:
+        raise Refused(error.strerror) from error
+
+
 def run(job: Job, folder: Path) -> str | None:
     """Execute a notebook into `folder`; return None, or in a few lines what went wrong.
 
     The executed copy and its HTML get their names once they are whole; of a failed notebook the
     part until the error is kept as NN_name.failed.ipynb.
     """
+    done = folder / job.notebook.name
+    failed = done.with_suffix(".failed.ipynb")
+    try:
+        with files.replacing(done) as partial:
+            if problem := _execute(job, partial, done.with_suffix(".html")):
+                raise _FailedError(problem, partial.read_bytes())
+        failed.unlink(missing_ok=True)
+        return None
+    except OSError as error:  # a full disk's: the other notebooks still run
+        return f"    {error.strerror or error}"
+    except _FailedError as failure:
+        problem, until_there = failure.args
+    try:
+        with files.replacing(failed) as partial:
+            partial.write_bytes(until_there)
+        return f"    {problem}\n    up to there: {failed}"
+    except OSError as error:
+        return f"    {problem}\n    {error.strerror or error}"
+
+
+class _FailedError(Exception):
+    """A notebook has failed, and the executed copy of an earlier run stays."""
+
+
+def _execute(job: Job, partial: Path, page_path: Path) -> str | None:
+    """Execute a notebook into the file `partial` and write its HTML; return what went wrong."""
     import papermill
     from nbconvert import HTMLExporter
 
     from somlib.companion.report import project_root
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is said here
-    done = folder / job.notebook.name
-    failed = done.with_suffix(".failed.ipynb")
-    partial = folder / (files.PARTIAL_PREFIX + done.name)
     try:
+        # papermill reads no byte-order mark
+        partial.write_text(job.notebook.read_text(encoding="utf-8-sig"), encoding="utf-8")
         notebook = papermill.execute_notebook(
-            _literal(job.notebook),
+            _literal(partial),
             _literal(partial),
             job.parameters,
             kernel_name="python3",
@@ -321,21 +442,15 @@ def run(job: Job, folder: Path) -> str | None:
         )
         exporter: Any = HTMLExporter
         page, _ = exporter().from_notebook_node(notebook)
-        with files.replacing(done.with_suffix(".html")) as whole:
+        with files.replacing(page_path) as whole:
             whole.write_text(page, encoding="utf-8")
-        partial.replace(done)
-        failed.unlink(missing_ok=True)
         return None
     except Exception as error:  # a cell's, a dead kernel's, a full disk's: the others still run
         if isinstance(error, papermill.PapermillExecutionError):
             what = f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
         else:
             what = f"{type(error).__name__}: {error}"
-        if partial.exists():
-            partial.replace(failed)
-        return f"    {what.strip()[:600]}\n    up to there: {failed}"
-    finally:
-        partial.unlink(missing_ok=True)
+        return what.strip()[:600]
 
 
 def _literal(path: Path) -> str:
@@ -416,16 +531,17 @@ def fit(options: argparse.Namespace) -> int:
     """Train one model, in one process or in all that `torchrun` started, and save it."""
     if options.model not in _models():
         raise Refused(f"unknown model {options.model!r}; there are {_list(_models())}")
-    for path in (options.file, options.checkpoint):
-        if path is not None:
-            _require_writable(path.absolute().parent, path)
+    outputs = _outputs(options)
     model = _model(options.model, dict(_assignment(text) for text in options.parameters))
     _require_device(model.device, "-p device=")
     from somlib.training import processes
     from somlib.training.loop import resolve_device
 
     try:
-        with processes.group(resolve_device(model.device)):
+        with processes.group(resolve_device(model.device)), ExitStack() as claims:
+            if processes.rank() == 0:
+                for file in outputs:
+                    _claim(file, claims)
             if processes.size() > 1:
                 processes.from_first(lambda: len(_samples(options)))  # downloads once
             model.fit(_samples(options), checkpoint=options.checkpoint)
@@ -442,6 +558,25 @@ def fit(options: argparse.Namespace) -> int:
     except (processes.ProcessLostError, FloatingPointError, OSError) as error:
         print(f"somlib: {error}", file=sys.stderr)
         return 1
+
+
+def _outputs(options: argparse.Namespace) -> list[Path]:
+    """Return the files that a training writes, once it is certain that it may write them."""
+    if not options.file.lower().endswith(".npz"):
+        raise Refused(f"--output {options.file}: expected a name that ends in .npz")
+    named = {"--output": options.file, "--checkpoint": options.checkpoint}
+    written = {option: path for option, path in named.items() if path is not None}
+    read = {"--data": options.data} if options.data.endswith(".npy") else {}
+    for (a, one), (b, other) in itertools.combinations((written | read).items(), 2):
+        if files.same(one, other):
+            raise Refused(f"{a} {one} and {b} {other} are one file; expected one for each")
+    try:
+        outputs = [files.destination(path) for path in written.values()]
+    except OSError as error:
+        raise Refused(error.strerror) from error
+    for path in outputs:
+        _require_writable(path.absolute().parent)
+    return outputs
 
 
 def _model(name: str, given: dict[str, str]) -> Any:

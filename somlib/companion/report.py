@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,21 @@ def output_folder(*parts: str) -> Path:
     return top.absolute().joinpath(*parts)
 
 
+def notebooks() -> tuple[list[Path], list[Path]]:
+    """Return the project's notebooks, by name, and those in its folder that are not among them.
+
+    They are the ones that figures/registry.csv names; where it names none, all that are called
+    as 01_som.ipynb is. Copies and drafts beside them are neither run nor reported on.
+    """
+    registered = set(registry().notebook)
+    own: list[Path] = []
+    others: list[Path] = []
+    for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
+        known = path.stem in registered if registered else re.fullmatch(r"\d\d_\w+", path.stem)
+        (own if known else others).append(path)
+    return own, others
+
+
 # ---------------------------------------------------------------- a run
 
 
@@ -105,6 +121,10 @@ class Run:
 def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters: Any) -> Run:
     """Open the run that `save_figure` and `save_table` write to; the notebook's second cell.
 
+    From here on figures look the same whatever the user's own settings: matplotlib's parameters
+    are set back to its defaults, and a kernel draws into the notebook where MPLBACKEND, set
+    outside, would have it draw elsewhere.
+
     Parameters
     ----------
     notebook : str
@@ -142,8 +162,19 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
         from somlib.training.loop import resolve_device
 
         device = str(resolve_device(device))
+    _forget_settings()
     _run = Run(notebook, profile, device, range(seeds), parameters, provenance(device))
     return _run
+
+
+def _forget_settings() -> None:
+    matplotlib.rcdefaults()
+    outside = os.environ.get("MPLBACKEND", "")
+    in_kernel = "ipykernel.kernelapp" in sys.modules
+    if not in_kernel or "inline" in outside:
+        return
+    if matplotlib.get_backend().lower() == outside.lower():  # else a cell has chosen another
+        matplotlib.use("inline")
 
 
 def _expect(holds: object, name: str, found: object, expected: str) -> None:
@@ -702,7 +733,7 @@ def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) ->
     for path in sorted(folder.glob("[!.]*.*")):
         if path.suffix in (".png", ".csv", ".json") and path.stem not in made:
             problems.append(f"`{path.name}` has no readable record")
-    for path in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for path in notebooks()[0]:
         if path.stem not in latest:
             problems.append(f"nothing from {path.stem} yet")
     due = known[known.notebook.isin(latest)]
