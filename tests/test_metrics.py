@@ -150,7 +150,7 @@ def test_blocks_do_not_show(monkeypatch):
         ]
 
     whole = everything()
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(metrics.distances, "BLOCK_ELEMENTS", 100)
     monkeypatch.setattr("somlib.search.best_units.BLOCK_ELEMENTS", 100)
     np.testing.assert_allclose(everything(), whole, rtol=1e-12)
 
@@ -475,7 +475,7 @@ def test_the_blocks_of_a_space_do_not_show(space, monkeypatch):
     rng = np.random.default_rng(0)
     X, Z = rng.normal(size=(60, 4)), space.sample(60, rng)
     whole = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(metrics.distances, "BLOCK_ELEMENTS", 100)
     parts = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
@@ -909,7 +909,10 @@ SCALED = {
     ),
     "variance_lost": (lambda s, X, W, grid: metrics.variance_lost(s * X, s * W), 0),
     "frechet_distance": (lambda s, X, W, grid: metrics.frechet_distance(s * X, s * W), 2),
-    "path_length": (lambda s, X, W, grid: metrics.path_length((s * X).reshape(20, 3, 6)), 0),
+    "path_length_ratio": (
+        lambda s, X, W, grid: metrics.path_length_ratio((s * X).reshape(20, 3, 6)),
+        0,
+    ),
 }
 
 
@@ -942,11 +945,11 @@ def test_the_length_of_a_path_is_measured_in_ways_straight_ahead():
             np.sin(np.pi * np.linspace(0, 1, 1001)[:, None]),
         ]
     )
-    assert metrics.path_length(straight[None]) == pytest.approx(1)
-    assert metrics.path_length(half_turn[None]) == pytest.approx(np.pi / 2, rel=1e-5)
+    assert metrics.path_length_ratio(straight[None]) == pytest.approx(1)
+    assert metrics.path_length_ratio(half_turn[None]) == pytest.approx(np.pi / 2, rel=1e-5)
     there_and_back = np.vstack([straight, straight[::-1]])[None]
     both = np.concatenate([there_and_back, np.repeat(straight, 2, 0)[None]])
-    assert metrics.path_length(both) == pytest.approx(1)  # the first leads nowhere
+    assert metrics.path_length_ratio(both) == pytest.approx(1)  # the first leads nowhere
 
 
 @pytest.mark.parametrize(
@@ -956,9 +959,9 @@ def test_the_length_of_a_path_is_measured_in_ways_straight_ahead():
         (lambda: metrics.variance_lost(np.eye(3), np.eye(2)), "X has 3 columns and drawn has 2"),
         (lambda: metrics.frechet_distance(np.eye(3), np.eye(2)), "A has 3 columns and B has 2"),
         (lambda: metrics.frechet_distance(np.eye(3)[:1], np.eye(3)), "A has 1 and B 3 rows"),
-        (lambda: metrics.path_length(np.zeros((2, 1, 3))), "at least two places"),
-        (lambda: metrics.path_length(np.zeros((2, 4, 3))), "end where they begin"),
-        (lambda: metrics.path_length(np.zeros((4, 3))), "paths"),
+        (lambda: metrics.path_length_ratio(np.zeros((2, 1, 3))), "at least two points"),
+        (lambda: metrics.path_length_ratio(np.zeros((2, 4, 3))), "end where they begin"),
+        (lambda: metrics.path_length_ratio(np.zeros((4, 3))), "paths"),
         (lambda: metrics.frechet_distance(np.full((3, 2), np.nan), np.eye(2)), "A"),
     ],
 )
