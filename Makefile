@@ -15,7 +15,7 @@ DEVICE  ?= auto
 VENV    := .venv
 BIN     := $(VENV)/bin
 # Programs are started as modules: a script names its interpreter by a path, which may hold spaces.
-RUN     := $(BIN)/python -m somlib.cli reproduce --profile $(PROFILE) --device $(DEVICE) \
+RUN     := $(BIN)/python -m somlib reproduce --profile $(PROFILE) --device $(DEVICE) \
            $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUTPUT),--output "$(OUTPUT)")
 
 .PHONY: figures test lab bench lint format clean help

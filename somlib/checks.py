@@ -1,6 +1,8 @@
 """Checks of parameters: each passes, or raises a ValueError with the value and what is expected."""
 
+import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,8 @@ def count(name: str, value: Any, least: int = 1) -> None:
 
 def is_number(value: Any) -> bool:
     """Return whether the value is a finite real number, of Python or NumPy."""
-    real = isinstance(value, int | float | np.integer | np.floating)
-    return real and not isinstance(value, bool) and bool(np.isfinite(value))
+    real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return real and math.isfinite(value)
 
 
 def positive(name: str, value: Any) -> None:

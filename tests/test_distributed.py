@@ -27,11 +27,11 @@ from somlib import (
     DenoisingAutoencoder,
     Grid,
     SparseAutoencoder,
-    cli,
-    distributed,
-    loop,
 )
+from somlib.companion import cli
 from somlib.models.baselines import DEC
+from somlib.training import loop
+from somlib.training import processes as distributed
 from somlib.training.saving import read_arrays
 
 PACKAGE = Path(somlib.__file__).parents[1]
@@ -176,7 +176,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
     assert not (tmp_path / "model.npz").exists()
     assert 0 < read_arrays(tmp_path / "checkpoint")[1]["done"] < 400
 
-    code, out, err = torchrun(2, "-m", "somlib.companion.cli", *command(tmp_path))
+    code, out, err = torchrun(2, "-m", "somlib", *command(tmp_path))
     assert code == 0, err
     assert out.count("DESOM trained and saved") == 1
     several = somlib.load(tmp_path / "model.npz")

@@ -523,6 +523,23 @@ def test_the_page_tells_what_is_missing(project):
     assert "- nothing from 02_soae yet" in page
 
 
+@pytest.mark.parametrize("change", [
+    {"id": "../../elsewhere"}, {"id": 5}, {"kind": "page"}, {"kind": ["figure"]}, {"order": "1"},
+    {"notebook": None}, {"seeds": 3}, {"versions": []}, {"duration": "long"}, {"date": 2020},
+    {"peak memory": 5}, {"alt": []},
+])  # fmt: skip
+def test_a_record_that_is_none_of_ours_is_only_named(project, change):
+    begin()
+    save("som-good")
+    path = save("som-odd").with_suffix(".json")
+    (project / "elsewhere.md").write_text("not for this page")
+    path.write_text(json.dumps(sidecar(path) | change))
+    page = report.index("quick").read_text()
+    assert "- `som-odd.png` has no readable record" in page
+    path.write_text("[" * 100_000)
+    assert report.index("quick").read_text() == page
+
+
 # ------------------------------------------------------------------ the registry
 
 HEAD = "id,kind,notebook,paper,number,title,gallery\n"

@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 import somlib
 from somlib import somrl as somrl_module
-from somlib.models.autoencoders import Autoencoder, PlainAutoencoderNetwork
+from somlib.models.autoencoders import Autoencoder, PlainNetwork
 from somlib.models.somrl import (
     DCSOMRL,
     EPSILON,
@@ -723,7 +723,7 @@ def test_nodes_learn_before_the_loss_is_taken():
 def test_without_its_clustering_loss_it_is_the_autoencoder():
     (trained,) = fit_seeds(dcsomrl(alpha=0, input_scaling=None, activation_threshold=0.5), X, [4])
 
-    class SummedNetwork(PlainAutoencoderNetwork):
+    class SummedNetwork(PlainNetwork):
         def losses(self, x):
             return {"loss": 9 * super().losses(x)["loss"]}
 

@@ -237,7 +237,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    made_from["format"] = _sha256(SOURCE["companion.cache"])  # here it is written and read
+    made_from["format"] = _sha256(SOURCE["companion.cache"], SOURCE["training.saving"])
     entry = _Entry(function.__name__, made_from, _save, _load)
     return _once(entry, lambda _: function(*args, **options))
 
@@ -481,8 +481,8 @@ def _module_of(name: str) -> str:
     package, *parts = name.split(".")
     if package != "somlib" or not parts:
         return ""
-    home = NAMES.get(parts[0]) or MODULES.get(parts[0])
-    parts = home.split(".") if home else parts
+    if home := NAMES.get(parts[0]) or MODULES.get(parts[0]):
+        parts = [*home.split("."), *parts[1:]]
     while parts and ".".join(parts) not in SOURCE:
         parts.pop()
     return ".".join(parts)
@@ -504,63 +504,14 @@ def _installed(package: str) -> bool:
 
 
 def _save(result: Any, path: Path) -> None:
-    arrays: dict[str, Any] = {}
-    tree = json.dumps(_encode(result, arrays))
-    np.savez(path, tree=np.array(tree), **arrays)
+    from somlib.training.saving import encode, write_arrays
+
+    content, arrays = encode(result)
+    write_arrays(path, arrays, {"content": content})
 
 
 def _load(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as arrays:
-        return _decode(json.loads(str(arrays["tree"])), arrays)
+    from somlib.training.saving import decode, read_arrays
 
-
-def _encode(value: Any, arrays: dict[str, Any]) -> Any:
-    """Return `value` as JSON that names arrays, and put the arrays into `arrays`."""
-    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-        arrays[name := f"array{len(arrays)}"] = value
-        return {"array": name}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_encode(item, arrays) for item in value]}
-    if isinstance(value, dict):
-        return {"dict": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
-    if isinstance(value, pd.DataFrame):
-        axes = [_labels(axis) for axis in value.axes]
-        columns = [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
-        columns = [c.tolist() if c.dtype.hasobject else c for c in columns]
-        return {"frame": [_encode(part, arrays) for part in (axes, columns)]}
-    raise TypeError(
-        f"a result that holds a {type(value).__name__} cannot be cached; expected numbers, texts, "
-        "arrays, DataFrames, or lists, tuples and dicts of them"
-    )
-
-
-def _decode(node: Any, arrays: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    ((kind, inner),) = node.items()
-    if kind == "array":
-        return arrays[inner][()]
-    if kind == "dict":
-        return {_decode(key, arrays): _decode(item, arrays) for key, item in inner}
-    items = [_decode(item, arrays) for item in inner]
-    if kind != "frame":
-        return tuple(items) if kind == "tuple" else items
-    axes, columns = items
-    frame = pd.DataFrame(dict(enumerate(columns)))
-    for number, labels in enumerate(axes):
-        frame = frame.set_axis(_axis(*labels), axis=number)
-    return frame
-
-
-def _labels(axis: pd.Index) -> tuple[Any, list[Any]]:
-    numbered = isinstance(axis, pd.RangeIndex)
-    return (axis.start, axis.stop, axis.step) if numbered else axis.tolist(), list(axis.names)
-
-
-def _axis(labels: Any, names: list[Any]) -> pd.Index:
-    return (pd.RangeIndex(*labels) if isinstance(labels, tuple) else pd.Index(labels)).set_names(
-        names
-    )
+    arrays, facts = read_arrays(path)
+    return decode(facts["content"], arrays)

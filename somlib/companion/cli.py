@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(command=build_report)
     train = commands.add_parser("fit", help="train one model and save it")
     train.set_defaults(command=fit, output=None)
-    train.add_argument("model", metavar="MODEL", help=f"one of {_list(_models())}")
+    train.add_argument("model", metavar="MODEL", help=f"one of {_list(somlib.TRAINED)}")
     train.add_argument(
         "--data", required=True, metavar="NAME", help="a data set, or a FILE.npy of samples by rows"
     )
@@ -521,16 +521,10 @@ def build_report(options: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- training one model
 
 
-def _models() -> list[str]:
-    """Return the names of the models that `fit` can train."""
-    others = ("sne", "spaces", "storage", "training")
-    return [name for name, home in somlib._HOME.items() if home not in others]
-
-
 def fit(options: argparse.Namespace) -> int:
     """Train one model, in one process or in all that `torchrun` started, and save it."""
-    if options.model not in _models():
-        raise Refused(f"unknown model {options.model!r}; there are {_list(_models())}")
+    if options.model not in somlib.TRAINED:
+        raise Refused(f"unknown model {options.model!r}; there are {_list(somlib.TRAINED)}")
     outputs = _outputs(options)
     model = _model(options.model, dict(_assignment(text) for text in options.parameters))
     _require_device(model.device, "-p device=")

@@ -40,6 +40,12 @@ PNG_LIMIT = 200_000
 TOLERANCE = 0.01
 """A published mean counts as reproduced within this, or within two standard deviations of ours."""
 
+_TEXTS = ("id", "kind", "notebook", "caption", "profile", "device", "platform", "date")
+_RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
+    **{"order": int, "seeds": list, "parameters": dict, "versions": dict, "duration": float},
+    "commit": object,
+}
+"""What a record holds, in part, and of what sort that is."""
 _FILES = {"figure": (".png",), "table": (".csv", ".md")}  # what a record promises
 _run: "Run | None" = None
 
@@ -641,10 +647,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """Return a record, None where it is none of ours or goes by the name of another file."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record if {"id", "kind", "notebook", "order"} <= set(record) else None
-    except (OSError, ValueError, TypeError):
+        sound = all(isinstance(record[name], sort) for name, sort in _RECORD.items())
+        sound = sound and record["kind"] in _FILES and record["id"] == path.stem
+        sound = sound and isinstance(record.get("peak memory", {}), dict)
+        return record if sound and isinstance(record.get("alt", ""), str) else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -690,7 +700,7 @@ def _of(known: pd.DataFrame, record: dict[str, Any]) -> str:
 
 
 def _alt(record: dict[str, Any]) -> str:
-    return re.sub(r"([\[\]])", r"\\\1", record["alt"])
+    return re.sub(r"([\[\]])", r"\\\1", record.get("alt", ""))
 
 
 def _shown(folder: Path, record: dict[str, Any]) -> list[str]:

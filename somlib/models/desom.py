@@ -7,6 +7,7 @@ pass, loss), the training procedure as the slides state it, and the estimator.
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -135,22 +136,24 @@ class DESOMNetwork(AutoencoderNetwork):
         Draws the weights.
     """
 
-    delta: Tensor
-
     def __init__(self, config: "DESOM", n_features: int, generator: torch.Generator) -> None:
-        c, grid = config, config.grid_
+        c = config
         super().__init__(
             n_features, c.hidden, c.latent_dim, generator, c.architecture, c.image_shape
         )
-        self.prototypes = nn.Parameter(torch.zeros(grid.n_units, c.latent_dim))
-        delta = torch.from_numpy(grid_distances(grid, c.grid_distance))
-        self.register_buffer("delta", delta, persistent=False)
+        self.prototypes = nn.Parameter(torch.zeros(c.grid_.n_units, c.latent_dim))
+        self.grid, self.grid_distance = c.grid_, c.grid_distance
         self.gamma, self.neighborhood = c.gamma, c.neighborhood
         self.temperature, self.update_interval = c._temperature(), c.update_interval
 
+    @cached_property
+    def delta(self) -> Tensor:
+        """δ between all units, (K, K): made when training asks for it."""
+        return torch.from_numpy(grid_distances(self.grid, self.grid_distance)).to(self.prototypes)
+
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the prototypes to the codes of K random samples."""
-        drawn = torch.randperm(len(X), generator=generator)[: len(self.prototypes)]
+        drawn = torch.randperm(len(X), generator=generator)[: self.grid.n_units]
         self.prototypes.copy_(self.encode(X[drawn.to(X.device)]))
 
     def schedules(self, n_iter: int) -> dict[str, Array]:

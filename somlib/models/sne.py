@@ -8,7 +8,7 @@ teaching, scikit-learn's `TSNE` or openTSNE approximate what is far away.
 """
 
 import math
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from somlib import checks
 from somlib.training import Array
-from somlib.training.saving import Saveable
+from somlib.training.saving import Check, Saveable, array, count, each, instance, require_names
 
 Kind = Literal["sne", "symmetric", "t"]
 
@@ -226,6 +226,13 @@ class SNE(Saveable, BaseEstimator):
     (200, 2)
     """
 
+    _learned: ClassVar[dict[str, Check]] = {
+        "embedding_": array("f", "n", "m"),
+        "kl_divergence_": instance(float),
+        "history_": each(array("f", "tens of iterations")),
+        "n_iter_": count(),
+    }
+
     def __init__(
         self,
         kind: Kind = "t",
@@ -286,6 +293,11 @@ class SNE(Saveable, BaseEstimator):
     def fit_transform(self, X: ArrayLike, y: Any = None) -> Array:
         """Make the map of X, shape (n, d), and return it, shape (n, n_components)."""
         return self.fit(X).embedding_
+
+    def _require_whole(self) -> None:
+        require_names("history_", self.history_, ["loss"])
+        if len(self.history_["loss"]) != -(-self.n_iter_ // 10):
+            raise ValueError(f"history_ is not that of {self.n_iter_} iterations")
 
     def _rate(self, n: int, exaggeration: float) -> float:
         if self.learning_rate != "auto":

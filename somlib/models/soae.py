@@ -23,6 +23,8 @@ from somlib.spaces import Continuous, Euclidean, Kind, Torus
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
+from somlib.training.network import hyperparameter
+from somlib.training.saving import Check, instance
 from somlib.training.schedules import Decay, Schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
@@ -133,6 +135,7 @@ class SOAENetwork(AutoencoderNetwork):
 
     weight: Tensor
     last_seen: Tensor
+    training_buffers: ClassVar = {"last_seen": ("n",)}
 
     def __init__(self, config: "SOAE", n_features: int, generator: torch.Generator) -> None:
         c = config
@@ -142,8 +145,9 @@ class SOAENetwork(AutoencoderNetwork):
         self.config, self.space = config, c.space
         # for importance sampling: the weight of each sample of the batch in the estimate of the
         # mean loss, and the loss of each sample of X when last seen
-        self.register_buffer("weight", torch.ones(()), persistent=False)
-        self.register_buffer("last_seen", None)
+        self.register_buffer("weight", hyperparameter(1.0), persistent=False)
+        if c.importance_sampling:
+            self.register_buffer("last_seen", None)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return C(x): the latent codes of samples, (B, m)."""
@@ -370,6 +374,7 @@ class SOAE(DeepEstimator):
     learning_rate: float = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
+    _learned: ClassVar[dict[str, Check]] = {"space_": instance(Continuous)}
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]
@@ -381,7 +386,7 @@ class SOAE(DeepEstimator):
         return SOAENetwork(self, d, generator)
 
     def _learn(self, state: dict[str, Array]) -> None:
-        super()._learn({name: a for name, a in state.items() if name != "last_seen"})
+        super()._learn(state)
         self.space_ = self.space
 
     def _finish(self, X: Array) -> None:
@@ -390,6 +395,11 @@ class SOAE(DeepEstimator):
             low, high = codes.min(0), codes.max(0)
             high = np.maximum(high, low + np.finfo(np.float32).eps)
             self.space_ = replace(self.space, low=tuple(low.tolist()), high=tuple(high.tolist()))
+
+    def _require_whole(self) -> None:
+        if type(self.space_) is not type(self.space) or self.space_.m != self.space.m:
+            raise ValueError(f"space_ is {self.space_}, which is none of {self.space}")
+        super()._require_whole()
 
     # ------------------------------------------------------------ using
 

@@ -11,7 +11,7 @@ With the winners held fixed, `online` takes a gradient step per sample (Kohonen'
 
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -56,7 +56,19 @@ from somlib.training.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.training.saving import Saveable
+from somlib.training.saving import (
+    Check,
+    Saveable,
+    array,
+    count,
+    each,
+    instance,
+    reading,
+    require_moments,
+    require_names,
+    require_units,
+    series,
+)
 from somlib.training.schedules import Decay, Schedule
 from somlib.training.step import held_interrupts
 
@@ -64,6 +76,9 @@ Mode = Literal["batch", "online", "sgd"]
 
 ERRORS_AT_ONCE = 2**16
 """Samples whose two best units are measured on the map together."""
+
+_LABELS = (str, bytes, bool, int, float, np.number, np.bool_, np.datetime64, np.timedelta64)
+"""What a label may be: it can be sorted, and written to a file."""
 
 
 class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -168,6 +183,21 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     True
     """
 
+    _learned: ClassVar[dict[str, Check]] = {
+        "weights_": array("f", "K", "d"),
+        "grid_": instance(Grid),
+        "n_epochs_": count("epochs"),
+        "history_": each(series("epochs")),
+        "moments_": each(instance(np.ndarray)),
+        "seed_": count(),
+    }
+    _also_learned: ClassVar[dict[str, Check]] = {
+        "labels_": array("i", "n"),
+        "quantization_error_": instance(float),
+        "topographic_error_": instance(float),
+        "unit_labels_": array("biufcmMSUOT", "K"),
+    }
+
     def __init__(
         self,
         grid: tuple[int, int] | Grid = (8, 8),
@@ -245,11 +275,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         grid, seed = self._check_parameters()
         X, weight = self._check_data(X, sample_weight, reset=True)
         self._start(X, weight, grid, seed)
-        kept = Checkpoint(checkpoint)
+        kept, n_epochs = Checkpoint(checkpoint), self._n_epochs(len(X))
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
-            self._resume(kept)
-        own, n_epochs = processes.part(len(X)), self._n_epochs(len(X))
+            self._resume(kept, n_epochs)
+        own = processes.part(len(X))
         blocks = self._blocks(X, data_center(X), own)
         weight = None if weight is None else weight[own]
         run_loop(
@@ -299,6 +329,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         for name in names:
             if hasattr(self, name):
                 delattr(self, name)
+
+    def _require_whole(self) -> None:
+        require_units(self.weights_, self.grid_)
+        if self.moments_:
+            require_moments(self.moments_, self.weights_.shape, self.weights_.dtype)
 
     @property
     def _n_features_out(self) -> int:
@@ -386,14 +421,29 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         facts = {"n_epochs": self.n_epochs_, "history": self.history_, "seed": self.seed_}
         return {"weights": self.weights_, **self.moments_}, facts
 
-    def _resume(self, checkpoint: Checkpoint) -> None:
+    def _resume(self, checkpoint: Checkpoint, n_epochs: int) -> None:
         """Take over the state of an interrupted training, if there is one."""
         saved = checkpoint.load()
-        if saved is not None:
-            arrays, facts = saved
-            self.weights_, self.moments_ = arrays.pop("weights"), arrays
-            self.n_epochs_, self.history_ = facts["n_epochs"], facts["history"]
-            self.seed_ = facts["seed"]
+        if saved is None:
+            return
+        with reading(checkpoint.path):
+            moments, facts = saved
+            weights, done, history = moments.pop("weights"), facts["n_epochs"], facts["history"]
+            sizes = dict(zip(("K", "d"), self.weights_.shape, strict=True))
+            require_names("facts", facts, ["n_epochs", "history", "seed"])
+            array("f", "K", "d")("weights", weights, sizes)
+            if moments or (done and self.mode == "sgd"):
+                require_moments(moments, weights.shape, weights.dtype)
+            count()("seed", facts["seed"], sizes)
+            count("epochs")("n_epochs", done, sizes)
+            each(series("epochs"))("history", history, sizes)
+            rate = () if self.mode == "batch" else ("learning_rate",)
+            losses = ("quantization_error", "topographic_error", "sigma", *rate)
+            require_names("history", history, losses if done else ())
+            if weights.dtype != self.weights_.dtype or done > n_epochs:
+                raise ValueError(f"{weights.dtype} after {done} epochs of {n_epochs}")
+        self.weights_, self.moments_ = weights, moments
+        self.n_epochs_, self.history_, self.seed_ = done, history, facts["seed"]
 
     def _finish(self, blocks: Blocks, weight: Array | None) -> None:
         """Take stock of the map: labels and both errors of the training data."""
@@ -441,12 +491,17 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ----------
         X : array of shape (n, d)
         y : array of shape (n,)
-            Classes: numbers or text.
+            Classes: numbers, dates or text. Leave out samples without one.
 
         Returns
         -------
         ndarray of shape (K,)
             Also kept as `unit_labels_`.
+
+        Raises
+        ------
+        ValueError
+            When X or y is unusable.
         """
         units = self.predict(X)
         y = np.asarray(y)
@@ -454,7 +509,16 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             raise ValueError(
                 f"y has shape {y.shape}, but X has {len(units)} samples; give one label a sample"
             )
-        classes, code = np.unique(y, return_inverse=True)
+        try:
+            classes, code = np.unique(y, return_inverse=True)
+            strange = [c for c in classes if not isinstance(c, _LABELS) or c != c]
+        except TypeError:
+            strange = list(y)
+        if strange:
+            raise ValueError(
+                f"y holds labels such as {strange[0]!r}; expected numbers only or text only, and "
+                "none missing: convert them, and leave out samples without a label"
+            )
         counts = np.zeros((self.grid_.n_units, len(classes)), dtype=np.int64)
         np.add.at(counts, (units, code), 1)
         winners = counts.any(1)
@@ -604,7 +668,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             generator = np.random.default_rng([seed, 0])
             chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
             return _without_gaps(X[generator.permutation(chosen)], X)
-        init = np.array(self.init, dtype=X.dtype)
+        given = self.init
+        given = given.numpy(force=True) if isinstance(given, torch.Tensor) else given
+        init = np.array(given, dtype=X.dtype)
         if init.shape != (K, X.shape[1]) or not np.isfinite(init).all():
             raise ValueError(
                 f"init has shape {init.shape}, but {K} units of {X.shape[1]} features need "

@@ -27,7 +27,8 @@ from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Network
 from somlib.training.layers import AutoencoderNetwork
 from somlib.training.loop import resolve_device, resolve_seed
-from somlib.training.network import member_state
+from somlib.training.network import hyperparameter, member_state
+from somlib.training.saving import Check, count
 
 Repel = Literal["signed", "literal"] | None
 LifeRule = Literal["batch", "update"]
@@ -142,9 +143,8 @@ class Rule(nn.Module):
     ) -> None:
         super().__init__()
         values = {"a_t": a_t, "lr": lr, "rho": rho, "ld": ld, "beta": beta, "gamma": gamma, "s": s}
-        for symbol, value in values.items():  # in float64, to be rounded once, to that of the data
-            buffer = torch.tensor([[float(value)]], dtype=torch.float64)
-            self.register_buffer(symbol, buffer, persistent=False)
+        for symbol, value in values.items():
+            self.register_buffer(symbol, hyperparameter(value, (1, 1)), persistent=False)
         self.repel, self.life_rule = repel, life_rule
 
 
@@ -322,8 +322,7 @@ class DCSOMRLNetwork(AutoencoderNetwork):
         super().__init__(n_features, c.hidden, c.latent_dim, generator, code="sigmoid")
         self.nodes = Nodes(c.max_nodes, c.latent_dim)
         self.rule = c._rule()
-        alpha = torch.tensor(float(c.alpha), dtype=torch.float64)
-        self.register_buffer("alpha", alpha, persistent=False)
+        self.register_buffer("alpha", hyperparameter(c.alpha), persistent=False)
         for name in ("shift", "scale"):
             self.register_buffer(name, torch.ones(1, 1))
         self.input_scaling = c.input_scaling
@@ -377,6 +376,13 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     life_rule: LifeRule
 
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
+    _learned: ClassVar[dict[str, Check]] = {"unplaced_": count()}
+
+    def _blank(self) -> Any:
+        network = super()._blank()
+        life = self.parameters_.get("nodes.life", np.empty(self.max_nodes))
+        network.nodes.resize(len(life))  # as much as `max_nodes` was when they were learned
+        return network
 
     def _rule(self) -> Rule:
         values: dict[str, float] = {s: getattr(self, name) for name, s in _SYMBOLS.items()}

@@ -27,6 +27,7 @@ from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_device
+from somlib.training.network import hyperparameter
 
 LOG_VARIANCE_LIMIT = 15.0
 """Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""
@@ -84,7 +85,7 @@ class VAENetwork(AutoencoderNetwork):
         self.decoder = AutoencoderNetwork(n_features, c.hidden, m, *layers).decoder
         learned = isinstance(c.noise, str)
         self.log_noise = nn.Parameter(torch.zeros(1, 1), requires_grad=learned)
-        self.register_buffer("beta", torch.tensor(c.beta, dtype=torch.float64), persistent=False)
+        self.register_buffer("beta", hyperparameter(c.beta), persistent=False)
         self.config = c
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:

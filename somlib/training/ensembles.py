@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,14 @@ from somlib.training.network import (
     member_state,
     stacked,
 )
+from somlib.training.saving import (
+    array,
+    count,
+    each,
+    reading,
+    require_moments,
+    require_names,
+)
 from somlib.training.step import CapturedStep, Step, held_interrupts
 
 if TYPE_CHECKING:  # which imports this file
@@ -60,7 +69,8 @@ def train(
     task = _check(models, X, start, checkpoint)
     saved = task.checkpoint.load()
     if saved is not None:
-        task.seeds = saved[1]["seeds"]  # where none was given, those that were drawn then
+        with reading(task.checkpoint.path):  # where no seed was given, those drawn then
+            task.seeds = _saved_seeds(saved[1], len(models))
     with products(models[0].precision, task.device):
         network, schedules = _build(task, resumed=saved is not None)
         training = _start(task, network, schedules, saved)
@@ -195,12 +205,26 @@ def _require_memory(one: Network, S: int, batch: int, device: torch.device) -> N
 # -------------------------------------------------------------------- start
 
 
+def _saved_seeds(facts: dict[str, Any], S: int) -> list[int]:
+    """Return the seeds that a checkpoint of S models names."""
+    require_names("facts", facts, ["done", "seeds"])
+    found = facts["seeds"]
+    if not isinstance(found, list) or len(found) != S:
+        raise ValueError(f"seeds is {found!r}; expected {S} whole numbers")
+    for seed in found:
+        count()("seeds", seed, {})
+        torch.Generator().manual_seed(seed)
+    return found
+
+
 def _start(
     task: _Task, network: Network, schedules: dict[str, Array], saved: tuple[Any, Any] | None
 ) -> "Training":
     training = Training(task, network, schedules)
     if saved is not None:
-        training.resume(*saved)
+        with reading(task.checkpoint.path):
+            training.resume(*saved)
+        training.resumed_from = task.checkpoint.path
     if processes.size() > 1:  # other processors may round the start in another way
         training.resume(*processes.from_first(training.state))
     return training
@@ -225,6 +249,7 @@ class Training:
         )
         self.done, self.sound = 0, True
         self.history: dict[str, list[Array]] = {}
+        self.resumed_from: Path | None = None
         self._epoch, self._order = -1, torch.empty(0)
 
     # ---------------------------------------------------------------- run
@@ -281,6 +306,10 @@ class Training:
     def _record(self, seen: list[Losses]) -> Logs:
         """Enter the losses of some iterations into the history and return their means."""
         logs = {}
+        if seen and self.history and self.history.keys() != seen[0].keys():
+            self.sound = False
+            with reading(self.resumed_from):  # which alone can have brought others
+                require_names("losses", self.history, seen[0])
         for name in seen[0] if seen else ():
             losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
             losses = losses.reshape(len(seen), len(self.seeds))
@@ -331,22 +360,62 @@ class Training:
         return arrays, {"done": self.done, "seeds": list(self.seeds)}
 
     def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        adam: dict[int, dict[str, Tensor]] = {}
-        network = {}
-        for key, array in arrays.items():
+        """Go on from what `state` returned; a ValueError where it is not of this ensemble."""
+        adam: dict[int, dict[str, Any]] = {}
+        network, history = {}, {}
+        for key, value in arrays.items():
             kind, _, name = key.partition(" ")
             if kind == "stack":
-                network[name] = torch.from_numpy(array)
+                network[name] = value
             elif kind == "adam":
                 number, _, what = name.partition(" ")
-                adam.setdefault(int(number), {})[what] = torch.from_numpy(array)
+                adam.setdefault(int(number), {})[what] = value
             else:
-                self.history[name] = [array]
-        load_state(self.network, network)
+                require_names("kinds", [kind], ["history"])
+                history[name] = value
+        self._require_own(network, adam, history, facts["done"])
+        load_state(self.network, {name: torch.from_numpy(v) for name, v in network.items()})
+        state = {k: {n: torch.from_numpy(v) for n, v in m.items()} for k, m in adam.items()}
         groups = self.adam_step.adam.state_dict()["param_groups"]
-        self.adam_step.adam.load_state_dict({"state": adam, "param_groups": groups})
+        self.adam_step.adam.load_state_dict({"state": state, "param_groups": groups})
+        self.history = {name: [value] for name, value in history.items()}
         self.done = facts["done"]
+
+    def _require_own(
+        self,
+        network: dict[str, Array],
+        adam: dict[int, dict[str, Array]],
+        history: dict[str, Array],
+        done: Any,
+    ) -> None:
+        """Refuse the arrays of a checkpoint where they are not of this network's shapes."""
+        S, dtype = len(self.seeds), torch.empty(0, dtype=self.X.dtype).numpy().dtype
+        sizes = {"seeds": S, "n": len(self.X)}
+        known = self.network.training_buffers
+        buffers = {name: known[name] for name in self.network._buffers if name in known}
+        shapes = {
+            name: tuple(value.shape)
+            for name, value in self.network.state_dict().items()
+            if name not in buffers
+        }
+        require_names("the network", network, [*shapes, *buffers])
+        for name, value in network.items():
+            axes = (*(["seeds"] if S > 1 else []), *buffers.get(name, ()))
+            if name in buffers:
+                array("fi", *axes)(name, value, sizes)
+            elif value.shape != shapes[name] or value.dtype.kind != "f":
+                raise ValueError(f"{name} has shape {value.shape}, expected {shapes[name]}")
+            if value.dtype.kind == "f" and value.dtype != dtype:
+                raise ValueError(f"{name} is of {value.dtype}, expected {dtype}")
+        parameters = list(self.network.parameters())
+        for number, moments in adam.items():
+            if not 0 <= number < len(parameters):
+                raise ValueError(f"Adam's moments of parameter {number} of {len(parameters)}")
+            require_moments(moments, tuple(parameters[number].shape), dtype)
+        count("iterations")("done", done, sizes)
+        if done > self.n_iter or (done and "loss" not in history):
+            raise ValueError(f"{done} iterations of {self.n_iter}, with losses {sorted(history)}")
+        each(array("f", "iterations", "seeds"))("history", history, sizes)
 
 
 # -------------------------------------------------------------------- run

@@ -26,7 +26,7 @@ from somlib.training import processes
 from somlib.training.ensembles import train
 from somlib.training.loop import Callback, resolve_device
 from somlib.training.network import Array, Network, load_state
-from somlib.training.saving import Saveable
+from somlib.training.saving import Check, Saveable, array, count, each, require_names
 
 Deep = TypeVar("Deep", bound="DeepEstimator")
 
@@ -85,6 +85,13 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     device: str = "auto"
     progress: bool = False
 
+    _learned: ClassVar[dict[str, Check]] = {
+        "parameters_": each(lambda *_: None),  # compared with the network, in `_require_whole`
+        "history_": each(array("f", "iterations")),
+        "n_iter_": count("iterations"),
+        "seed_": count(),
+    }
+    _also_learned: ClassVar[dict[str, Check]] = {"labels_": array("i", "n")}  # by those that group
     _in_unit_range: ClassVar[bool] = False  # are samples in [0, 1] needed, whatever the likelihood?
     _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
     _overcomplete: ClassVar[bool] = False  # may the code be wider than a sample?
@@ -227,13 +234,38 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         # PyTorch warns of arrays that cannot be written to
         return checked if checked.flags.writeable else checked.copy()
 
+    def _blank(self) -> Any:
+        """Return a network like the one that learned `parameters_`, without its numbers."""
+        with torch.device("meta"):
+            return self._build(self.n_features_in_, torch.Generator())
+
+    def _require_whole(self) -> None:
+        found = self.parameters_
+        if len(getattr(self, "hidden", ())) > len(found):  # each layer takes time to build
+            raise ValueError(f"hidden has more layers than there are arrays, {len(found)}")
+        blank = self._blank()
+        expected = {
+            name: tuple(value.shape)
+            for name, value in blank.state_dict().items()
+            if name not in blank.training_buffers
+        }
+        require_names("the network", found, expected)
+        dtype = self._dtype()
+        for name, shape in expected.items():
+            array("f", *map(str, range(len(shape))))(name, found[name], {})
+            if found[name].shape != shape or found[name].dtype != dtype:
+                raise ValueError(
+                    f"{name} has shape {found[name].shape}, {found[name].dtype}; the network that "
+                    f"the parameters describe has {shape}, {dtype}"
+                )
+
     def _network(self, device: torch.device) -> Any:
         """Return the network with the learned parameters."""
-        network = self._build(self.n_features_in_, torch.Generator())
+        network = self._blank()
         state = {name: torch.from_numpy(a).clone() for name, a in self.parameters_.items()}
         load_state(network, state, assign=True)
-        dtype = next(iter(state.values())).dtype  # also of what is not saved
-        return network.to(device, dtype)
+        like = next(iter(state.values()))
+        return network.to(device=device, dtype=like.dtype)
 
     def _through(self, part: str, X: Array) -> Array:
         """Return what a part or method of the network, such as "encode", gives for each row."""
@@ -297,7 +329,9 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         architecture = getattr(self, "architecture", "mlp")
         if architecture not in ("mlp", "conv"):
             raise ValueError(f"architecture={architecture!r}; choose 'mlp' or 'conv'")
-        if not np.iterable(hidden) or (architecture == "conv" and not list(hidden)):
+        if not isinstance(hidden, Sequence | np.ndarray) or (
+            architecture == "conv" and not list(hidden)
+        ):
             raise ValueError(
                 f"hidden={hidden!r} must be a sequence of whole numbers, for 'conv' of at least one"
             )

@@ -8,7 +8,7 @@ of them, (S, B, d). No operation mixes seeds: the result of a seed does not depe
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -61,9 +61,13 @@ class Network(nn.Module):
     model needs `losses` and what else differs from the defaults. The estimator of the model (see
     `estimator.DeepEstimator`) builds one network per seed.
 
-    What differs between the models of a stack (a weight, a rate) is a non-persistent buffer; what
-    is the same for all is a plain attribute.
+    What differs between the models of a stack (a weight, a rate) is a non-persistent buffer, made
+    by `hyperparameter`; what is the same for all is a plain attribute.
     """
+
+    training_buffers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Buffers that only training needs, with their axes ("n": all samples): checkpoints hold them,
+    fitted models do not."""
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set what depends on the data, such as the first prototypes; called once, for one seed."""
@@ -102,6 +106,14 @@ class Network(nn.Module):
         yield self.losses(x, **arguments), self.parameters()
 
 
+def hyperparameter(value: float, shape: tuple[int, ...] = ()) -> Tensor:
+    """Return a number as a buffer, in float64, so that it is rounded once, to that of the data.
+
+    On the CPU also where a network is built without numbers, on PyTorch's device "meta".
+    """
+    return torch.full(shape, float(value), dtype=torch.float64, device="cpu")
+
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -136,11 +148,12 @@ def stacked(networks: Sequence[N]) -> N:
     return first
 
 
-def member_state(network: nn.Module, s: int, n_seeds: int) -> dict[str, Array]:
-    """Return the parameters and persistent buffers of seed number s, by name, as arrays."""
+def member_state(network: Network, s: int, n_seeds: int) -> dict[str, Array]:
+    """Return what a fitted model keeps of seed number s: parameters and buffers, as arrays."""
     return {
         name: (value[s] if n_seeds > 1 else value).numpy(force=True).copy()
         for name, value in network.state_dict().items()
+        if name not in network.training_buffers
     }
 
 

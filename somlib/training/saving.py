@@ -1,57 +1,301 @@
-"""Fitted models and intermediate states as files: arrays and JSON, nothing that is executed."""
+"""Fitted models, intermediate states and results as files: arrays and JSON, nothing executed.
 
-import importlib
+A file is believed in nothing. It names classes only by names that this package, or a class that
+the reader has defined, has registered; what it holds is compared with what the class declares
+(`Saveable`) before it is used; its size bounds the memory that reading it takes. Whatever does not
+fit is a ValueError that names the file.
+"""
+
+import inspect
 import json
+import math
+import numbers
+import re
+import types
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 import somlib
-from somlib import spaces
 from somlib.files import replacing
-from somlib.spaces import Continuous, Grid
+from somlib.spaces import Continuous, Euclidean, Grid, Sphere, Torus
+
+FORMAT = 1
+"""Of the files: raised when what was written before can no longer be read in the same way."""
+
+# -------------------------------------------------------------------- what a file may name
+
+_SPACES: dict[str, type] = {space.__name__: space for space in (Euclidean, Grid, Sphere, Torus)}
+_DEFINED: dict[str, type] = {}
+"""Classes outside of this package that inherit from `Saveable`, by name, as they are defined."""
+
+_MOST_COORDINATES = 10**6
+"""Of a space: its corners take memory that no array in the file has paid for."""
+
+
+def _registered(name: Any) -> type | None:
+    """Return the estimator of that name, from here or from the reader's own code."""
+    if name in somlib.ESTIMATORS:
+        cls: type = getattr(somlib, name)
+        return cls
+    return _DEFINED.get(name)
+
+
+# -------------------------------------------------------------------- what a file must hold
+
+Check = Callable[[str, Any, dict[str, int]], None]
+"""f(name, value, sizes): raises ValueError when a learned attribute cannot have that value. `sizes`
+are the lengths found so far, by symbol."""
+
+
+def array(kinds: str, *shape: str) -> Check:
+    """Declare an array: letters of its dtype's kind, and a symbol for the length of each axis.
+
+    Axes with the same symbol, also of other attributes, have the same length. Kind "f" is float32
+    or float64.
+
+    Examples
+    --------
+    >>> array("f", "K", "d")("weights_", np.zeros((3, 4)), {"d": 5})
+    Traceback (most recent call last):
+    ValueError: weights_ has 4 entries along d, where others have 5
+    """
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        known = isinstance(value, np.ndarray) and value.dtype.kind in kinds
+        if not known or (value.dtype.kind == "f" and value.dtype.itemsize not in (4, 8)):
+            raise ValueError(f"{name} is {_described(value)}; expected an array of kind {kinds}")
+        if value.ndim != len(shape):
+            raise ValueError(
+                f"{name} has shape {value.shape}; expected {len(shape)} axes ({', '.join(shape)})"
+            )
+        for symbol, length in zip(shape, value.shape, strict=True):
+            _agree(name, symbol, length, sizes)
+
+    return check
+
+
+def names(*shape: str) -> Check:
+    """Declare an array of text, as objects."""
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        array("O", *shape)(name, value, sizes)
+        if not all(isinstance(v, str) for v in value.flat):
+            raise ValueError(f"{name} holds something that is no text")
+
+    return check
+
+
+def count(symbol: str = "") -> Check:
+    """Declare a whole number of at least 0; a symbol makes it the length of axes."""
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{name} is {_described(value)}; expected a whole number, at least 0")
+        if symbol:
+            _agree(name, symbol, int(value), sizes)
+
+    return check
+
+
+def instance(*classes: type) -> Check:
+    """Declare an instance of one of some classes."""
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        if not isinstance(value, classes):
+            expected = " or ".join(cls.__name__ for cls in classes)
+            raise ValueError(f"{name} is {_described(value)}; expected {expected}")
+
+    return check
+
+
+def series(symbol: str) -> Check:
+    """Declare a list of numbers."""
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        if not isinstance(value, list) or not all(isinstance(v, numbers.Real) for v in value):
+            raise ValueError(f"{name} is {_described(value)}; expected a list of numbers")
+        _agree(name, symbol, len(value), sizes)
+
+    return check
+
+
+def each(of: Check) -> Check:
+    """Declare a dict, by text, of values of one sort."""
+
+    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{name} is {_described(value)}; expected a dict by text")
+        for key, one in value.items():
+            of(f"{name}[{key!r}]", one, sizes)
+
+    return check
+
+
+def _agree(name: str, symbol: str, length: int, sizes: dict[str, int]) -> None:
+    if sizes.setdefault(symbol, length) != length:
+        raise ValueError(
+            f"{name} has {length} entries along {symbol}, where others have {sizes[symbol]}"
+        )
+
+
+def require_names(what: str, found: Collection[str], always: Collection[str],
+                  sometimes: Collection[str] = ()) -> None:  # fmt: skip
+    """Raise a ValueError unless all of `always`, and nothing but these and `sometimes`, is found.
+
+    Examples
+    --------
+    >>> require_names("learned attributes", ["weights_", "x_"], ["weights_", "labels_"])
+    Traceback (most recent call last):
+    ValueError: learned attributes: labels_ missing, x_ unknown
+    """
+    missing = [f"{name} missing" for name in always if name not in found]
+    unknown = [f"{name} unknown" for name in found if name not in {*always, *sometimes}]
+    if missing or unknown:
+        raise ValueError(f"{what}: {', '.join([*missing, *unknown][:5])}")
+
+
+def require_units(weights: NDArray[Any], grid: Grid) -> None:
+    """Raise a ValueError unless there is one prototype for each unit."""
+    if len(weights) != grid.n_units:
+        raise ValueError(f"{len(weights)} prototypes for a grid of {grid.n_units} units")
+
+
+def require_moments(moments: Mapping[str, Any], shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise a ValueError unless these are Adam's for parameters of that shape and type."""
+    shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+    require_names("Adam's moments", moments, shapes)
+    for name, value in moments.items():
+        wrong = value.dtype != dtype and name != "step"  # which counts in a type of its own
+        if wrong or value.dtype.kind != "f" or value.shape != shapes[name]:
+            raise ValueError(f"Adam's {name} is {_described(value)}; expected {dtype} of {shape}")
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) < 60 else text[:50] + ' ...'}"
+
+
+def _suits(value: Any, annotation: Any) -> bool:
+    """Tell whether a parameter is of the sort that its annotation names; in doubt it is.
+
+    What `fit` takes for the same is the same: any sequence for a tuple, a whole number for a real
+    one. Nothing is said about values, which `fit` judges.
+    """
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_suits(value, one) for one in inside)
+    if origin is Literal:
+        return any(isinstance(value, type(choice)) and value == choice for choice in inside)
+    if origin is Callable or annotation is Callable:
+        return callable(value)
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, list | tuple | np.ndarray)
+    value = value.item() if isinstance(value, np.generic) else value
+    return annotation not in _SORTS or isinstance(value, _SORTS[annotation])
+
+
+_SORTS: dict[Any, Any] = {sort: sort for sort in (type(None), int, str, Continuous, Grid)} | {
+    bool: int,  # 0 and 1 do for False and True
+    float: int | float,
+}
+
 
 # -------------------------------------------------------------------- saved models
 
 
 class Saveable:
-    """Gives an estimator `save` and `load`: weights and JSON in one file, nothing executable."""
+    """Gives an estimator `save` and `load`: weights and JSON in one file, nothing executable.
+
+    A subclass declares in `_learned` the attributes that every fitted model has and in
+    `_also_learned` those that it may have, beside its bases': by name, what they must be (`array`,
+    `count`, ...). What else must hold between them, `_require_whole` says. A file is compared with
+    this before it is believed, and a model before it is written.
+
+    A file names its class by its plain name. Classes outside of somlib are known from the moment
+    that they are defined: import yours before you load what they saved.
+    """
+
+    _learned: ClassVar[dict[str, Check]] = {"n_features_in_": count("d")}
+    _also_learned: ClassVar[dict[str, Check]] = {"feature_names_in_": names("d")}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.split(".")[0] != "somlib":
+            _DEFINED[cls.__name__] = cls
+
+    def _require_whole(self) -> None:
+        """Raise a ValueError unless learned attributes fit parameters and each other."""
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted model to one `.npz` file: learned arrays, parameters, version.
 
-        Nothing in it is pickled, so loading a file runs no code of its maker's.
+        Nothing in it is pickled, so loading a file runs no code of its maker's. Tensors, series
+        and the like among the parameters come back as arrays, a `torch.device` as its name. A
+        random generator is left out: the number that was drawn from it, from which the fit can be
+        repeated, is `seed_`.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             When the model has not been fitted.
         TypeError
-            When a parameter (a function, a generator) cannot be written down.
+            When a parameter is code of your own, such as a function for a distance or a space:
+            that cannot be written down. Nothing is lost: set that parameter to something else,
+            save, and set it again here and after loading.
+        ValueError
+            When the model is not as `fit` left it, so that the file could not be loaded.
         OSError
             When the file cannot be written; one already there stays as it was.
         """
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
+        name = type(self).__name__
+        known = _registered(name)
+        if known is None or _origin(known) != _origin(type(self)):
+            raise ValueError(
+                f"{_origin(type(self))} cannot be saved: the name {name} stands for "
+                f"{_origin(known) if known else 'no estimator'}; give your class another name"
+            )
         learned = {
             name: value
             for name, value in vars(self).items()
             if name.endswith("_") and not name.startswith("_")
         }
         params: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
-        if isinstance(params.get("random_state"), np.random.Generator | np.random.RandomState):
-            params["random_state"] = None  # its state after the fit would not repeat the fit
-        facts, arrays = encode({"params": params, "learned": learned})
-        about = {"class": f"{type(self).__module__}:{type(self).__qualname__}"}
-        write_arrays(path, arrays, facts | about | {"somlib": somlib.__version__})
+        if not isinstance(params.get("random_state", 0), int | np.integer):
+            params["random_state"] = None  # a generator's state after the fit would not repeat it
+        for parameter, value in params.items():
+            try:
+                encode(value)
+            except TypeError as error:
+                default = self._defaults()[parameter].default
+                raise TypeError(
+                    f"{error}. To save the rest of this {name}, set_params({parameter}="
+                    f"{default!r}), save, and set it again, also after loading"
+                ) from error
+        node, arrays = encode({"params": params, "learned": learned})
+        try:
+            self._from(decode(node, arrays))
+        except Exception as error:
+            raise ValueError(
+                f"this {name} is not as its fit left it ({error}), and could not be loaded again; "
+                "nothing was written. Set its parameters back, or fit it again"
+            ) from error
+        facts = {"class": name, "content": node, "somlib": somlib.__version__}
+        write_arrays(path, arrays, facts)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -70,16 +314,56 @@ class Saveable:
             )
         return model
 
+    @classmethod
+    def _defaults(cls) -> dict[str, inspect.Parameter]:
+        """Return the constructor's parameters."""
+        signature = inspect.signature(cls.__init__).parameters
+        return {name: p for name, p in signature.items() if name != "self"}
+
+    @classmethod
+    def _declared(cls, kind: Literal["_learned", "_also_learned"]) -> dict[str, Check]:
+        found: dict[str, Check] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get(kind, {})
+        return found
+
+    @classmethod
+    def _from(cls, content: Any) -> Self:
+        """Return the model with these parameters and learned attributes, all of which fit."""
+        params, learned = content["params"], content["learned"]
+        known, always = cls._defaults(), cls._declared("_learned")
+        sometimes = cls._declared("_also_learned")
+        require_names("parameters", params, known)
+        require_names("learned attributes", learned, always, sometimes)
+        for name, value in params.items():
+            annotation = int | None if name == "random_state" else known[name].annotation
+            if not _suits(value, annotation):
+                raise ValueError(f"{name} is {_described(value)}; expected {annotation}")
+        sizes: dict[str, int] = {}
+        for name, value in learned.items():
+            (always | sometimes)[name](name, value, sizes)
+        model = cls(**params)
+        vars(model).update(learned)
+        model._require_whole()
+        return model
+
+
+def _origin(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
 
 def load(path: str | PathLike[str]) -> Any:
     """Return the fitted model, of whatever class, that `save` wrote to `path`.
+
+    Files need not be trusted: what is loaded is a model of somlib, or of a class of your own that
+    inherits from `storage.Saveable`, or nothing.
 
     Raises
     ------
     FileNotFoundError
         When there is no such file.
     ValueError
-        When the file is damaged or holds no model of somlib.
+        When the file is damaged or holds no model, or one that this version does not know.
 
     Examples
     --------
@@ -92,48 +376,128 @@ def load(path: str | PathLike[str]) -> Any:
     True
     """
     arrays, facts = read_arrays(path)
-    module, _, name = str(facts.get("class", "")).partition(":")
-    if module.split(".")[0] != "somlib" or not {"params", "learned"} <= facts.keys():
+    name = facts.get("class")
+    if facts.keys() != {"class", "content", "somlib"} or not isinstance(name, str):
         raise ValueError(f"{path} holds no model saved by somlib; expected a file made by .save()")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    cls: Any = _registered(name)
+    if cls is None:
         raise ValueError(
-            f"{path} holds a {name} of somlib {facts.get('somlib')}, which somlib "
-            f"{somlib.__version__} does not know; load it with that version"
-        ) from error
-    content = decode(facts, arrays)
-    model = cls(**content["params"])
-    for attribute, value in content["learned"].items():
-        setattr(model, attribute, value)
-    return model
+            f"{path} holds a {name[:80]!r} of somlib {str(facts['somlib'])[:20]}, which somlib "
+            f"{somlib.__version__} does not know; load it with that version, or import the module "
+            "of yours that defines it"
+        )
+    with reading(path):
+        return cls._from(decode(facts["content"], arrays))
 
 
 # -------------------------------------------------------------------- arrays and JSON in a file
+
+
+@contextmanager
+def reading(path: str | PathLike[str] | None) -> Iterator[None]:
+    """Turn whatever goes wrong with what a file holds into a ValueError that names the file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever is wrong with it, the answer is the same
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f"{path} is damaged or was not written by somlib ({reason[:300]}); delete it and make "
+            "it again"
+        ) from error
 
 
 def write_arrays(
     path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
 ) -> None:
     """Write named arrays and a JSON object as one `.npz` file that is whole or not there."""
-    text = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), dtype=np.uint8)
+    for name, value in arrays.items():
+        if not _plain(value):
+            raise TypeError(f"{name}, {_described(value)}, cannot be written down as it is")
+    text = json.dumps({**facts, "format": FORMAT}, sort_keys=True).encode()
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, __json__=text, **arrays)  # type: ignore[arg-type]
+        np.savez(file, __json__=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
 
 
 def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return what `write_arrays` wrote; a damaged file is a ValueError that names it."""
+    """Return what `write_arrays` wrote; a damaged file is a ValueError that names it.
+
+    It takes no more memory than a small multiple of the file's size.
+    """
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        facts = json.loads(arrays.pop("__json__").tobytes())
+        stream = Path(path).open("rb")  # noqa: SIM115 - closed below
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    with stream, reading(path):
+        arrays = _members(stream)
+        facts = json.loads(arrays.pop("__json__").tobytes())
+        if not isinstance(facts, dict):
+            raise ValueError("its JSON is no object")
+        found = facts.pop("format", None)
+        if not isinstance(found, int) or found < 1:
+            raise ValueError("it has no format number")
+    if found > FORMAT:
         raise ValueError(
-            f"{path} is damaged or was not written by somlib ({error}); delete it and make it again"
-        ) from error
+            f"{path} was written in format {found}, by somlib {str(facts.get('somlib'))[:20]}; "
+            f"somlib {somlib.__version__} reads formats up to {FORMAT}: use a newer version"
+        )
     return arrays, facts
+
+
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|][biufcmMSU]\d{1,10}(?:\[\d*\w{1,2}\])?)', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
+)
+"""As NumPy writes it. What else its reader would understand, it would first evaluate."""
+
+
+def _members(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an `.npz` file, none of which is larger than it says it is.
+
+    Ours are not compressed, so what they take together is at most the file's size.
+    """
+    size = stream.seek(0, 2)
+    with zipfile.ZipFile(stream) as file:
+        members = file.infolist()
+        if sum(m.file_size for m in members) > size:
+            raise ValueError("it declares more than it holds")
+        arrays = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            stored = member.compress_type == zipfile.ZIP_STORED and member.flag_bits & 1 == 0
+            if not stored or member.compress_size != member.file_size:
+                raise ValueError(f"{name[:80]} is compressed")
+            if name == member.filename or name in arrays:
+                raise ValueError(f"{member.filename[:80]} is no array, or there twice")
+            with file.open(member) as opened:
+                arrays[name] = _array(opened.read(), name)
+    return arrays
+
+
+def _array(data: bytes, name: str) -> NDArray[Any]:
+    """Return the array of which these are the bytes of an `.npy` file, version 1."""
+    begin = 10 + int.from_bytes(data[8:10], "little")
+    header = _HEADER.fullmatch(data[10:begin])
+    if data[:8] != b"\x93NUMPY\x01\x00" or header is None:
+        raise ValueError(f"{name[:80]} is no plain array")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(n) for n in re.findall(rb"\d+", header[3]))
+    if not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(data) - begin:
+        raise ValueError(f"{name[:80]} has not the bytes of its shape {shape}")
+    order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
+    found: NDArray[Any] = np.ndarray(shape, dtype, data, begin, order=order)
+    return found.astype(dtype.newbyteorder("="), order="K", copy=True)
+
+
+def _plain(value: NDArray[Any]) -> bool:
+    dtype = np.asarray(value).dtype
+    return dtype.kind in "biufcmMSU" and dtype.itemsize > 0
+
+
+# -------------------------------------------------------------------- values as JSON and arrays
+
+_NUMBERS = {np.dtype(code).name: np.dtype(code) for code in "?bhilqBHILQefd"}
 
 
 def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None) -> tuple[Any, Any]:
@@ -142,44 +506,124 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None) -> tuple[A
     Raises
     ------
     TypeError
-        For what is neither data nor a space.
+        For what is neither data nor a space of somlib.
+
+    Examples
+    --------
+    >>> encode((1, np.float32(0.5), np.eye(1)))
+    ({'tuple': [1, {'number': ['float32', 0.5]}, {'array': 'array0'}]}, {'array0': array([[1.]])})
     """
     arrays = {} if arrays is None else arrays
-    if isinstance(value, np.generic):
-        value = value.item()
+    return _encode(value, arrays), arrays
+
+
+def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    def inner(items: Any) -> list[Any]:
+        return [_encode(item, arrays) for item in items]
+
+    if isinstance(value, np.generic) and value.dtype.name in _NUMBERS:
+        return {"number": [value.dtype.name, value.item()]}
+    if isinstance(value, np.generic) and _plain(value):  # type: ignore[arg-type]
+        return {"scalar": _kept(np.asarray(value), arrays)}
     if value is None or isinstance(value, bool | int | float | str):
-        return value, arrays
-    if isinstance(value, Grid | Continuous):
+        return value
+    if type(value) in _SPACES.values():
         made_of = {f.name: getattr(value, f.name) for f in fields(value)}
-        return {"__space__": type(value).__name__, "of": encode(made_of, arrays)[0]}, arrays
+        return {"space": [type(value).__name__, _encode(made_of, arrays)]}
+    if isinstance(value, pd.DataFrame):
+        axes = [_labels(axis) for axis in value.axes]
+        columns = [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
+        return {"frame": inner([axes, [c.tolist() if c.dtype.hasobject else c for c in columns]])}
+    if isinstance(value, bytes):
+        return {"bytes": list(value)}
     if isinstance(value, torch.Tensor):
-        value = value.numpy(force=True)
-    if isinstance(value, np.ndarray):
-        texts = value.dtype == object and all(isinstance(v, str) for v in value.flat)
-        if value.dtype == object and not texts:
-            raise TypeError(f"an array of Python objects cannot be written down: {value!r}")
-        name = f"array{len(arrays)}"
-        arrays[name] = value.astype(str) if texts else value
-        return {"__array__": name, "text": bool(texts)}, arrays
-    if isinstance(value, tuple | list):
-        items = [encode(item, arrays)[0] for item in value]
-        return ({"__tuple__": items} if isinstance(value, tuple) else items), arrays
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)
+    if hasattr(value, "__array__") and not isinstance(value, type):
+        value = np.asarray(value)
+        if _plain(value):
+            return {"array": _kept(value, arrays)}
+        if value.dtype.kind in "OT":  # objects, or text of any length
+            return {"objects": [value.dtype.kind, list(value.shape), inner(value.ravel().tolist())]}
+    if isinstance(value, tuple):
+        return {"tuple": inner(value)}
+    if isinstance(value, Sequence) and not isinstance(value, bytearray | memoryview):
+        return {"list": inner(value)}
     if isinstance(value, Mapping):
-        return {str(k): encode(v, arrays)[0] for k, v in value.items()}, arrays
+        return {"dict": [inner(pair) for pair in value.items()]}
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, numbers.Real):  # fractions and the like
+        return float(value)
     raise TypeError(f"{value!r} cannot be written down; only data, spaces and arrays can")
 
 
-def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Return what `encode` was given."""
-    if isinstance(value, list):
-        return [decode(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "__space__" in value:
-        return getattr(spaces, value["__space__"])(**decode(value["of"], arrays))
-    if "__array__" in value:
-        array = arrays[value["__array__"]]
-        return array.astype(object) if value["text"] else array
-    if "__tuple__" in value:
-        return tuple(decode(item, arrays) for item in value["__tuple__"])
-    return {k: decode(v, arrays) for k, v in value.items()}
+def _kept(value: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> str:
+    name = f"array{len(arrays)}"
+    arrays[name] = value
+    return name
+
+
+def decode(node: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Return what `encode` was given; what it would not have made is an error of any kind.
+
+    Examples
+    --------
+    >>> decode(*encode({1: (2, [3.0, None])}))
+    {1: (2, [3.0, None])}
+    """
+    left = dict(arrays)
+    value = _decode(node, left)
+    if left:
+        raise ValueError(f"nothing refers to {', '.join(left)[:80]}")
+    return value
+
+
+def _decode(node: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    if not isinstance(node, dict | list):
+        return node
+    ((kind, inside),) = node.items()  # type: ignore[union-attr]
+    if kind == "number":
+        name, number = inside
+        return _NUMBERS[name].type(number)
+    if kind == "scalar":
+        return arrays.pop(inside)[()]
+    if kind == "array":
+        return arrays.pop(inside)
+    if kind == "space":
+        name, made_of = inside
+        made_of = _decode(made_of, arrays)
+        require_names(name, made_of, [f.name for f in fields(_SPACES[name])])
+        if made_of.get("m", 0) > _MOST_COORDINATES:
+            raise ValueError(f"a space of {made_of['m']} coordinates")
+        return _SPACES[name](**made_of)
+    if kind == "bytes":
+        return bytes(inside)
+    if kind == "dict":
+        return {_decode(key, arrays): _decode(item, arrays) for key, item in inside}
+    if kind == "objects":
+        text, shape, items = inside
+        flat = np.empty(len(items), object)
+        flat[:] = [_decode(item, arrays) for item in items]
+        return (flat.astype(np.dtypes.StringDType()) if text == "T" else flat).reshape(shape)
+    items = [_decode(item, arrays) for item in inside]
+    if kind == "frame":
+        return _frame(*items)
+    return {"tuple": tuple, "list": list}[kind](items)
+
+
+def _frame(axes: Any, columns: Any) -> pd.DataFrame:
+    frame = pd.DataFrame(dict(enumerate(columns)))
+    for number, labels in enumerate(axes):
+        frame = frame.set_axis(_axis(*labels), axis=number)
+    return frame
+
+
+def _labels(axis: pd.Index) -> tuple[Any, list[Any]]:
+    numbered = isinstance(axis, pd.RangeIndex)
+    return (axis.start, axis.stop, axis.step) if numbered else axis.tolist(), list(axis.names)
+
+
+def _axis(labels: Any, names: list[Any]) -> pd.Index:
+    return (pd.RangeIndex(*labels) if isinstance(labels, tuple) else pd.Index(labels)).set_names(
+        names
+    )

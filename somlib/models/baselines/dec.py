@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from somlib.models.baselines.centers import (
     kmeans,
     squared_distance,
 )
-from somlib.training import Array, Losses
+from somlib.training import Losses
 from somlib.training.layers import AutoencoderNetwork
 
 # ---------------------------------------------------------------- the formulas
@@ -50,14 +51,6 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- the networks
 
-_WORKING = ("target", "labels", "changed")
-"""Buffers that training needs between two iterations: checkpoints hold them, models do not."""
-
-
-def without_working_buffers(state: dict[str, Array]) -> dict[str, Array]:
-    """Return of a trained network's state what a fitted model needs."""
-    return {name: array for name, array in state.items() if name not in _WORKING}
-
 
 class DECNetwork(AutoencoderNetwork):
     """An autoencoder, centers among its codes, and a target for the assignments to them.
@@ -79,6 +72,7 @@ class DECNetwork(AutoencoderNetwork):
     target: Tensor
     labels: Tensor
     changed: Tensor
+    training_buffers: ClassVar = {"target": ("n", "K"), "labels": ("n",), "changed": ()}
 
     def __init__(
         self,
@@ -90,7 +84,7 @@ class DECNetwork(AutoencoderNetwork):
     ) -> None:
         super().__init__(n_features, config.hidden, config.latent_dim, generator)
         self.centers = nn.Parameter(torch.zeros(n_centers, config.latent_dim))
-        for name in _WORKING:
+        for name in self.training_buffers:
             self.register_buffer(name, None)
         self.update_interval = update_interval
 
@@ -218,9 +212,6 @@ class DEC(EmbeddedClustering):
         check_number(self.n_clusters, n, "n_clusters")
         checks.count("update_interval", self.update_interval)
         super()._check(n, d)
-
-    def _learn(self, state: dict[str, Array]) -> None:
-        super()._learn(without_working_buffers(state))
 
 
 @dataclass(eq=False, repr=False)

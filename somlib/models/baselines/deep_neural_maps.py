@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from somlib.models.baselines.centers import (
     schedule,
     squared_distance,
 )
-from somlib.models.baselines.dec import IDECNetwork, without_working_buffers
+from somlib.models.baselines.dec import IDECNetwork
 from somlib.models.desom import grid_distances, neighborhood_weights
 from somlib.spaces import Grid
 from somlib.training import Array, Losses
@@ -46,18 +47,20 @@ class DeepNeuralMapsNetwork(IDECNetwork):
         Draws the weights.
     """
 
-    delta: Tensor
-
     def __init__(
         self, config: "DeepNeuralMaps", n_features: int, generator: torch.Generator
     ) -> None:
         c, grid = config, config.grid_
         super().__init__(c, n_features, generator, grid.n_units, c.update_interval, c.gamma)
         self.centers.requires_grad_(False)
-        delta = torch.from_numpy(grid_distances(grid))
-        self.register_buffer("delta", delta, persistent=False)
+        self.grid = grid
         self.temperature = schedule("temperature", c.temperature)
         self.alpha = schedule("alpha", c.alpha)
+
+    @cached_property
+    def delta(self) -> Tensor:
+        """Manhattan distances between all units, (K, K): made when training asks for them."""
+        return torch.from_numpy(grid_distances(self.grid)).to(self.centers)
 
     def initialize_centers(self, X: Tensor, generator: torch.Generator) -> Tensor:
         """Set the centers to the codes of K random samples; return the nearest of each sample."""
@@ -129,6 +132,3 @@ class DeepNeuralMaps(EmbeddedMap):
         schedule("temperature", self.temperature)
         if schedule("alpha", self.alpha).start > 1:
             raise ValueError(f"alpha={self.alpha!r} steps past the sample; start at 1 or below")
-
-    def _learn(self, state: dict[str, Array]) -> None:
-        super()._learn(without_working_buffers(state))

@@ -1,6 +1,7 @@
 """Kerasom: DESOM without its autoencoder, a map of the samples themselves."""
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -34,16 +35,18 @@ class KerasomNetwork(Network):
         d.
     """
 
-    delta: Tensor
-
     def __init__(self, config: "Kerasom", n_features: int) -> None:
         super().__init__()
-        c, grid = config, config.grid_
-        self.centers = nn.Parameter(torch.zeros(grid.n_units, n_features))
-        delta = torch.from_numpy(grid_distances(grid, c.grid_distance))
-        self.register_buffer("delta", delta, persistent=False)
+        c = config
+        self.centers = nn.Parameter(torch.zeros(c.grid_.n_units, n_features))
+        self.grid, self.grid_distance = c.grid_, c.grid_distance
         self.neighborhood = c.neighborhood
         self.temperature = schedule("temperature", c.temperature, c.decay)
+
+    @cached_property
+    def delta(self) -> Tensor:
+        """δ between all units, (K, K): made when training asks for it."""
+        return torch.from_numpy(grid_distances(self.grid, self.grid_distance)).to(self.centers)
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the prototypes to K random samples."""

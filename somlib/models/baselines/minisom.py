@@ -1,7 +1,7 @@
 """The library MiniSom behind the interface of the other maps."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from somlib.models.desom import nearest_units
 from somlib.spaces import Grid
 from somlib.training import Array
 from somlib.training.loop import resolve_seed
-from somlib.training.saving import Saveable
+from somlib.training.saving import Check, Saveable, array, require_units
 
 
 @dataclass(eq=False, repr=False)
@@ -66,6 +66,14 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
     sigma_decay: str = "asymptotic_decay"
     random_order: bool = False
     random_state: Any = None
+
+    _learned: ClassVar[dict[str, Check]] = {
+        "weights_": array("f", "K", "d"),
+        "labels_": array("i", "n"),
+    }
+
+    def _require_whole(self) -> None:
+        require_units(self.weights_, self.grid_)
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train a new map on samples X of shape (n, d)."""

@@ -1,6 +1,7 @@
 """SOM-VAE: the code is replaced by the nearest embedding of a grid."""
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,16 +28,18 @@ class SOMVAENetwork(AutoencoderNetwork):
         Draws the weights.
     """
 
-    share: Tensor
-
     def __init__(self, config: "SOMVAE", n_features: int, generator: torch.Generator) -> None:
-        c, grid = config, config.grid_
+        c = config
         super().__init__(n_features, c.hidden, c.latent_dim, generator)
-        self.centers = nn.Parameter(torch.zeros(grid.n_units, c.latent_dim))
-        near = grid.adjacency() + np.eye(grid.n_units)
-        share = torch.from_numpy(near / (grid.connectivity + 1))
-        self.register_buffer("share", share, persistent=False)
+        self.centers = nn.Parameter(torch.zeros(c.grid_.n_units, c.latent_dim))
+        self.grid = c.grid_
         self.alpha, self.beta, self.straight_through = c.alpha, c.beta, c.straight_through
+
+    @cached_property
+    def share(self) -> Tensor:
+        """Weight of each unit in the mean over a unit and its neighbors, (K, K)."""
+        near = self.grid.adjacency() + np.eye(self.grid.n_units)
+        return torch.from_numpy(near / (self.grid.connectivity + 1)).to(self.centers)
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Draw the embeddings from 𝒩(0, 0.05²)."""
