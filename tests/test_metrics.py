@@ -98,7 +98,7 @@ def test_lists_tensors_integers_and_single_precision_are_welcome():
 def test_a_sample_on_its_prototype_has_no_error(dtype, offset):
     weights = (np.random.default_rng(0).normal(size=(20, 50)) + offset).astype(dtype)
     assert metrics.quantization_error(weights[::-1], weights) == 0
-    # the neighbourhood has all but gone
+    # the neighborhood has all but gone
     assert metrics.distortion(weights, weights, Grid(4, 5), sigma=0.01) == 0
 
 
@@ -116,7 +116,7 @@ def test_distortion_goes_to_the_squared_error_as_sigma_goes_to_0():
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
-def test_more_neighbours_mean_no_more_topographic_error(rows, cols, seed):
+def test_more_neighbors_mean_no_more_topographic_error(rows, cols, seed):
     grid = Grid(rows, cols)
     X, weights = some_map(grid, n=30, seed=seed)
     eight = metrics.topographic_error(X, weights, grid, connectivity=8)
@@ -167,7 +167,7 @@ def minisom(grid, weights, on_map):
 @pytest.mark.parametrize(
     ("grid", "connectivity", "on_map"),
     [
-        (Grid(4, 6), 8, lambda w: w),  # MiniSom counts corners as neighbours
+        (Grid(4, 6), 8, lambda w: w),  # MiniSom counts corners as neighbors
         # its hexagonal rows run along the second axis, and it is the last, third last, ... that
         # are shifted to the left: ours, upside down and transposed
         (Grid(4, 5, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
@@ -319,7 +319,7 @@ def test_ties_are_worth_their_expected_value(k):
 
 
 def score(data, embedding, k):
-    """Return the trustworthiness for two matrices that sort neighbours without ties."""
+    """Return the trustworthiness for two matrices that sort neighbors without ties."""
     n = len(data)
     ranks = data.argsort(1).argsort(1) + 1
     excess = np.maximum(0, np.take_along_axis(ranks, embedding.argsort(1)[:, :k], 1) - k)
@@ -344,7 +344,7 @@ def test_ties_are_worth_the_mean_over_random_orders_of_their_own_not_over_jitter
         shared.append(score(near + order, far + order, k))
     assert abs(apart(own)) < 4
     assert apart(shared) > 10
-    # x = 0 has neighbours at −1, −1 and 1. Jitter moves its distances to the first two together, so
+    # x = 0 has neighbors at −1, −1 and 1. Jitter moves its distances to the first two together, so
     # the third comes first more often than once in three times
     x = np.array([0.0, -1, -1, 1]) + 1e-3 * rng.standard_normal((2000, 4))
     assert (abs(x[:, 1:] - x[:, :1]).argmin(1) == 2).mean() > 0.38
@@ -433,7 +433,7 @@ def literal_rank_score(near, far, k):
 
 
 @spaces
-def test_neighbours_in_a_latent_space_are_those_by_its_own_distance(space):
+def test_neighbors_in_a_latent_space_are_those_by_its_own_distance(space):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4))
     Z = space.sample(60, rng)
@@ -453,7 +453,7 @@ def test_neighbours_in_a_latent_space_are_those_by_its_own_distance(space):
 
 
 @pytest.mark.parametrize("space", [Torus(2), Sphere(3)], ids=str)
-def test_a_space_embedded_without_stretching_keeps_its_neighbours(space):
+def test_a_space_embedded_without_stretching_keeps_its_neighbors(space):
     Z = space.sample(200, np.random.default_rng(0))
     X = space.embed(Z)  # chords grow with arcs: on the sphere exactly, on the torus nearly
     least = 1 if isinstance(space, Sphere) else 0.995
@@ -480,7 +480,7 @@ def test_the_blocks_of_a_space_do_not_show(space, monkeypatch):
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
-# ---------------------------------------------------------------- classes of neighbours
+# ---------------------------------------------------------------- classes of neighbors
 
 
 def some_classes(n=150, m=2, n_classes=4, seed=0):
@@ -518,7 +518,7 @@ def test_the_lowest_of_the_classes_with_most_votes_wins():
 
 @spaces
 @pytest.mark.parametrize("k", [1, 4, 9, 80])
-def test_the_neighbours_that_vote_are_those_of_the_space(space, k):
+def test_the_neighbors_that_vote_are_those_of_the_space(space, k):
     rng = np.random.default_rng(3)
     Z, Z_new = space.sample(80, rng), space.sample(40, rng)
     if isinstance(space, Grid):
