@@ -185,7 +185,7 @@ def test_online_training_leaves_all_products_to_numpy(monkeypatch, asked):
         return result
 
     monkeypatch.setattr(som, "online_pass", watched)
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(module, "MAX_NUMPY_MULTIPLICATIONS", 0)
     X = np.random.default_rng(0).random((300, 40), np.float32)
     SOM((5, 6), mode="online", n_epochs=2, random_state=0, device="cpu").fit(X)
     assert set(inside) == {"numpy"}
@@ -228,7 +228,7 @@ def test_winners_do_not_depend_on_the_library(monkeypatch):
     expected = (difference**2).sum(-1).argmin(1)
     exact = module.onednn_is_exact()  # not so on processors with units for bfloat16 matrices
     for may in (exact, False):
-        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(module, "MAX_NUMPY_MULTIPLICATIONS", 0)
         monkeypatch.setattr(module, "onednn_is_exact", lambda may=may: may)
         np.testing.assert_array_equal(som.predict(X), expected)
 
@@ -253,7 +253,7 @@ W = X[:180] + 1e-3 * torch.randn(180, 40, generator=torch.Generator().manual_see
 W[90:] = W[:90]  # equally near: the lower index wins
 distances = (X[:, None].double() - W).square().sum(-1)
 for may in {exact, False}:
-    products.SMALL, products.onednn_is_exact = 0, lambda: may
+    products.MAX_NUMPY_MULTIPLICATIONS, products.onednn_is_exact = 0, lambda: may
     off = products.product(X, W.T) - X.double() @ W.double().T
     lengths = X.double().norm(dim=1)[:, None] * W.double().norm(dim=1)
     assert (off.abs() < 40**0.5 * torch.finfo(X.dtype).eps * lengths).all()

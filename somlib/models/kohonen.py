@@ -335,7 +335,7 @@ def _squared_rows(grid: Grid, dtype: np.dtype[Any]) -> Callable[[Any], Array]:
     if grid.n_units**2 <= BLOCK_ELEMENTS:  # few enough to keep
         table: Array = (grid.distances**2).astype(dtype)
         return table.__getitem__
-    coords = grid.coords.astype(dtype)
+    coords = torch.from_numpy(grid.coords.astype(dtype))
     return lambda c: np.asarray(grid.distance(coords[c][..., None, :], coords)) ** 2
 
 

@@ -16,8 +16,8 @@ import torch
 
 Precision = Literal["float32", "fast"]
 
-SMALL = 2**24
-"""Multiplications that are sooner done by NumPy than another library is given its threads."""
+MAX_NUMPY_MULTIPLICATIONS = 2**24
+"""Multiplications up to which NumPy is done before another library has its threads."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ def products(precision: Precision, device: torch.device) -> Iterator[None]:
         settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
     kinds = [kind, kind] if precision == "fast" else ["ieee", "ieee"]
     if device.type == "cpu" and precision == "float32" and onednn_is_exact():
-        kinds[0] = "bf16"  # leave to round, of which no use is made
+        kinds[0] = "bf16"  # permitted, but unused by this processor
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting, value in zip(settings, kinds, strict=True):
@@ -58,9 +58,10 @@ def onednn_is_exact() -> bool:
     """Return whether this processor's products are those of float32 even where they may be rounded.
 
     PyTorch gives float32 products to Intel's MKL, which on other makers' processors reaches less
-    than half of what oneDNN, beside it in the same PyTorch, does. Leave to round to bfloat16 is
-    the only way to have oneDNN called, and processors without units for bfloat16 matrices make no
-    use of that leave. Measured, not guessed: every kind of product that training needs, once.
+    than half of what oneDNN, beside it in the same PyTorch, does. To permit bfloat16 is the only
+    way to have oneDNN called, and processors without units for bfloat16 matrices compute in
+    float32 all the same. Whether this one does is measured, once, on every kind of product that
+    training needs.
     """
     generator = torch.Generator().manual_seed(0)
     setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -124,7 +125,9 @@ def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -
     """
     if a.device.type != "cpu":
         return torch.matmul(a, b, out=out)
-    large = a.shape[0] * a.shape[1] * b.shape[1] > SMALL and not _numpy_alone.get()
+    large = (
+        a.shape[0] * a.shape[1] * b.shape[1] > MAX_NUMPY_MULTIPLICATIONS and not _numpy_alone.get()
+    )
     if not (large and a.dtype == torch.float32 and onednn_is_exact()):
         to = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
