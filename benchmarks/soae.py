@@ -183,7 +183,7 @@ def agreement() -> float:
     """Return how far the weights of the plain version end from ours, in float64."""
     case = AGREEMENT
     X = samples(case.source, case.n, case.d)[0].astype(np.float64)
-    model = case.model("float32", case.iterations).set_params(shuffle=False)
+    model = case.model("highest", case.iterations).set_params(shuffle=False)
     start, draw = desom.first_weights(case, X), as_ours(case, X)
     theirs = plain_pytorch(case, start, draw, case.iterations)
     return desom.largest_difference(model.fit(X).parameters_, theirs)

@@ -279,11 +279,11 @@ def agreement() -> float:
     differences = []
     for case in (AGREEMENT, AGREEMENT_ALONE):
         X = samples(case.source, case.n, case.d)[0].astype(np.float64)
-        model: Any = case.model("float32", case.iterations).set_params(shuffle=False).fit(X)
+        model: Any = case.model("highest", case.iterations).set_params(shuffle=False).fit(X)
         ours = model.parameters_ | in_no_order(model.centers_, model.relevances_)
         peers = [x for x in case.entrants if x.name in ("plain PyTorch", "one by one")]
         for peer in peers:
-            theirs = peer.prepare(case, "float32", X)(case.iterations)
+            theirs = peer.prepare(case, "highest", X)(case.iterations)
             differences.append(desom.largest_difference(theirs, ours))
     return max(differences)
 

@@ -138,7 +138,7 @@ def test_training_begins_with_the_first_weights():
 
 def flops(prepare, case):
     X = common.samples(case.source, case.n, case.d)[0]
-    train = prepare(case, "float32", X)
+    train = prepare(case, "highest", X)
     with FlopCounterMode(display=False) as counter:
         train(1)
     return counter.get_total_flops()
@@ -270,7 +270,7 @@ def test_bare_products_are_those_of_waking_and_sleeping():
 def test_the_twin_has_the_same_networks():
     case = TORI["full"]
     X = common.samples(case.source, case.n, case.d)[0]
-    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, soae.twin))
+    ours, twins = (f(case, "highest", X)(1).parameters_ for f in (desom.one_seed, soae.twin))
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in twins.items()}
 
 
@@ -343,7 +343,7 @@ def test_plain_nodes_end_where_ours_do_and_only_by_the_same_rule(monkeypatch, wh
 def test_maps_agree_on_nodes_that_came_and_went():
     for case in (somrl.AGREEMENT, somrl.AGREEMENT_ALONE):
         X = common.samples(case.source, case.n, case.d)[0]
-        model = case.model("float32", case.iterations).fit(X)
+        model = case.model("highest", case.iterations).fit(X)
         assert model.n_nodes_ > 10
         assert (np.diff(model.history_["nodes"]) < 0).any()
 
@@ -356,7 +356,7 @@ def test_twin_and_plain_nodes_do_the_bare_products():
 def test_the_twin_has_the_networks_of_the_nodes():
     case = NODES["full"]
     X = common.samples(case.source, case.n, case.d)[0]
-    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, somrl.twin))
+    ours, twins = (f(case, "highest", X)(1).parameters_ for f in (desom.one_seed, somrl.twin))
     assert {k: v.shape for k, v in ours.items() if "layers" in k} == {
         k: v.shape for k, v in twins.items()
     }
