@@ -70,16 +70,16 @@ def plain_pytorch(case: Case, X: Array, start: dict[str, Array], n_iter: int) ->
 BARE, USUAL = networks.bare(one_step)
 ONE = (
     Trainer("somlib", networks.one_seed),
-    Trainer("somlib, fast", networks.one_seed, "fast"),
+    Trainer("somlib, medium", networks.one_seed, "medium"),
     Trainer("plain PyTorch", plain),
     BARE,
-    replace(BARE, name="bare products, fast", precision="fast"),
+    replace(BARE, name="bare products, medium", precision="medium"),
     USUAL,
 )
 MANY = networks.many(one_step)
 RUNS_ON_GPU = (
     Trainer("somlib, stacked", stacked),
-    Trainer("somlib, stacked, fast", stacked, "fast"),
+    Trainer("somlib, stacked, medium", stacked, "medium"),
     Trainer("somlib, in turn", networks.one_seed, extrapolated=True),
 )
 STEPS_ON_GPU = (

@@ -69,7 +69,7 @@ class Trainer:
 
     name: str
     prepare: Prepare
-    precision: Precision = "float32"
+    precision: Precision = "highest"
     extrapolated: bool = False
 
 
@@ -126,7 +126,7 @@ class Case:
         return harness.samples(self.source, self.n, self.d)[0]
 
     def estimator(
-        self, n_iter: int, seed: int = 0, precision: Precision = "float32"
+        self, n_iter: int, seed: int = 0, precision: Precision = "highest"
     ) -> DeepEstimator:
         """Return what is fitted."""
         found: DeepEstimator = clone(self.model).set_params(
@@ -196,7 +196,7 @@ def memory(case: Case) -> list[dict[str, Any]]:
 
 
 def _trained(case: Case, X: Array) -> None:
-    stacked(case, "float32", X)(SHORT_FIT)
+    stacked(case, "highest", X)(SHORT_FIT)
 
 
 subject = partial(

@@ -231,7 +231,7 @@ def agreement() -> float:
         model: Any = case.estimator(case.iterations).fit(X)
         ours = model.parameters_ | in_no_order(model.centers_, model.relevances_)
         for peer in case.trainers:
-            theirs = peer.prepare(case, "float32", X)(case.iterations)
+            theirs = peer.prepare(case, "highest", X)(case.iterations)
             differences.append(networks.largest_difference(ours, theirs))
     return max(differences)
 

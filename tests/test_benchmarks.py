@@ -277,7 +277,7 @@ def test_training_begins_with_the_first_weights():
 
 def flops(case, name):
     (trainer,) = (x for x in case.trainers if x.name == name)
-    train = trainer.prepare(case, "float32", case.samples)
+    train = trainer.prepare(case, "highest", case.samples)
     with FlopCounterMode(display=False) as counter:
         train(1)
     return counter.get_total_flops()
@@ -344,7 +344,7 @@ def test_a_step_that_is_not_captured_is_taken_as_it_is(monkeypatch):
     seen = []
     monkeypatch.setattr(desom, "stacked", lambda *a: lambda n: seen.append(
         desom.ensembles.CapturedStep(len, 3)))  # fmt: skip
-    desom.launched(toys("desom")["gpu-steps"], "float32", None)(1)
+    desom.launched(toys("desom")["gpu-steps"], "highest", None)(1)
     assert seen == [len]
 
 

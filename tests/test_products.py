@@ -21,11 +21,14 @@ def precisions():
 
 
 @pytest.mark.parametrize(("device", "precision", "exact", "inside"), [
-    ("cpu", "float32", False, ["ieee", "ieee", None, None]),
-    ("cpu", "float32", True, ["bf16", "ieee", None, None]),  # leave that is not made use of
-    ("cpu", "fast", False, ["bf16", "bf16", None, None]),
-    ("cuda", "float32", True, [None, None, "ieee", "ieee"]),
-    ("cuda", "fast", True, [None, None, "tf32", "tf32"]),
+    ("cpu", "highest", False, ["ieee", "ieee", None, None]),
+    ("cpu", "highest", True, ["bf16", "ieee", None, None]),  # permitted but unused
+    ("cpu", "high", False, ["tf32", "tf32", None, None]),
+    ("cpu", "high", True, ["bf16", "tf32", None, None]),
+    ("cpu", "medium", False, ["bf16", "bf16", None, None]),
+    ("cuda", "highest", True, [None, None, "ieee", "ieee"]),
+    ("cuda", "high", True, [None, None, "tf32", "tf32"]),
+    ("cuda", "medium", True, [None, None, "tf32", "tf32"]),
 ])  # fmt: skip
 def test_precision_is_set_inside_and_put_back_also_after_an_error(
     monkeypatch, device, precision, exact, inside
@@ -46,7 +49,7 @@ def test_single_precision_is_what_it_says_on_this_processor():
     for S, n, d, m in ((1, 256, 784, 500), (1, 500, 256, 2000), (10, 64, 100, 10)):
         a = torch.randn(S, n, d, generator=generator)
         b = torch.randn(S, d, m, generator=generator)
-        with products("float32", torch.device("cpu")):
+        with products("highest", torch.device("cpu")):
             found = (a @ b, torch.baddbmm(torch.zeros(S, 1, m), a, b), (b.mT @ a.mT).mT)
         for c in found:  # a rounding error for each term would be √d ε; bfloat16's ε is 2⁻⁸
             assert (c - a.double() @ b.double()).abs().max() < d**0.5 * 4e-6
