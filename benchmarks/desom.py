@@ -108,7 +108,7 @@ AGREEMENT = Case("agreement", "mixture", 192, 12, SMALL, MAP, 1, 60, ONE)
 AIMS = (
     Aim("full", "somlib", "bare products, PyTorch's own", "≤", 1.25),
     Aim("full", "somlib", "bare products", "≤", 1.25),
-    Aim("full", "somlib, fast", "bare products, fast", "≤", 1.25),
+    Aim("full", "somlib, medium", "bare products, medium", "≤", 1.25),
     Aim("full", "plain PyTorch", "somlib", "≥", None),
     Aim("full-3-seeds", "somlib, in turn", "somlib, stacked", "≥", 1.0),
     Aim("full-3-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
@@ -143,7 +143,7 @@ def prose(difference: float) -> list[str]:
         networks.HOW_TIMED,
         "*Bare products*: the matrix products of the layers alone, forwards and for both "
         "gradients, into memory that is there already (the first layer's input needs no gradient). "
-        f"{networks.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *fast*: factors "
+        f"{networks.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *medium*: factors "
         "rounded to bfloat16 on the processor, to TensorFloat-32 on a GPU. *Plain PyTorch*: "
         "`nn.Sequential`, `torch.optim.Adam`, autograd through all differences of codes and "
         "prototypes; no package that can be installed trains DESOM. From our first weights it "
