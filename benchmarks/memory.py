@@ -1,10 +1,10 @@
 """Data larger than the memory: a map of a file, in a process that is allowed a part of its size.
 
     python -m benchmarks.memory                       everything, in some minutes (4 GB of disk)
-    python -m benchmarks.memory --cases float32       one precision
+    python -m benchmarks.memory --cases float32-1000  one case (they are listed by --help)
     python -m benchmarks.memory --quick               toy sizes: does everything still run?
 
-Each row is a process of its own that the system refuses more than `LIMIT` MB beyond what it has
+Each row is a process of its own that the system refuses more than `LIMIT_MB` beyond what it has
 once everything is imported (RLIMIT_DATA), so what ends at all has proved its point. Pages of the
 file count neither for that limit nor in the MB measured: the system takes them back when it needs
 the room. Linux only.
@@ -12,33 +12,55 @@ the room. Linux only.
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
-import multiprocessing
 import re
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.lib.format import open_memmap
 
-from benchmarks.common import Array, command, dots, heading, machine, samples, save, say
-from somlib import metrics, report
+from benchmarks import harness
+from benchmarks.harness import Array, Clock, NotRun
+from somlib.evaluation import metrics
 from somlib.models.autoencoders import Autoencoder
 from somlib.models.som import SOM
 
-LIMIT = 400
-"""MB that a process may take beyond its imports."""
+LIMIT_MB = 400
+"""What a process may take beyond its imports."""
 
 WIDTH = 784
-SIZES = (1000, 4000)
-"""MB of the files: to ten times the limit."""
 
+
+@dataclass(frozen=True)
+class Case:
+    """A file of samples."""
+
+    name: str
+    dtype: str
+    megabytes: int
+
+    @property
+    def label(self) -> str:
+        """The case in short."""
+        return f"{self.dtype}\n{self.megabytes} MB"
+
+    @property
+    def description(self) -> str:
+        """What is computed, and of what data."""
+        return f"A file of {self.megabytes} MB in {self.dtype}"
+
+
+CASES = tuple(
+    Case(f"{dtype}-{size}", dtype, size)
+    for dtype in ("float32", "float64")
+    for size in (1000, 10 * LIMIT_MB)
+)
 
 METHODS: dict[str, Callable[[SOM, Array], Any]] = {
     "SOM.fit": lambda som, X: som.fit(X),
@@ -99,79 +121,77 @@ def limited(path: Path, method: str, limit: int) -> tuple[float, float]:
 
 def alone(path: Path, method: str, limit: int) -> tuple[float, float, str]:
     """Return what `limited` does in a fresh process, or why it did not end."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        try:
-            return *process.submit(limited, path, method, limit).result(), ""
-        except MemoryError:
-            return np.nan, np.nan, "more than the limit: MemoryError"
+    try:
+        return *harness.alone(limited, path, method, limit), ""
+    except MemoryError:
+        return np.nan, np.nan, "more than the limit: MemoryError"
 
 
-# ---------------------------------------------------------------- table, figure, command
+# ---------------------------------------------------------------- cases, prose, command
 
 
 def write(path: Path, dtype: str, megabytes: float) -> None:
     """Write a file of samples, block by block."""
-    block, _ = samples("mixture", 5000, WIDTH)
+    block, _ = harness.samples("mixture", 5000, WIDTH)
     n = int(megabytes * 1e6 / np.dtype(dtype).itemsize / WIDTH)
     X = open_memmap(path, "w+", dtype, (n, WIDTH))
     for first in range(0, n, len(block)):
         X[first : first + len(block)] = block[: n - first]
 
 
-def measure(dtypes: Sequence[str], sizes: Sequence[float], limit: int) -> pd.DataFrame:
-    """Return a row for each precision, method and size."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "samples.npy"
-        for dtype in dtypes:
-            for size in sizes:
-                write(path, dtype, size)
-                for method in METHODS:
-                    used, seconds, note = alone(path, method, limit)
-                    say(f"{dtype}, {size} MB, {method}: {note or f'{used:.0f} MB'}")
-                    case = f"{dtype}, {size} MB"
-                    rows.append((case, method, used, seconds, note))
-    return pd.DataFrame(rows, columns=["case", "library", "MB", "seconds", "note"])
+def entrants(folder: Path, case: Case, gpu: bool = False) -> list[harness.Entrant]:
+    """Write the file of a case, and return what is done with it."""
+    path, used = folder / "samples.npy", dict.fromkeys(METHODS, np.nan)
+    write(path, case.dtype, case.megabytes)
 
+    def clock(method: str) -> float:
+        megabytes, seconds, note = alone(path, method, LIMIT_MB)
+        if note:
+            raise NotRun(note)
+        used[method] = megabytes
+        return seconds
 
-def page(table: pd.DataFrame, limit: int, record: dict[str, Any]) -> str:
-    """Return the table as a page of Markdown."""
-    shown = table.rename(columns={"case": "file", "library": "what is done"})
-    for column in ("MB", "seconds"):
-        shown[column] = shown[column].map("{:.0f}".format, na_action="ignore")
-    parts = [
-        "# Data larger than the memory",
-        heading(record),
-        f"Files of samples with {WIDTH} features, opened as `np.load(file, mmap_mode='r')`; a map "
-        f"of 5 × 5 units, 2 epochs. Each row is a fresh process to which the system allows {limit} "
-        "MB beyond what it has after its imports (RLIMIT_DATA). MB: how much more it took at most, "
-        "without the pages of the file, which the system takes back when it needs the room, and "
-        "with what is returned: labels, or 25 distances a sample. The last two methods hold all "
-        "samples in memory, the deep models by their nature.",
-        report.markdown(shown),
+    def ready(method: str) -> Clock:
+        return partial(clock, method)
+
+    def columns(method: str, seconds: float) -> dict[str, Any]:
+        return {"MB": used[method]}
+
+    return [
+        harness.Entrant(x, case.dtype, partial(ready, x), partial(columns, x), most_trainings=1)
+        for x in METHODS
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def run(dtypes: Sequence[str], sizes: Sequence[float], limit: int, folder: Path) -> pd.DataFrame:
-    """Measure everything, write memory.csv, .md, .png and .json, and return the table."""
-    begin = time.perf_counter()
-    record = machine() | {"threads": torch.get_num_threads()}  # as many as in the processes
-    table = measure(dtypes, sizes, limit)
-    record |= {"limit": limit, "duration": round(time.perf_counter() - begin, 1)}
-    figure = dots(table, {case: case.replace(", ", "\n") for case in table.case.unique()}, (), "MB")
-    axis = figure.axes[0]
-    axis.set(xscale="linear", xlim=(0, limit), xlabel=f"MB at most, of {limit} that were allowed")
-    save(folder, "memory", table, page(table, limit, record), figure, record)
-    return table
+def prose(proof: None) -> list[str]:
+    return [
+        f"Files of samples with {WIDTH} features, opened as `np.load(file, mmap_mode='r')`; a map "
+        "of 5 × 5 units, 2 epochs. Each row is a fresh process to which the system allows "
+        f"{LIMIT_MB} MB beyond what it has after its imports (RLIMIT_DATA). MB: how much more it "
+        "took at most, without the pages of the file, which the system takes back when it needs "
+        "the room, and with what is returned: labels, or 25 distances a sample. The last two "
+        "methods hold all samples in memory; the deep models always do.",
+    ]
+
+
+def subject(folder: Path) -> harness.Subject[Case]:
+    return harness.Subject(
+        name="memory",
+        title="Data larger than the memory",
+        usage=__doc__,
+        cases=CASES,
+        toy=lambda case: replace(case, megabytes=50),
+        agreement=lambda: None,
+        entrants=partial(entrants, folder),
+        prose=prose,
+        measured="MB",
+        repeats=1,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    dtypes = ("float32", "float64")
-    options = command("memory", __doc__, dtypes).parse_args(arguments)
-    complete = list(options.cases) == list(dtypes) and not options.quick
-    folder = report.output_folder("figures" if complete else "runs", "benchmarks")
-    run(options.cases, (50,) if options.quick else SIZES, LIMIT, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        harness.main(subject(Path(folder)), arguments)
 
 
 if __name__ == "__main__":

@@ -4,89 +4,46 @@
     python -m benchmarks.soae --cases full            one case (they are listed by --help)
     python -m benchmarks.soae --quick                 toy sizes: does everything still run?
 
-Nobody has published a program for SOAE, so the peers are those of the DESOM benchmark, from which
-the clock comes too: the matrix products alone, and algorithm 2 as one would write it in PyTorch.
-The latter begins with our first weights and must, with our noise, end with ours before anything
-is timed.
+Nobody has published a program for SOAE, so the peers are the matrix products alone, and algorithm 2
+as one would write it in PyTorch. The latter begins with our first weights and must, with our noise,
+end with ours before anything is timed.
 
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks import desom
-from benchmarks.common import Array, heading, samples
-from benchmarks.desom import MANY, Aim, Entrant, Factors, Train, one_seed, stacked
-from somlib.models.autoencoders import Autoencoder
+from benchmarks import harness, networks
+from benchmarks.harness import Aim, Array
+from benchmarks.networks import Case, Factors, Layer, Train, Trainer, one_seed
 from somlib.models.soae import SOAE
 from somlib.search.products import Precision
 from somlib.spaces import Torus
 from somlib.training import Noise
-from somlib.training.loop import resolve_device
 from somlib.training.network import NoiseSource
-
-# ---------------------------------------------------------------- what is trained
-
-
-class Case(desom.Case):
-    """Data, networks and number of seeds; `latent_dim` circles make the torus."""
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Widths of the encoder's layers, from the samples to a cosine and a sine per circle."""
-        return (self.d, *self.hidden, 2 * self.latent_dim)
-
-    @property
-    def size(self) -> str:
-        """The case in short."""
-        return super().size.replace("map 8 × 8", f"torus of {self.latent_dim} circles")
-
-    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> SOAE:
-        """Return what is fitted."""
-        return SOAE(
-            space=Torus(self.latent_dim),
-            hidden=self.hidden,
-            batch_size=self.batch_size,
-            n_iter=n_iter,
-            precision=precision,
-            random_state=seed,
-            device=self.device,
-        )
-
-    def products(self, S: int) -> Iterator[Factors]:
-        """Yield the matrix products of an iteration: of each step those that it cannot do without.
-
-        Asleep, gradients go through the decoder to the encoder's weights; awake they end at the
-        decoder's, whose first input needs none.
-        """
-        layers = list(self.layers(S))
-        forward, weight, inputs = zip(*layers, strict=True)
-        k = len(layers) // 2
-        yield from (*forward, *inputs[:0:-1], *weight[:k])
-        yield from (*forward, *inputs[:k:-1], *weight[k:])
-
 
 # ---------------------------------------------------------------- who trains
 
 
+def two_steps(found: Sequence[Layer]) -> list[Factors]:
+    """Return the products of an iteration: of each step those that it cannot do without.
+
+    In the sleep step, gradients go through the decoder to the encoder's weights; in the wake step
+    they end at the decoder's, whose first input needs none.
+    """
+    forward, weight, inputs = zip(*found, strict=True)
+    k = len(found) // 2
+    sleep = (*forward, *inputs[:0:-1], *weight[:k])
+    wake = (*forward, *inputs[:k:-1], *weight[k:])
+    return [*sleep, *wake]
+
+
 def twin(case: Case, precision: Precision, X: Array) -> Train:
-    """Prepare the plain autoencoder of the same networks: one step where SOAE takes two."""
-    model = Autoencoder(
-        hidden=case.hidden,
-        latent_dim=case.sizes[-1],
-        batch_size=case.batch_size,
-        precision=precision,
-        random_state=0,
-        device=case.device,
-    )
-    return lambda n: model.set_params(n_iter=n).fit(X)
+    return one_seed(networks.twin(case), precision, X)
 
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]
@@ -96,7 +53,7 @@ Draw = Callable[[int], tuple[Tensor, Tensor]]
 def at_random(case: Case, X: Array) -> Draw:
     """Return what one would write: samples and noise drawn on the spot."""
     x, g = torch.from_numpy(X), torch.Generator().manual_seed(0)
-    B, m = case.batch_size, case.latent_dim
+    B, m = case.model.batch_size, case.widths[-1] // 2
     return lambda i: (
         x[torch.randint(len(x), (B,), generator=g)],
         torch.randn(B, m + 1, generator=g),
@@ -105,26 +62,25 @@ def at_random(case: Case, X: Array) -> Draw:
 
 def as_ours(case: Case, X: Array) -> Draw:
     """Return the samples in file order and the noise of our training."""
-    batches = torch.split(torch.from_numpy(X), case.batch_size)
-    normals = Noise((case.batch_size, case.latent_dim + 1))
-    noise = NoiseSource({"normals": normals}, [0], batches[0])
+    B, m = case.model.batch_size, case.widths[-1] // 2
+    batches = torch.split(torch.from_numpy(X), B)
+    noise = NoiseSource({"normals": Noise((B, m + 1))}, [0], batches[0])
     return lambda i: (batches[i % len(batches)], noise(i)["normals"])
 
 
 def plain(case: Case, precision: Precision, X: Array) -> Train:
-    start, draw = desom.first_weights(case, X), at_random(case, X)
-    return lambda n: plain_pytorch(case, start, draw, n)
+    start, draw = networks.first_weights(case, X), at_random(case, X)
+    return lambda n: plain_pytorch(start, draw, n)
 
 
-def plain_pytorch(case: Case, start: dict[str, Array], draw: Draw, n_iter: int) -> dict[str, Array]:
+def plain_pytorch(start: dict[str, Array], draw: Draw, n_iter: int) -> dict[str, Array]:
     """Train SOAE as one would write it without somlib, and return the weights by our names."""
-    C, G = (desom.sequential(case, start, part) for part in ("encoder", "decoder"))
-    adam_C, adam_G = (torch.optim.Adam(x.parameters(), lr=1e-3, eps=1e-7) for x in (C, G))
-    m = case.latent_dim
+    C, G = (networks.sequential(start, part) for part in ("encoder", "decoder"))
+    adam_C, adam_G = networks.adam(C), networks.adam(G)
 
     def encode(x: Tensor) -> Tensor:
-        pairs = C(x)
-        return torch.atan2(pairs[:, m:], pairs[:, :m])
+        cos, sin = C(x).chunk(2, 1)
+        return torch.atan2(sin, cos)
 
     def loss(x: Tensor, z: Tensor) -> Tensor:
         decoded: Tensor = G(torch.cat([torch.cos(z), torch.sin(z)], 1))
@@ -138,89 +94,88 @@ def plain_pytorch(case: Case, start: dict[str, Array], draw: Draw, n_iter: int) 
         adam_C.step()
         with torch.no_grad():
             z = encode(x)
-            z += sigma * noise[:, m:].abs() * nn.functional.normalize(noise[:, :m], dim=1)
+            direction = nn.functional.normalize(noise[:, :-1], dim=1)
+            z += sigma * noise[:, -1:].abs() * direction
         adam_G.zero_grad()
         loss(x, z).backward()  # type: ignore[no-untyped-call]
         adam_G.step()
-    return desom.by_our_names(encoder=C, decoder=G)
+    return networks.by_our_names(encoder=C, decoder=G)
 
 
 ONE = (
-    Entrant("somlib", one_seed),
-    Entrant("somlib, Autoencoder", twin),
-    Entrant("plain PyTorch", plain),
-    Entrant("bare products", desom.bare),
-    Entrant("bare products, PyTorch's own", desom.bare_as_usual),
+    Trainer("somlib", one_seed),
+    Trainer("somlib, Autoencoder", twin),
+    Trainer("plain PyTorch", plain),
+    *networks.bare(two_steps),
 )
-ON_GPU = (Entrant("somlib, stacked", stacked), Entrant("somlib, one seed", one_seed))
+MANY = networks.many(two_steps)
 
-WIDE = (256, 256)
+# ---------------------------------------------------------------- cases and aims
+
+MNIST = SOAE(Torus(2), hidden=(256, 256))
+DIGITS = SOAE(Torus(2), hidden=(64, 64), batch_size=128)
+MAP = "torus of 2 circles"
 CASES = (
-    Case("full", "mnist", 5120, 784, WIDE, 2, 256, 1, 300, ONE),
-    Case("whole", "mnist", 60_000, 784, WIDE, 2, 256, 1, 4000, ONE[:1], whole=True, at_most=2),
-    Case("digits-10-seeds", "digits", 1792, 64, (64, 64), 2, 128, 10, 500, MANY),
-    Case("gpu-10-seeds", "mnist", 60_000, 784, WIDE, 2, 256, 10, 4000, ON_GPU, "cuda", whole=True),
+    Case("full", "mnist", 5120, 784, MNIST, MAP, 1, 300, ONE),
+    Case("whole", "mnist", 60_000, 784, MNIST, MAP, 1, 4000, ONE[:1], whole=True),
+    Case("digits-10-seeds", "digits", 1792, 64, DIGITS, MAP, 10, 500, MANY),
+    Case("gpu-10-seeds", "mnist", 60_000, 784, MNIST, MAP, 10, 4000, networks.ON_GPU, "cuda", True),
 )
-AGREEMENT = Case("agreement", "mixture", 192, 12, (16, 8), 2, 64, 1, 100, ONE)
+SMALL = SOAE(Torus(2), hidden=(16, 8), batch_size=64, shuffle=False)
+AGREEMENT = Case("agreement", "mixture", 192, 12, SMALL, MAP, 1, 100, ONE)
 
-AIMS: tuple[Aim, ...] = (
-    ("full", "somlib", "bare products, PyTorch's own", "≤", None),
-    ("full", "somlib", "bare products", "≤", None),
-    ("full", "somlib", "somlib, Autoencoder", "≤", None),
-    ("full", "plain PyTorch", "somlib", "≥", None),
-    ("digits-10-seeds", "somlib, in turn", "somlib, stacked", "≥", None),
-    ("digits-10-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
-    ("gpu-10-seeds", "somlib, stacked", "somlib, one seed", "≤", 2),
+AIMS = (
+    Aim("full", "somlib", "bare products, PyTorch's own", "≤", None),
+    Aim("full", "somlib", "bare products", "≤", None),
+    Aim("full", "somlib", "somlib, Autoencoder", "≤", None),
+    Aim("full", "plain PyTorch", "somlib", "≥", None),
+    Aim("digits-10-seeds", "somlib, in turn", "somlib, stacked", "≥", None),
+    Aim("digits-10-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
+    Aim("gpu-10-seeds", "somlib, stacked", "somlib, one seed", "≤", 2),
+    Aim("whole", "somlib", None, "≤", 60),
 )
-LIMIT = ("whole", "somlib", 60)
-"""The seconds that a whole training shall take."""
 
 
-# ---------------------------------------------------------------- equal work, table, command
+# ---------------------------------------------------------------- equal work, prose, command
 
 
 def agreement() -> float:
     """Return how far the weights of the plain version end from ours, in float64."""
-    case = AGREEMENT
-    X = samples(case.source, case.n, case.d)[0].astype(np.float64)
-    model = case.model("float32", case.iterations).set_params(shuffle=False)
-    start, draw = desom.first_weights(case, X), as_ours(case, X)
-    theirs = plain_pytorch(case, start, draw, case.iterations)
-    return desom.largest_difference(model.fit(X).parameters_, theirs)
+    case, X = AGREEMENT, AGREEMENT.samples.astype(np.float64)
+    ours = case.estimator(case.iterations).fit(X).parameters_
+    theirs = plain_pytorch(networks.first_weights(case, X), as_ours(case, X), case.iterations)
+    return networks.largest_difference(ours, theirs)
 
 
-def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any]) -> str:
-    """Return the tables as one page of Markdown."""
-    parts = [
-        "# Training SOAE: beside its matrix products, its plain twin, a plain version",
-        heading(record),
-        desom.HOW_TIMED,
+def prose(difference: float) -> list[str]:
+    return [
+        networks.HOW_TIMED,
         "*Autoencoder*: the plain one of the same networks, which takes one step where SOAE takes "
-        "two, asleep and awake. *Bare products*: the matrix products of both steps alone, into "
-        "memory that is there already. Asleep they are those of both networks forwards, of the "
-        "gradients back through the decoder, and of the encoder's weights; awake both forwards "
-        f"again, and the gradients of the decoder's weights. {desom.WHOSE_PRODUCTS} *Stacked*: all "
-        "seeds as one batched product. *Plain PyTorch*: `nn.Sequential`, two `torch.optim.Adam`, "
-        "`loss.backward()` (which, asleep, finds gradients for the decoder's weights too), "
-        "`torch.randn`. From our first weights and with our samples and noise it ends, after "
-        f"{AGREEMENT.iterations} iterations of a small case in float64, within "
-        f"{record['agreement']:.1e} of ours.",
-        *desom.sections(cases, times),
-        *desom.judged(cases, CASES, times, AIMS, LIMIT),
+        "two, sleep and wake. *Bare products*: the matrix products of both steps alone, into "
+        "memory that is there already. Those of the sleep step are of both networks forwards, of "
+        "the gradients back through the decoder, and of the encoder's weights; those of the wake "
+        "step are both forwards again, and the gradients of the decoder's weights. "
+        f"{networks.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *Plain PyTorch*: "
+        "`nn.Sequential`, two `torch.optim.Adam`, `loss.backward()` (which in the sleep step "
+        "computes gradients of the decoder's weights too), `torch.randn`. From our first weights "
+        f"and with our samples and noise it ends, after {AGREEMENT.iterations} iterations of a "
+        f"small case in float64, within {difference:.1e} of ours.",
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def run(
-    cases: Sequence[desom.Case], repeats: int, device: torch.device, folder: Path
-) -> pd.DataFrame:
-    """Measure everything, write soae.csv, .md, .png and .json to a folder, and return the table."""
-    return desom.written("soae", cases, repeats, device, folder, agreement, page)
+SUBJECT = networks.subject(
+    name="soae",
+    title="Training SOAE: beside its matrix products, its plain twin, a plain version",
+    usage=__doc__,
+    cases=CASES,
+    agreement=agreement,
+    prose=prose,
+    aims=AIMS,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options, cases, folder = desom.chosen("soae", __doc__, CASES, arguments)
-    run(cases, options.repeats, resolve_device(options.device), folder)
+    harness.main(SUBJECT, arguments)
 
 
 if __name__ == "__main__":

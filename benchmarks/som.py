@@ -18,34 +18,20 @@ A complete run writes table and figure to figures/benchmarks/, any other one to 
 
 import contextlib
 import importlib
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.common import (
-    Array,
-    Source,
-    against_aim,
-    all_cores,
-    command,
-    dots,
-    heading,
-    machine,
-    peak,
-    resident,
-    samples,
-    save,
-    say,
-)
-from somlib import report
+from benchmarks import harness
+from benchmarks.harness import Aim, Array, Clock, NotRun, Source, say
+from somlib.companion import report
 from somlib.evaluation.metrics import quantization_error, topographic_error
 from somlib.models.som import SOM
 from somlib.search.products import product
@@ -54,29 +40,13 @@ from somlib.training.schedules import Schedule
 
 Mode = Literal["batch", "online"]
 
-LIMIT = 120.0
-"""Seconds: what is estimated to take longer is not run."""
+LIMIT_SECONDS = 120.0
+"""What is estimated to take longer is not run."""
 
-PROBE = 1.0
-"""Seconds that the last of the trainings takes from which the time is estimated."""
+PROBE_SECONDS = 1.0
+"""What the last of the trainings takes from which the time is estimated."""
 
-BUDGET = 20.0
-"""Seconds that the repeats of one library in one case may take; one is always measured."""
-
-TURN = 0.2
-"""Seconds that a turn lasts at least (or 50 trainings): one of a millisecond says little."""
-
-AIMS = (
-    ("batch-10k", "XPySom", 2.5),
-    ("batch-10k", "TorchSOM", 5),
-    ("batch-10k", "MiniSom", 100),
-    ("online-10k", "MiniSom", 3),
-    ("batch-small", "MiniSom", 1),
-    ("online-small", "MiniSom", 1),
-)
-"""What the project set out to be: in which case, beside whom, how many times as fast."""
-
-LIMITS = """\
+COMMENT = """\
 Where the time of a batch epoch goes that is not in the matrix products: finding the best, second
 and third unit in the table of distances (the third is what certifies the second), measuring
 doubtful winners again, summing the Voronoi cells, and errors and labels of the finished map, one
@@ -92,7 +62,7 @@ which does less in each epoch, is faster, and all of it is over in milliseconds.
 each."""
 
 CONNECTIVITY = 8
-"""Who counts as a neighbour in all topographic errors here; MiniSom and TorchSOM count so too."""
+"""Who counts as a neighbor in all topographic errors here; MiniSom and TorchSOM count so too."""
 
 
 # ---------------------------------------------------------------- what is trained
@@ -113,7 +83,7 @@ class Case:
 
     @property
     def sigma(self) -> Schedule:
-        """Width of the neighbourhood, from half the longer side of the map to 0.5."""
+        """Width of the neighborhood, from half the longer side of the map to 0.5."""
         return Schedule(max(self.rows, self.cols) / 2, 0.5)
 
     @property
@@ -132,19 +102,20 @@ class Case:
         return Grid(self.rows, self.cols)
 
     @property
-    def size(self) -> str:
+    def label(self) -> str:
         """The case in short."""
         passes = f"{self.n_passes} pass{'es' * (self.n_passes > 1)}"
-        return f"{self.n} × {self.d}, map {self.rows} × {self.cols}, {passes}"
+        return f"{self.mode}\n{self.n} × {self.d}, map {self.rows} × {self.cols}, {passes}"
 
     @property
-    def contents(self) -> str:
-        """What the data are: MNIST is replaced where it is not at hand."""
-        return samples(self.source, self.n, self.d)[1]
+    def description(self) -> str:
+        """What is trained, and of what data: MNIST is replaced where it is not at hand."""
+        contents = harness.samples(self.source, self.n, self.d)[1]
+        return f"{', '.join(self.label.splitlines())}; {contents}"
 
     def samples(self, dtype: str) -> Array:
         """Return the data, shape (n, d)."""
-        return samples(self.source, self.n, self.d)[0].astype(dtype, copy=False)
+        return harness.samples(self.source, self.n, self.d)[0].astype(dtype, copy=False)
 
     def start(self, X: Array) -> Array:
         """Return the first prototypes, some of the samples."""
@@ -165,8 +136,7 @@ CASES = (
     Case("online-70k", "online", "mnist", 70_000, 784, 20, 20, 1),
 )
 HEADLINE, WIDEST = "batch-10k", "batch-70k-wide"
-MAPPED = "somlib, data in a file"
-DIFFERS = "differs, see the end"
+DIFFERS = "differs, see below"
 AGREEMENT = (
     Case("agreement", "batch", "mixture", 300, 6, 7, 4, 5),
     Case("agreement", "online", "mixture", 300, 6, 7, 4, 2),
@@ -238,7 +208,7 @@ def xpysom(case: Case, X: Array, start: Array, keep_float32: bool = False) -> Tr
         xp=np,
     )
     if keep_float32:
-        # its σ is a NumPy scalar, which makes NumPy ≥ 2 carry the neighbourhood in float64
+        # its σ is a NumPy scalar, which makes NumPy ≥ 2 carry the neighborhood in float64
         decay = som._decay_function
         som._decay_function = lambda *arguments: float(decay(*arguments))
     som.get_weights()[:] = _sheet(case, start)
@@ -433,10 +403,23 @@ LIBRARIES = (
 )
 
 
+AIMS = (
+    Aim("batch-10k", "XPySom", "somlib", "≥", 2.5),
+    Aim("batch-10k", "TorchSOM", "somlib", "≥", 5),
+    Aim("batch-10k", "MiniSom", "somlib", "≥", 100),
+    Aim("online-10k", "MiniSom", "somlib", "≥", 3),
+    Aim("batch-small", "MiniSom", "somlib", "≥", 1),
+    Aim("online-small", "MiniSom", "somlib", "≥", 1),
+    *(Aim(HEADLINE, "somlib", x.name, "≤", 1.3) for x in LIBRARIES if not x.is_map),
+    Aim(WIDEST, "somlib", None, "≤", 1000, "MB above data"),
+)
+"""What the project set out to be."""
+
+
 # ---------------------------------------------------------------- equal work, time, memory
 
 
-def agreement(libraries: Sequence[Library]) -> pd.DataFrame:
+def agreement(libraries: Sequence[Library] = LIBRARIES) -> pd.DataFrame:
     """Return how far the weights after a small case are from ours, library by library."""
     table = []
     for case in AGREEMENT:
@@ -453,103 +436,61 @@ def agreement(libraries: Sequence[Library]) -> pd.DataFrame:
                 verdict = "equal to rounding" if equal else DIFFERS
             say(f"{case.mode}, {library.name}: {difference:.1e} from ours in float64, {verdict}")
             table.append(
-                {"training": case.mode, "library": library.name, "computes in": library.dtype}
+                {"training": case.mode, "library": library.name, "precision": library.dtype}
                 | {"largest difference": difference, "verdict": verdict}
             )
     return pd.DataFrame(table)
 
 
-@dataclass
-class Entrant:
-    """A library in one case: how often it is timed, or why it is not, and what came out."""
+def entrants(
+    case: Case, gpu: bool = False, libraries: Sequence[Library] = LIBRARIES
+) -> list[harness.Entrant]:
+    """Return who takes part, each with both errors of the map that it ends with."""
+    weights: dict[str, Array] = {}
 
-    case: Case
-    library: Library
-    repeats: int
-    note: str = ""
-    weights: Any = None
+    def ready(library: Library) -> Clock:
+        seconds = expected(case, library)
+        if seconds > LIMIT_SECONDS:
+            raise NotRun(f"not run: estimated {seconds:.0f} s, limit {LIMIT_SECONDS:.0f} s")
 
-    def __post_init__(self) -> None:
-        self.seconds: list[float] = []
-        expected = 0.0
-        self.note = self.library.absent
-        if not self.note:
-            expected = self._guarded(self._expected)
-        if not self.note and expected > LIMIT:
-            self.note = f"not run: estimated {expected:.0f} s, limit {LIMIT:.0f} s"
-        if self.note:
-            say(f"{self.case.name}, {self.library.name}: {self.note}")
-        self.turns = int(np.clip(BUDGET / max(expected, 1e-9), 1, self.repeats))
-        self.trainings = int(np.clip(TURN / max(expected, 1e-9), 1, 50))
+        def clock() -> float:
+            seconds, weights[library.name] = timed(case, library)
+            return seconds
 
-    def take_turn(self, turn: int) -> None:
-        """Train and note the seconds, unless it is not run or has had all its turns."""
-        if not self.note and turn < self.turns:
-            taken = self._guarded(self._median)
-            self.seconds += [] if self.note else [taken]
-            say(f"{self.case.name}, {self.library.name}: {self.note or f'{taken:.4g} s'}")
+        return clock
 
-    def row(self) -> dict[str, Any]:
-        """Return the line of the table, without what compares it with others."""
-        X, W, times = self.case.samples("float32"), self.weights, self.seconds or [np.nan]
+    def errors(library: Library, seconds: float) -> dict[str, Any]:
+        X, W = case.samples("float32"), weights.get(library.name) if library.is_map else None
         return {
-            "case": self.case.name,
-            "library": self.library.name,
-            "computes in": self.library.dtype,
-            "seconds": np.median(times),
-            "fastest": min(times),
-            "slowest": max(times),
-            "runs": len(self.seconds),
             "QE": np.nan if W is None else quantization_error(X, W),
-            "TE": np.nan if W is None else topographic_error(X, W, self.case.grid, CONNECTIVITY),
-            "note": self.note,
+            "TE": np.nan if W is None else topographic_error(X, W, case.grid, CONNECTIVITY),
         }
 
-    def _expected(self) -> float:
-        """Return the seconds of one training to come, from a growing share of the samples.
-
-        A part of the time goes with the number of samples, another one does not: two sizes tell
-        them apart. It also warms up what is slow at first.
-        """
-        m, n = max(10, self.case.n // 400), self.case.n
-        few = replace(self.case, n=m, n_passes=1)
-        _timed(few, self.library)
-        before, seconds = 0.0, _timed(few, self.library)[0]
-        while (seconds < PROBE and 4 * m <= n) or not before:
-            m, before = 2 * m, seconds
-            seconds = _timed(replace(few, n=m), self.library)[0]
-        per_sample = float(np.clip((seconds - before) / (m / 2), 0, seconds / m))
-        return self.case.n_passes * (seconds + per_sample * (n - m))
-
-    def _median(self) -> float:
-        seconds, weights = zip(
-            *(_timed(self.case, self.library) for _ in range(self.trainings)), strict=True
-        )
-        self.weights = weights[-1]
-        return float(np.median(seconds))
-
-    def _guarded(self, step: Callable[[], float]) -> float:
-        """Run a step; a library that fails must not cost the measurements of the others."""
-        try:
-            return step()
-        except Exception as error:
-            self.note = f"does not run: {error!r}"
-            return 0.0
+    return [
+        harness.Entrant(x.name, x.dtype, partial(ready, x), partial(errors, x), x.absent)
+        for x in libraries
+        if x.takes(case)
+    ]
 
 
-def measure(case: Case, libraries: Sequence[Library], repeats: int) -> pd.DataFrame:
-    """Return time, ratio to ours and both errors of every library in one case, a row for each."""
-    entrants = [Entrant(case, library, repeats) for library in libraries]
-    for turn in range(repeats):
-        for entrant in entrants:
-            entrant.take_turn(turn)
-    table = pd.DataFrame([entrant.row() for entrant in entrants])
-    ours = table.seconds[table.library == OURS.name].min()
-    table.insert(4, "× ours", table.seconds / ours)
-    return table
+def expected(case: Case, library: Library) -> float:
+    """Return the seconds of one training to come, from a growing share of the samples.
+
+    A part of the time goes with the number of samples, another one does not: two sizes tell them
+    apart. It also warms up what is slow at first.
+    """
+    m, n = max(10, case.n // 400), case.n
+    few = replace(case, n=m, n_passes=1)
+    timed(few, library)
+    before, seconds = 0.0, timed(few, library)[0]
+    while (seconds < PROBE_SECONDS and 4 * m <= n) or not before:
+        m, before = 2 * m, seconds
+        seconds = timed(replace(few, n=m), library)[0]
+    per_sample = float(np.clip((seconds - before) / (m / 2), 0, seconds / m))
+    return case.n_passes * (seconds + per_sample * (n - m))
 
 
-def _timed(case: Case, library: Library) -> tuple[float, Array | None]:
+def timed(case: Case, library: Library) -> tuple[float, Any]:
     """Return the seconds of one training, and the weights it ends with."""
     X = case.samples(library.dtype)
     train = library.prepare(case, X, case.start(X))
@@ -558,196 +499,78 @@ def _timed(case: Case, library: Library) -> tuple[float, Array | None]:
     return time.perf_counter() - begin, weights
 
 
-def memory(case: Case, libraries: Sequence[Library]) -> pd.DataFrame:
-    """Return by how many MB one pass raises the peak of a fresh process that holds the data.
+def memory(case: Case, libraries: Sequence[Library] = LIBRARIES) -> list[dict[str, Any]]:
+    """Return the memory of one pass of each library that takes the case, prototypes included.
 
     A last row has ours with the data in a file, as a `numpy.memmap`; the pages of the file that
     the system happens to keep in memory count too, so it is an upper bound.
     """
-    case, rows = replace(case, n_passes=1), []
-    entrants = [(library, library.name, False) for library in libraries]
-    if OURS in libraries:
-        entrants.append((OURS, MAPPED, True))
-    with tempfile.TemporaryDirectory() as folder:
-        for library, name, mapped in entrants:
-            file = Path(folder) / f"{library.dtype}.npy"
-            if not file.exists():
-                np.save(file, case.samples(library.dtype))
-            used = peak(f"{case.name}, {name}", _peak, case, library.name, file, mapped)
-            rows.append({"case": case.name, "library": name, "MB above data": used})
-    return pd.DataFrame(rows)
+    case = replace(case, n_passes=1)
+    maps = [x for x in libraries if x.takes(case) and x.is_map and not x.absent]
+    rows = []
+    for library, mapped in [*((x, False) for x in maps), *((x, True) for x in maps if x == OURS)]:
+        if expected(case, library) > LIMIT_SECONDS:
+            continue
+        name = f"{library.name}{', data in a file' * mapped}"
+        warm_up, train = partial(timed, toy(case), library), partial(_trained, case, library)
+        X = case.samples(library.dtype)
+        used = harness.peak(f"{case.name}, {name}", warm_up, train, X, mapped=mapped)
+        rows.append({"case": case.name, "library": name, "MB above data": used})
+    return rows
 
 
-def _peak(case: Case, name: str, file: Path, mapped: bool) -> float:
-    """Train in this process, and return the MB that it took beyond those it had with the data."""
-    library = next(library for library in LIBRARIES if library.name == name)
-    with all_cores():
-        _timed(toy(case), library)  # code and threads are there before
-        X = np.load(file, mmap_mode="r" if mapped else None)
-        before = resident("VmRSS")
-        library.prepare(case, X, case.start(X))()
-    return resident("VmHWM") - before
+def _trained(case: Case, library: Library, X: Array) -> None:
+    library.prepare(case, X, case.start(X))()
 
 
-# ---------------------------------------------------------------- table and figure
+# ---------------------------------------------------------------- prose, command
 
 
-def page(
-    cases: Sequence[Case],
-    libraries: Sequence[Library],
-    equal: pd.DataFrame,
-    times: pd.DataFrame,
-    made_by: dict[str, Any],
-) -> str:
-    """Return the tables as one page of Markdown."""
+def prose(equal: pd.DataFrame) -> list[str]:
     numba = "with" if find_spec("numba") else "without"
-    parts = [
-        "# Training a self-organizing map: our library beside others",
-        heading(made_by),
-        "The same samples, first prototypes, Gaussian neighbourhood, σ (from half the longer side "
+    took_part = equal.library[equal.verdict == DIFFERS]
+    notes = [f"- {x.name}: {x.differs}." for x in LIBRARIES if x.name in set(took_part)]
+    return [
+        "The same samples, first prototypes, Gaussian neighborhood, σ (from half the longer side "
         "of the map to 0.5, exponentially) and passes for all. Seconds are the median of `runs`, "
-        f"taken in turn after a warm-up; `× ours` is their ratio to somlib's in float32; QE and TE "
-        f"({CONNECTIVITY} neighbours) are measured for all alike. What would take more than "
-        f"{LIMIT:.0f} s, estimated from small fractions, is not run. `MB above data` is what one "
-        "pass adds to the peak memory of a fresh process that holds the data, prototypes included.",
+        "which the libraries take in turn after a warm-up; `× first row` is the median, over the "
+        f"turns, of the ratio to somlib in float32; QE and TE ({CONNECTIVITY} neighbors) are "
+        f"measured for all alike. What would take more than {LIMIT_SECONDS:.0f} s, estimated from "
+        "small fractions, is not run.",
         "Ours and python-som measure the finished map within the time (ours QE, TE and labels), "
         "TorchSOM both errors of every batch; MiniSom and XPySom train only, XPySom in batches "
         "only. XPySom hands σ on as a NumPy scalar, by which NumPy 2 makes it compute half of its "
         "work in float64; `XPySom, helped` is given a plain number and stays in float32. MiniSom's "
         f"batch training is `train_batch_offline`. python-som ran {numba} the optional numba. "
-        "somoclu is left out: it has to be built from source.",
+        "somoclu is left out: it has to be built from source. *Bare products* are the matrix "
+        "products that batch training cannot do without, alone.",
         "## Equal work",
         "Largest difference between the weights after a small case and ours in float64.",
         report.markdown(equal),
+        *(["\n".join(notes)] if notes else []),
     ]
-    for case in cases:
-        rows = times[times.case == case.name]
-        shown = rows[["library", "computes in", "runs", "QE", "TE"]].copy()
-        for position, column in enumerate(("seconds", "× ours")):
-            digits = rows[column].map("{:.3g}".format, na_action="ignore")
-            shown.insert(2 + position, column, digits)
-        for column in ("MB above data", "note"):
-            if column in rows and rows[column].replace("", None).notna().any():
-                shown[column] = rows[column]
-        parts += [f"## {case.name}", f"{case.size}: {case.contents}.", report.markdown(shown)]
-        if limit := _share_of_limit(rows):
-            parts.append(limit)
-    notes = [f"- {x.name}: {x.differs}." for x in libraries if x.differs and not x.absent]
-    parts += ["## What remains different", "\n".join(notes)]
-    if set(CASES) <= set(cases):  # the aims are about these sizes, not about toys
-        parts.append(against_aims(times))
-    return "\n\n".join(parts) + "\n"
 
 
-def against_aims(times: pd.DataFrame) -> str:
-    """Return which of the project's own aims the measured times meet, and what stands in the way.
-
-    Parameters
-    ----------
-    times : pandas.DataFrame
-        As in som.csv.
-    """
-    table = times.set_index(["case", "library"])
-    rows = []
-    for case, other, wanted in AIMS:
-        ours = (case, OURS.name)
-        if ours not in table.index or (case, other) not in table.index:
-            continue
-        ratio = table.seconds[case, other] / table.seconds[ours]
-        rows.append(against_aim(f"{case}: times as fast as {other}", ratio, "≥", wanted, "×"))
-    for case, wanted in (("batch-10k", 1.3),):
-        part = times[times.case == case]
-        bare = part[part.library.str.startswith("bare")].seconds
-        for library, seconds in zip(part.library[bare.index], bare, strict=True):
-            share = table.seconds[case, OURS.name] / seconds
-            rows.append(against_aim(f"{case}: time of the {library}", share, "≤", wanted, "×"))
-    if ("batch-70k-wide", OURS.name) in table.index and "MB above data" in times:
-        memory = float(table["MB above data"]["batch-70k-wide", OURS.name])
-        rows.append(against_aim("batch-70k-wide: memory above the data", memory, "≤", 1000, "MB"))
-    return "\n\n".join(["## Against the aims", report.markdown(pd.DataFrame(rows)), LIMITS])
-
-
-def _share_of_limit(rows: pd.DataFrame) -> str:
-    """Return our time against that of the bare matrix products, where those were measured."""
-    bare = rows[rows.library.str.startswith("bare")].seconds.min()
-    if pd.isna(bare):
-        return ""
-    ours = rows.seconds[rows.library == OURS.name].min()
-    return (
-        f"The matrix products alone, by the fastest library: {bare:.3g} s; ours {ours / bare:.2f}×."
-    )
-
-
-# ---------------------------------------------------------------- the command
-
-
-def run(
-    cases: Sequence[Case],
-    libraries: Sequence[Library],
-    repeats: int,
-    remembered: Sequence[str],
-    folder: Path,
-) -> pd.DataFrame:
-    """Measure everything, write som.csv, .md, .png and .json to a folder, and return the table.
-
-    Parameters
-    ----------
-    cases, libraries : sequences of Case and Library
-    repeats : int
-        How often a training is timed, if `BUDGET` allows.
-    remembered : sequence of str
-        Cases in which memory is measured too.
-    folder : pathlib.Path
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each case and library.
-    """
-    begin = time.perf_counter()
-    with all_cores():
-        made_by = machine(x.package for x in libraries if not x.absent)
-        equal = agreement(libraries)
-        tables = []
-        for case in cases:
-            entrants = [library for library in libraries if library.takes(case)]
-            table = measure(case, entrants, repeats)
-            if case.name in remembered:
-                ran = set(table.library[table.seconds.notna()])
-                maps = [x for x in entrants if x.is_map and x.name in ran]
-                table = _joined(table, memory(case, maps))
-            tables.append(table)
-    times = pd.concat(tables, ignore_index=True)
-    times["note"] = times.note.fillna("")
-    settings = {
-        "cases": {case.name: f"{case.mode}, {case.size}: {case.contents}" for case in cases},
-        "repeats": repeats,
-        "limit": LIMIT,
-        "budget": BUDGET,
-        "duration": round(time.perf_counter() - begin, 1),
-    }
-    record = made_by | settings | {"agreement": equal.to_dict("records")}
-    labels = {case.name: f"{case.mode}\n{case.size}" for case in cases}
-    text = page(cases, libraries, equal, times, made_by)
-    save(folder, "som", times, text, dots(times, labels, {OURS.name}), record)
-    return times
-
-
-def _joined(table: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
-    """Return the times with the memory beside them, and below them what has memory only."""
-    only_memory = used[~used.library.isin(table.library)]
-    return pd.concat([table.merge(used, how="left"), only_memory], ignore_index=True)
+SUBJECT = harness.Subject(
+    name="som",
+    title="Training a self-organizing map: our library beside others",
+    usage=__doc__,
+    cases=CASES,
+    toy=toy,
+    agreement=agreement,
+    entrants=entrants,
+    prose=prose,
+    measured="seconds",
+    aims=AIMS,
+    comment=COMMENT,
+    remembered=[case for case in CASES if case.name in (HEADLINE, WIDEST)],
+    memory=memory,
+    packages=[x.package for x in LIBRARIES],
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command("som", __doc__, [case.name for case in CASES])
-    options = parser.parse_args(arguments)
-    cases = [case for case in CASES if case.name in options.cases]
-    complete = cases == list(CASES) and not options.quick
-    folder = report.output_folder("figures" if complete else "runs", "benchmarks")
-    if options.quick:
-        cases = [toy(case) for case in cases]
-    run(cases, LIBRARIES, options.repeats, (HEADLINE, WIDEST), folder)
+    harness.main(SUBJECT, arguments)
 
 
 if __name__ == "__main__":

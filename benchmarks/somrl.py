@@ -4,10 +4,10 @@
     python -m benchmarks.somrl --cases full           one case (they are listed by --help)
     python -m benchmarks.somrl --quick                toy sizes: does everything still run?
 
-Nobody has published a program for DC-SOMRL, so the peers are those of the DESOM benchmark, from
-which the clock comes too, and for the map alone its rule as one would write it, once with loops
-over groups and once also over samples and nodes. Plain versions begin with our first weights and
-must end with ours before anything is timed.
+Nobody has published a program for DC-SOMRL, so the peers are its matrix products alone, a plain
+PyTorch version, and for the map alone its rule as one would write it, once with loops over groups
+and once also over samples and nodes. Plain versions begin with our first weights and must end with
+ours before anything is timed.
 
 A complete run writes table and figure to figures/benchmarks/, any other one to runs/benchmarks/.
 """
@@ -15,25 +15,18 @@ A complete run writes table and figure to figures/benchmarks/, any other one to 
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
-from benchmarks import desom
-from benchmarks.common import Array, heading, samples
-from benchmarks.desom import MANY, Aim, Entrant, Train, one_seed
-from benchmarks.soae import ON_GPU
-from somlib.models.autoencoders import Autoencoder
+from benchmarks import harness, networks
+from benchmarks.harness import Aim, Array
+from benchmarks.networks import PAPER, Case, Train, Trainer, one_seed, one_step
 from somlib.models.somrl import DCSOMRL, SOMRL
 from somlib.search.products import Precision
-from somlib.training import DeepEstimator
-from somlib.training.loop import resolve_device
-
-# ---------------------------------------------------------------- what is trained
 
 # the paper's best values for MNIST, which are our defaults
 ALPHA, A_T, LR, RHO, LD = 0.1145, 0.99425, 0.1426, 1.0, 0.36
@@ -41,63 +34,6 @@ BETA, GAMMA, S = 0.067, 1.382, 0.426
 ROOM = 200
 LAYER_A_T = 0.95
 """At which ten Gaussians, whose points lie wider apart than codes, need some 100 nodes."""
-
-
-class Case(desom.Case):
-    """Data, networks and number of seeds."""
-
-    @property
-    def size(self) -> str:
-        """The case in short."""
-        size = super().size.replace("map 8 × 8", f"room for {ROOM} nodes")
-        return size + ", an epoch" * (self.name == "epoch")
-
-    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
-        """Return what is fitted."""
-        return DCSOMRL(
-            hidden=self.hidden,
-            latent_dim=self.latent_dim,
-            max_nodes=ROOM,
-            batch_size=self.batch_size,
-            n_iter=n_iter,
-            precision=precision,
-            random_state=seed,
-            device=self.device,
-        )
-
-
-class Twin(desom.Case):
-    """The same without nodes."""
-
-    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
-        """Return what is fitted."""
-        return Autoencoder(
-            hidden=self.hidden,
-            code="sigmoid",
-            latent_dim=self.latent_dim,
-            batch_size=self.batch_size,
-            n_iter=n_iter,
-            precision=precision,
-            random_state=seed,
-            device=self.device,
-        )
-
-
-class Layer(desom.Case):
-    """The map alone."""
-
-    @property
-    def size(self) -> str:
-        """The case in short."""
-        return f"map alone, {self.d} dimensions, room for {ROOM} nodes, batch {self.batch_size}"
-
-    def model(self, precision: Precision, n_iter: int, seed: int = 0) -> DeepEstimator:
-        """Return what is fitted."""
-        return SOMRL(
-            LAYER_A_T, LR, RHO, LD, BETA, GAMMA, S, ROOM,
-            batch_size=self.batch_size, n_iter=n_iter, precision=precision, random_state=seed,
-            device=self.device,
-        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- who trains
@@ -171,9 +107,9 @@ class OneByOne(Groups):
         return torch.from_numpy(np.array(found, x.numpy().dtype))
 
 
-def alone(kind: type[Groups], case: desom.Case, precision: Precision, X: Array) -> Train:
+def alone(kind: type[Groups], case: Case, precision: Precision, X: Array) -> Train:
     """Prepare a map without networks."""
-    batches = torch.split(torch.from_numpy(X), case.batch_size)
+    batches = torch.split(torch.from_numpy(X), case.model.batch_size)
 
     def train(n: int) -> dict[str, Array]:
         nodes = kind(batches[0], LAYER_A_T)
@@ -184,31 +120,28 @@ def alone(kind: type[Groups], case: desom.Case, precision: Precision, X: Array) 
     return train
 
 
-def standardised(X: Array) -> Array:
+def standardized(X: Array) -> Array:
     scaled: Array = (X - X.mean()) / X.std(ddof=1)
     return scaled
 
 
-def twin(case: desom.Case, precision: Precision, X: Array) -> Train:
+def twin(case: Case, precision: Precision, X: Array) -> Train:
     """Prepare the plain autoencoder of the same networks, with inputs of the same scale."""
-    return one_seed(Twin(**vars(case)), precision, standardised(X))
+    return one_seed(networks.twin(case, "sigmoid"), precision, standardized(X))
 
 
-def plain(case: desom.Case, precision: Precision, X: Array) -> Train:
-    X = standardised(X)
-    start = desom.first_weights(Twin(**vars(case)), X)
+def plain(case: Case, precision: Precision, X: Array) -> Train:
+    X = standardized(X)
+    start = networks.first_weights(networks.twin(case, "sigmoid"), X)
     return lambda n: plain_pytorch(case, X, start, n)
 
 
-def plain_pytorch(
-    case: desom.Case, X: Array, start: dict[str, Array], n_iter: int
-) -> dict[str, Array]:
+def plain_pytorch(case: Case, X: Array, start: dict[str, Array], n_iter: int) -> dict[str, Array]:
     """Train DC-SOMRL as one would write it without somlib, and return what it has learned."""
-    encoder, decoder = (desom.sequential(case, start, part) for part in ("encoder", "decoder"))
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    adam = torch.optim.Adam(parameters, lr=1e-3, eps=1e-7)
-    batches = torch.split(torch.from_numpy(X), case.batch_size)
-    nodes = Groups(parameters[0].new_empty(0, case.latent_dim), A_T)
+    encoder, decoder = (networks.sequential(start, part) for part in ("encoder", "decoder"))
+    adam = networks.adam(encoder, decoder)
+    batches = torch.split(torch.from_numpy(X), case.model.batch_size)
+    nodes = Groups(batches[0].new_empty(0, case.widths[-1]), A_T)
     for i in range(n_iter):
         x = batches[i % len(batches)]
         z = torch.sigmoid(encoder(x))
@@ -220,7 +153,7 @@ def plain_pytorch(
         adam.zero_grad()
         loss.backward()
         adam.step()
-    learned = desom.by_our_names(encoder=encoder, decoder=decoder)
+    learned = networks.by_our_names(encoder=encoder, decoder=decoder)
     return learned | in_no_order(nodes.c, nodes.omega)
 
 
@@ -232,97 +165,108 @@ def in_no_order(c: Any, omega: Any) -> dict[str, Array]:
 
 
 ONE = (
-    Entrant("somlib", one_seed),
-    Entrant("somlib, Autoencoder", twin),
-    Entrant("plain PyTorch", plain),
-    Entrant("bare products", desom.bare),
-    Entrant("bare products, PyTorch's own", desom.bare_as_usual),
+    Trainer("somlib", one_seed),
+    Trainer("somlib, Autoencoder", twin),
+    Trainer("plain PyTorch", plain),
+    *networks.bare(one_step),
 )
 ALONE = (
-    Entrant("somlib", one_seed),
-    Entrant("plain PyTorch", partial(alone, Groups)),
-    Entrant("one by one", partial(alone, OneByOne)),
+    Trainer("somlib", one_seed),
+    Trainer("plain PyTorch", partial(alone, Groups)),
+    Trainer("one by one", partial(alone, OneByOne)),
+)
+MANY = networks.many(one_step)
+
+# ---------------------------------------------------------------- cases and aims
+
+MNIST = DCSOMRL(latent_dim=22, hidden=PAPER, max_nodes=ROOM)
+DIGITS = DCSOMRL(latent_dim=8, hidden=(32, 32, 64), max_nodes=ROOM, batch_size=64)
+LAYER = SOMRL(
+    activation_threshold=LAYER_A_T,
+    node_rate=LR,
+    repel_rate=RHO,
+    life_decay=LD,
+    relevance_rate=BETA,
+    neighborhood_decay=GAMMA,
+    relevance_smoothness=S,
+    max_nodes=ROOM,
+)
+MAP = f"room for {ROOM} nodes"
+CASES = (
+    Case("full", "mnist", 5120, 784, MNIST, MAP, 1, 100, ONE),
+    Case("epoch", "mnist", 60_000, 784, MNIST, MAP, 1, 235, ONE[:2]),
+    Case("digits-10-seeds", "digits", 1792, 64, DIGITS, MAP, 10, 300, MANY),
+    Case("layer", "mixture", 5120, 22, LAYER, f"map alone with {MAP}", 1, 50, ALONE),
+    Case("gpu-10-seeds", "mnist", 60_000, 784, MNIST, MAP, 10, 7050, networks.ON_GPU, "cuda", True),
+)
+SMALL = DCSOMRL(latent_dim=4, hidden=(16, 8), max_nodes=ROOM, batch_size=64, shuffle=False)
+SMALL_LAYER = clone(LAYER).set_params(batch_size=64, shuffle=False)
+AGREEMENT = (
+    Case("agreement", "mixture", 192, 12, SMALL, MAP, 1, 100, ONE[2:3]),
+    Case("agreement", "mixture", 192, 12, SMALL_LAYER, MAP, 1, 30, ALONE[1:]),
 )
 
-PAPER = desom.PAPER
-CASES: tuple[desom.Case, ...] = (
-    Case("full", "mnist", 5120, 784, PAPER, 22, 256, 1, 100, ONE),
-    Case("epoch", "mnist", 60_000, 784, PAPER, 22, 256, 1, 235, ONE[:2], at_most=3),
-    Case("digits-10-seeds", "digits", 1792, 64, (32, 32, 64), 8, 64, 10, 300, MANY),
-    Layer("layer", "mixture", 5120, 22, (), 22, 256, 1, 50, ALONE),
-    Case("gpu-10-seeds", "mnist", 60_000, 784, PAPER, 22, 256, 10, 7050, ON_GPU, "cuda",
-         whole=True),
-)  # fmt: skip
-AGREEMENT = Case("agreement", "mixture", 192, 12, (16, 8), 4, 64, 1, 100, ONE)
-AGREEMENT_ALONE = Layer("agreement", "mixture", 192, 12, (), 12, 64, 1, 30, ALONE)
-
-AIMS: tuple[Aim, ...] = (
-    ("epoch", "somlib", "somlib, Autoencoder", "≤", 1.3),
-    ("full", "somlib", "somlib, Autoencoder", "≤", 1.3),
-    ("full", "somlib", "bare products, PyTorch's own", "≤", None),
-    ("full", "somlib", "bare products", "≤", None),
-    ("full", "plain PyTorch", "somlib", "≥", None),
-    ("digits-10-seeds", "somlib, in turn", "somlib, stacked", "≥", None),
-    ("digits-10-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
-    ("layer", "plain PyTorch", "somlib", "≥", None),
-    ("layer", "one by one", "somlib", "≥", None),
-    ("gpu-10-seeds", "somlib, stacked", "somlib, one seed", "≤", None),
+AIMS = (
+    Aim("epoch", "somlib", "somlib, Autoencoder", "≤", 1.3),
+    Aim("full", "somlib", "somlib, Autoencoder", "≤", 1.3),
+    Aim("full", "somlib", "bare products, PyTorch's own", "≤", None),
+    Aim("full", "somlib", "bare products", "≤", None),
+    Aim("full", "plain PyTorch", "somlib", "≥", None),
+    Aim("digits-10-seeds", "somlib, in turn", "somlib, stacked", "≥", None),
+    Aim("digits-10-seeds", "bare products, in turn", "bare products, stacked", "≥", None),
+    Aim("layer", "plain PyTorch", "somlib", "≥", None),
+    Aim("layer", "one by one", "somlib", "≥", None),
+    Aim("gpu-10-seeds", "somlib, stacked", "somlib, one seed", "≤", None),
 )
-NO_LIMIT = ("", "", 0.0)
 
 
-# ---------------------------------------------------------------- equal work, table, command
+# ---------------------------------------------------------------- equal work, prose, command
 
 
 def agreement() -> float:
     """Return how far what the plain versions learn is from ours, in float64."""
     differences = []
-    for case in (AGREEMENT, AGREEMENT_ALONE):
-        X = samples(case.source, case.n, case.d)[0].astype(np.float64)
-        model: Any = case.model("float32", case.iterations).set_params(shuffle=False).fit(X)
+    for case in AGREEMENT:
+        X = case.samples.astype(np.float64)
+        model: Any = case.estimator(case.iterations).fit(X)
         ours = model.parameters_ | in_no_order(model.centers_, model.relevances_)
-        peers = [x for x in case.entrants if x.name in ("plain PyTorch", "one by one")]
-        for peer in peers:
-            theirs = peer.prepare(case, "float32", X)(case.iterations)
-            differences.append(desom.largest_difference(theirs, ours))
+        for peer in case.trainers:
+            theirs = peer.prepare(case, "highest", X)(case.iterations)
+            differences.append(networks.largest_difference(ours, theirs))
     return max(differences)
 
 
-def page(cases: Sequence[desom.Case], times: pd.DataFrame, record: dict[str, Any]) -> str:
-    """Return the tables as one page of Markdown."""
-    parts = [
-        "# Training DC-SOMRL: beside its plain twin, its matrix products, plain versions",
-        heading(record),
-        desom.HOW_TIMED,
+def prose(difference: float) -> list[str]:
+    return [
+        networks.HOW_TIMED,
         "*Autoencoder*: the plain one of the same networks, with a sigmoid at the code, of samples "
-        "that are standardised beforehand. *Bare products*: the matrix products of the layers "
+        "that are standardized beforehand. *Bare products*: the matrix products of the layers "
         "alone, forwards and for both gradients, into memory that is there already. "
-        f"{desom.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *Plain PyTorch*: "
+        f"{networks.WHOSE_PRODUCTS} *Stacked*: all seeds as one batched product. *Plain PyTorch*: "
         "`nn.Sequential`, `torch.optim.Adam`, and the rule of the nodes as one would write it, "
         "with all differences of codes and centers, nodes inserted by `torch.cat` and removed by "
         "masks, and a loop over the groups of a batch; it takes the samples in order. *One by "
         "one*: the same rule with activations computed for one sample and one node at a time. Only "
         "ours takes equally long whether there is one node or 200, and keeps a history. From our "
-        f"first weights they end, after {AGREEMENT.iterations} iterations of a small case in "
-        f"float64, or {AGREEMENT_ALONE.iterations} of the map alone, within "
-        f"{record['agreement']:.1e} of ours.",
-        *desom.sections(cases, times),
-        *desom.judged(cases, CASES, times, AIMS, NO_LIMIT),
+        f"first weights they end, after {AGREEMENT[0].iterations} iterations of a small case in "
+        f"float64, or {AGREEMENT[1].iterations} of the map alone, within {difference:.1e} of ours.",
     ]
-    return "\n\n".join(parts) + "\n"
 
 
-def run(
-    cases: Sequence[desom.Case], repeats: int, device: torch.device, folder: Path
-) -> pd.DataFrame:
-    """Measure everything, write somrl.csv, .md, .png and .json to a folder, return the table."""
-    return desom.written("somrl", cases, repeats, device, folder, agreement, page)
+SUBJECT = networks.subject(
+    name="somrl",
+    title="Training DC-SOMRL: beside its plain twin, its matrix products, plain versions",
+    usage=__doc__,
+    cases=CASES,
+    agreement=agreement,
+    prose=prose,
+    aims=AIMS,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options, cases, folder = desom.chosen("somrl", __doc__, CASES, arguments)
     warnings.filterwarnings("ignore", message="no node was inserted")  # a full map is meant here
-    run(cases, options.repeats, resolve_device(options.device), folder)
+    harness.main(SUBJECT, arguments)
 
 
 if __name__ == "__main__":

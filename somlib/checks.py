@@ -28,6 +28,13 @@ def count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
 
 
+def pair(value: Any) -> tuple[Any, Any]:
+    """Return the two entries of a tuple, list or array; refuse anything else."""
+    if isinstance(value, tuple | list | np.ndarray) and len(value) == 2:
+        return value[0], value[1]
+    raise ValueError("expected a pair of numbers")
+
+
 def is_number(value: Any) -> bool:
     """Return whether the value is a finite real number, of Python or NumPy."""
     real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)

@@ -3,26 +3,183 @@
 import contextlib
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import common, desom, soae, somrl
+from benchmarks import compare, desom, harness, networks, soae, somrl, worker
 from benchmarks import som as bench
-from somlib import report
+from benchmarks.harness import Aim, Entrant
+from somlib.companion import report
 
-TOYS = {case.name: bench.toy(case) for case in bench.CASES}
 MAPS = [library for library in bench.LIBRARIES if library.is_map]
 FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
+CPU = torch.device("cpu")
+SUBJECTS = {x.name: x for x in (bench.SUBJECT, desom.SUBJECT, soae.SUBJECT, somrl.SUBJECT)}
+DEEP = ["desom", "soae", "somrl"]
+
+
+def toys(name):
+    return {case.name: SUBJECTS[name].toy(case) for case in SUBJECTS[name].cases}
 
 
 @pytest.fixture(autouse=True)
 def _own_run(monkeypatch):
     monkeypatch.setattr(report, "_run", None)  # the record of the machine opens one
-    monkeypatch.setattr(desom, "all_cores", contextlib.nullcontext)  # nobody times tests
+    monkeypatch.setattr(harness, "all_cores", contextlib.nullcontext)  # nobody times tests
+    monkeypatch.setattr(harness, "TURN_SECONDS", 0.0)
+
+
+def measured(case, repeats=1):
+    return harness.measure(case.name, networks.entrants(case, gpu=True), repeats)
+
+
+# ---------------------------------------------------------------- the harness
+
+
+def clocked(name, *seconds):
+    """An entrant whose turns take these seconds; one that is an error is raised."""
+    left = iter(seconds)
+
+    def clock():
+        taken = next(left)
+        if isinstance(taken, Exception):
+            raise taken
+        return taken
+
+    return Entrant(name, "float32", lambda: clock)
+
+
+def test_who_fails_does_not_cost_the_measurements_of_others():
+    broken = clocked("broken", 1.0, ArithmeticError("no"))
+    absent = replace(clocked("absent"), absent="not installed")
+    refuses = clocked("refuses", harness.NotRun("not run: too long"))
+    table = harness.measure("case", [broken, absent, refuses, clocked("ours", 1.0, 3.0)], 2)
+    assert table.note.to_list() == [
+        "does not run: ArithmeticError('no')", "not installed", "not run: too long", "",
+    ]  # fmt: skip
+    assert table.runs.to_list() == [1, 0, 0, 2]
+    assert table.seconds.isna().to_list() == [False, True, True, False]
+    assert table.seconds[3] == 2.0
+
+
+def test_ratios_are_of_the_same_turns_and_so_outlive_a_busy_moment():
+    table = harness.measure(
+        "case", [clocked("ours", 1.0, 9.0, 1.0), clocked("theirs", 2.0, 18.0, 2.0)], 3
+    )
+    assert table["× first row"].to_list() == [1.0, 2.0]
+    busy = harness.measure(
+        "case", [clocked("ours", 1.0, 4.0, 1.0), clocked("theirs", 2.0, 8.0, 20.0)], 3
+    )
+    assert busy["× first row"][1] == 2.0
+    assert busy.seconds[1] / busy.seconds[0] == 8.0
+
+
+def test_what_takes_long_is_timed_less_often_and_what_takes_no_time_more_often(monkeypatch):
+    long = clocked("long", 20.0, 20.0, 20.0)
+    assert harness.measure("case", [long], 3).runs[0] == 2
+    assert harness.measure("case", [clocked("longest", 1e3)], 3).runs[0] == 1
+    monkeypatch.setattr(harness, "TURN_SECONDS", 0.5)
+    short = harness.measure("case", [clocked("short", 0.1, 0.3, 0.2, 0.3, 0.3)], 1)
+    assert short.turns[0] == [0.3]  # five trainings, one turn
+
+
+def test_aims_are_met_missed_or_not_run():
+    ours, theirs = clocked("ours", 1.2, 1.2), clocked("theirs", 1.0, 1.0)
+    absent = replace(clocked("absent"), absent="not installed")
+    times = harness.measure("full", [ours, theirs, absent], 2)
+    used = pd.DataFrame([{"case": "full", "library": "ours", "MB above data": 1200.0}])
+    aims = [
+        Aim("full", "ours", "theirs", "≤", 1.25),
+        Aim("full", "ours", "theirs", "≤", 1.1),
+        Aim("full", "theirs", "ours", "≥", None),
+        Aim("full", "ours", None, "≤", 60),
+        Aim("full", "absent", "ours", "≥", 2),
+        Aim("full", "ours", "absent", "≤", 2),
+        Aim("full", "ours", None, "≤", 1000, "MB above data"),
+        Aim("full", "ours", "nobody", "≤", 2),
+        Aim("another", "ours", "theirs", "≤", 2),
+    ]
+    table = harness.against_aims(aims, times, used)
+    assert table.drop(columns="aim").to_numpy().tolist() == [
+        ["≤ 1.25 ×", "1.20 ×", "met"],
+        ["≤ 1.1 ×", "1.20 ×", "missed"],
+        ["–", "0.83 ×", "–"],
+        ["≤ 60 s", "1.2 s", "met"],
+        ["≥ 2 ×", "not installed", "–"],
+        ["≤ 2 ×", "not installed", "–"],
+        ["≤ 1000 MB", "1200 MB", "missed"],
+    ]
+    assert table.aim[0] == "full: time of ours / theirs"
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_aim_is_about_somebody_who_takes_part(name):
+    subject = SUBJECTS[name]
+    trained = {(case.name, x.name) for case in subject.cases for x in subject.entrants(case, False)}
+    for aim in subject.aims:
+        assert {(aim.case, aim.library), (aim.case, aim.beside or aim.library)} <= trained
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_run_writes_table_figure_and_record(name, tmp_path):
+    subject, cases = SUBJECTS[name], list(toys(name).values())
+    if name == "som":  # the others of its cases differ in nothing that matters here
+        cases = [case for case in cases if case.name in ("batch-10k", "online-10k")]
+    times = harness.run(subject, cases, [], 1, CPU, tmp_path)
+    suffixes = ("csv", "md", "png", "json")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{x}" for x in suffixes}
+    for case in cases:
+        rows = times[times.case == case.name].set_index("library")
+        entrants = subject.entrants(case, False)
+        assert list(rows.index) == [entrant.name for entrant in entrants]
+        absent = {entrant.name: entrant.absent for entrant in entrants}
+        assert rows.note.to_dict() == absent
+        ran = rows[rows.note == ""]
+        assert (ran.seconds > 0).all()
+        assert rows.seconds[rows.note != ""].isna().all()
+        if len(ran):
+            assert ran["× first row"].iloc[0] == 1
+        if name == "som":
+            maps = ran[~ran.index.str.startswith("bare")]
+            assert maps[["QE", "TE"]].notna().all(axis=None)
+        elif case.device == "cuda":
+            assert set(rows.note) == {networks.NO_GPU}
+    columns = ["case", "library", "precision", "seconds"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{name}.csv")[columns], times[columns])
+    record = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert {"processor", "threads", "versions", "commit", "date", "agreement", "turns"} <= set(
+        record
+    )
+    page = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+    assert "Against the aims" not in page  # toys have none
+    assert str(tmp_path) not in page + json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("module", "case"), [(bench, "online-small"), (desom, "full-3-seeds"), (somrl, "layer")]
+)
+def test_only_a_complete_run_replaces_the_committed_table(
+    module, case, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    module.main(["--quick", "--cases", case, "--repeats", "1"])
+    assert (tmp_path / "runs" / "benchmarks" / f"{module.SUBJECT.name}.csv").exists()
+    assert not (tmp_path / "figures").exists()
+    assert f"{case}, somlib" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        module.main(["--repeats", "0"])
+    assert "--repeats: '0'" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- SOM
+
+TOYS = toys("som")
 
 
 @pytest.mark.parametrize("library", MAPS, ids=lambda library: library.name)
@@ -35,45 +192,18 @@ def test_the_work_is_equal_unless_the_table_says_why(library):
     assert set(table.verdict) == {expected}, table
 
 
-def test_a_run_writes_table_figure_and_record(tmp_path):
-    cases = [TOYS["batch-10k"], TOYS["online-10k"]]
-    missing = replace(bench.OURS, name="nobody", package="no-such-package", differs="nothing")
-    libraries = [*bench.LIBRARIES, missing]
-    times = bench.run(cases, libraries, 1, (), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"som.{x}" for x in ("csv", "md", "png", "json")
-    }
-    for case in cases:
-        rows = times[times.case == case.name].set_index("library")
-        assert list(rows.index) == [library.name for library in libraries if library.takes(case)]
-        assert rows.note["nobody"] == "not installed"
-        assert rows["× ours"]["somlib"] == 1
-        ran = rows[rows.note == ""]
-        assert (ran.seconds > 0).all()
-        maps = ran[~ran.index.str.startswith("bare")]
-        assert maps[["QE", "TE"]].notna().all(axis=None)
-    pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "som.csv", keep_default_na=False, na_values=[""])[
-            ["case", "seconds"]
-        ],
-        times[["case", "seconds"]],
-    )
-    record = json.loads((tmp_path / "som.json").read_text(encoding="utf-8"))
-    assert {"processor", "threads", "versions", "commit", "date"} <= set(record)
-    page = (tmp_path / "som.md").read_text(encoding="utf-8")
-    assert "nobody: nothing" not in page  # who did not take part needs no note
-    assert str(tmp_path) not in page + json.dumps(record)
-
-
-def test_what_takes_too_long_is_not_run_and_what_fails_is_reported(monkeypatch):
+def test_a_library_that_fails_is_absent_or_slow_is_reported(monkeypatch):
     def fails(case, X, start):
         raise ArithmeticError("no")
 
     case = TOYS["batch-small"]
     broken = replace(bench.OURS, name="broken", batch=fails)
-    assert bench.measure(case, [broken], 1).note[0] == "does not run: ArithmeticError('no')"
-    monkeypatch.setattr(bench, "LIMIT", 0.0)
-    row = bench.measure(case, [bench.OURS], 1).loc[0]
+    missing = replace(bench.OURS, name="nobody", package="no-such-package")
+    entrants = partial(bench.entrants, case, libraries=[broken, missing, bench.OURS])
+    notes = ["does not run: ArithmeticError('no')", "not installed"]
+    assert harness.measure(case.name, entrants(), 1).note.to_list() == [*notes, ""]
+    monkeypatch.setattr(bench, "LIMIT_SECONDS", 0.0)
+    row = harness.measure(case.name, entrants(), 1).loc[2]
     assert row.note == "not run: estimated 0 s, limit 0 s"
     assert row.runs == 0
     assert np.isnan(row.seconds)
@@ -95,40 +225,49 @@ def test_bare_products_are_a_search_more_than_passes(monkeypatch):
 
 def test_memory_is_that_of_a_fresh_process_beyond_the_data():
     case = replace(TOYS["batch-10k"], n=4000, d=500, rows=40, cols=40, n_passes=1)
-    used = bench.memory(case, [FLOAT64])["MB above data"]
+    (row,) = bench.memory(case, [FLOAT64])
     weights = 1600 * 500 * 8 / 1e6
-    assert 2 * weights < used[0] < 200  # those that it began with, and those that it made
+    assert 2 * weights < row["MB above data"] < 200  # those at its start, and those that it made
 
 
-def test_only_a_complete_run_replaces_the_committed_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
-    monkeypatch.setattr(bench, "LIBRARIES", (bench.OURS,))
-    bench.main(["--quick", "--cases", "online-small", "--repeats", "1"])
-    assert (tmp_path / "runs" / "benchmarks" / "som.csv").exists()
-    assert not (tmp_path / "figures").exists()
-    assert "online-small, somlib" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        bench.main(["--repeats", "0"])
-    assert "--repeats: '0'" in capsys.readouterr().err
+# ---------------------------------------------------------------- deep models
 
 
-# ---------------------------------------------------------------- DESOM
+@pytest.mark.parametrize("module", [desom, soae, somrl])
+def test_plain_versions_end_where_ours_do(module):
+    assert module.agreement() < 1e-12
 
-DEEP = {case.name: desom.toy(case) for case in desom.CASES}
-CPU = torch.device("cpu")
+
+@pytest.mark.parametrize(("module", "other"), [
+    (desom, {"gamma": 2e-3}), (desom, {"temperature": (10.0, 0.2)}),
+    (soae, {"sigma": (1.5, 0.06)}), (soae, {"neighborhood": "gaussian"}),
+    (soae, {"training": "joint"}),
+    (soae, {"random_state": 1}),  # the same weights to begin with on both sides, but other noise
+    (somrl, {"alpha": 0.2}), (somrl, {"repel": "literal"}), (somrl, {"life_rule": "update"}),
+    (somrl, {"life_decay": 0.3}), (somrl, {"neighborhood_decay": 1.0}),
+], ids=lambda x: x.__name__ if x in (desom, soae, somrl) else str(x))  # fmt: skip
+def test_plain_versions_end_where_ours_do_only_by_the_same_rule(monkeypatch, module, other):
+    ours = networks.Case.estimator
+
+    def changed(case, *arguments):
+        model = ours(case, *arguments)
+        known = {k: v for k, v in other.items() if k in model.get_params()}
+        return model.set_params(**known)
+
+    monkeypatch.setattr(networks.Case, "estimator", changed)
+    assert module.agreement() > 1e-6
 
 
-def test_a_plain_desom_ends_with_our_weights_and_only_with_the_same_loss(monkeypatch):
-    assert desom.agreement() < 1e-12
-    ours = desom.Case.model
-    monkeypatch.setattr(desom.Case, "model", lambda *a, **k: ours(*a, **k).set_params(gamma=2e-3))
-    assert desom.agreement() > 1e-6
+def test_maps_agree_on_nodes_that_were_inserted_and_removed():
+    for case in somrl.AGREEMENT:
+        model = case.estimator(case.iterations).fit(case.samples)
+        assert model.n_nodes_ > 10
+        assert (np.diff(model.history_["nodes"]) < 0).any()
 
 
 def test_training_begins_with_the_first_weights():
-    case = replace(DEEP["full"], d=64, source="digits")
-    X = common.samples("digits", case.n, 64)[0]
-    first = desom.first_weights(case, X)
+    case = replace(toys("desom")["full"], d=64, source="digits")
+    first = networks.first_weights(case, case.samples)
     bound = np.sqrt(6 / (64 + 8))
     W = first["encoder.layers.0.weight"]
     assert W.shape == (64, 8)
@@ -136,266 +275,168 @@ def test_training_begins_with_the_first_weights():
     assert not first["encoder.layers.0.bias"].any()
 
 
-def flops(prepare, case):
-    X = common.samples(case.source, case.n, case.d)[0]
-    train = prepare(case, "float32", X)
+def flops(case, name):
+    (trainer,) = (x for x in case.trainers if x.name == name)
+    train = trainer.prepare(case, "highest", case.samples)
     with FlopCounterMode(display=False) as counter:
         train(1)
     return counter.get_total_flops()
 
 
-def test_bare_products_are_those_of_training():
-    case = DEEP["full"]
-    assert flops(desom.bare, case) == flops(desom.plain, case)
+@pytest.mark.parametrize("name", DEEP)
+def test_bare_products_are_those_of_training(name):
+    one, three = toys(name)["full"], toys(name)["digits-10-seeds"]
+    needed = flops(one, "bare products")
+    assert needed == flops(one, "bare products, PyTorch's own")
+    if name == "soae":  # the others compute labels, with products of their own
+        assert needed == flops(one, "somlib")
+        assert flops(three, "bare products, stacked") == flops(three, "somlib, stacked")
+    assert flops(three, "bare products, stacked") == flops(three, "bare products, in turn")
     layers = 2 * (12 * 8 + 8 * 6 + 6 * 3)
-    assert flops(desom.bare, case) == 2 * 32 * (3 * layers - 12 * 8)
-    three = DEEP["full-3-seeds"]
-    assert (
-        flops(desom.bare_stacked, three) == flops(desom.bare, three) == 3 * flops(desom.bare, case)
-    )
+    # DESOM's: forwards, and both gradients but that of the first input
+    if name == "desom":
+        assert needed == flops(one, "plain PyTorch") == 2 * 32 * (3 * layers - 12 * 8)
+        assert flops(three, "bare products, stacked") == 3 * needed
+    elif name == "somrl":
+        assert needed == flops(one, "plain PyTorch") == flops(one, "somlib, Autoencoder")
+    else:  # its plain version computes gradients of the decoder's weights in both steps
+        extra = 2 * 32 * (4 * 6 + 6 * 8 + 8 * 12)
+        assert flops(one, "plain PyTorch") - needed == extra
+
+
+@pytest.mark.parametrize(("name", "code"), [("soae", "linear"), ("somrl", "sigmoid")])
+def test_the_twin_has_the_same_networks(name, code):
+    case = toys(name)["full"]
+    other = networks.twin(case, code)
+    ours, twins = (x.estimator(1).fit(case.samples).parameters_ for x in (case, other))
+    assert {k: v.shape for k, v in ours.items() if "layers" in k} == {
+        k: v.shape for k, v in twins.items()
+    }
+    codes = other.estimator(1).fit(case.samples).transform(case.samples)
+    assert (0 <= codes.min() <= codes.max() <= 1) == (code == "sigmoid")
 
 
 def test_the_clock_leaves_out_what_happens_once(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(desom.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(networks.time, "perf_counter", lambda: now[0])
 
     def train(n):
         now[0] += 7 + 2 * n
 
-    case = replace(DEEP["full"], iterations=10, whole=False)
-    assert desom.clock(case, train) == 20
-    assert desom.clock(replace(case, whole=True), train) == 27
+    case = replace(toys("desom")["full"], iterations=10, whole=False)
+    assert networks.clock(case, train) == 20
+    assert networks.clock(replace(case, whole=True), train) == 27
 
 
-def test_a_deep_run_writes_table_figure_and_record(tmp_path):
-    cases = [DEEP["full"], DEEP["digits-10-seeds"], DEEP["gpu-10-seeds"]]
-    times = desom.run(cases, [], 1, CPU, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"desom.{x}" for x in ("csv", "md", "png", "json")
-    }
-    for case in cases:
-        rows = times[times.case == case.name].set_index("library")
-        assert list(rows.index) == [entrant.name for entrant in case.entrants]
-        if case.device == "cuda":
-            assert set(rows.note) == {desom.NO_GPU}
-            assert rows.seconds.isna().all()
-        else:
-            assert set(rows.note) == {""}
-            assert (rows.seconds > 0).all()
-            assert rows["× first row"].iloc[0] == 1
-    record = json.loads((tmp_path / "desom.json").read_text(encoding="utf-8"))
-    assert {"processor", "threads", "versions", "commit", "date", "agreement"} <= set(record)
-    page = (tmp_path / "desom.md").read_text(encoding="utf-8")
-    assert "not run: no GPU" in page
-    assert "Against the aims" not in page  # toys have none
-    assert str(tmp_path) not in page + json.dumps(record)
-
-
-@pytest.mark.parametrize("name", ["gpu-10-seeds", "gpu-steps"])
+@pytest.mark.parametrize("name", DEEP)
 def test_what_runs_on_a_gpu_runs(name):
-    table = desom.measure(replace(DEEP[name], device="cpu"), 1)
-    extrapolated = table.note.str.startswith("extrapolated: 3 times")
-    assert list(table.library[extrapolated]) == ["somlib, in turn"] * (name == "gpu-10-seeds")
-    assert (table.note[~extrapolated] == "").all()
-    assert (table.seconds > 0).all()
+    for case in toys(name).values():
+        if case.device == "cuda":
+            table = measured(replace(case, device="cpu"))
+            extrapolated = [x.name for x in case.trainers if x.extrapolated]
+            assert list(table.library[table.note != ""]) == extrapolated
+            assert table.note[table.note != ""].str.startswith("extrapolated: 3 times").all()
+            assert (table.seconds > 0).all()
+            assert table["milliseconds per iteration"].equals(100 * table.seconds)
 
 
-def test_who_fails_does_not_cost_the_measurements_of_others():
-    def fails(case, precision, X):
-        return lambda n: 1 / (n - 10)  # not in the warm-up, but in the turn that follows
-
-    case = DEEP["full"]
-    table = desom.measure(
-        replace(case, entrants=(desom.Entrant("broken", fails), *case.entrants[:1])), 1
-    )
-    assert "ZeroDivisionError" in table.note[0]
-    assert table.runs.to_list() == [0, 1]
-
-
-def test_aims_are_met_missed_or_not_run():
-    table = pd.concat(desom.measure(replace(x, device="cuda"), 1) for x in DEEP.values())
-    table.loc[table.case == "full", "seconds"] = [1.2, 1.3, 2.0, 1.0, 1.0, 1.5]
-    aims = desom.against_aims(desom.CASES, table).set_index("aim")
-    one = aims.loc["full: time of somlib / bare products"]
-    assert one.to_list() == ["≤ 1.25 ×", "1.20 ×", "met"]
-    usual = aims.loc["full: time of somlib / bare products, PyTorch's own"]
-    assert usual.to_list() == ["≤ 1.25 ×", "0.80 ×", "met"]
-    fast = aims.loc["full: time of somlib, fast / bare products, fast"]
-    assert fast.to_list() == ["≤ 1.25 ×", "1.30 ×", "missed"]
-    peer = aims.loc["full: time of plain PyTorch / somlib"]
-    assert peer.to_list() == ["–", "1.67 ×", "–"]
-    gpu = aims.loc["gpu-10-seeds: somlib, stacked"]
-    assert gpu.to_list() == ["≤ 60 s", "not run: no GPU", "–"]
+def test_a_step_that_is_not_captured_is_taken_as_it_is(monkeypatch):
+    seen = []
+    monkeypatch.setattr(desom, "stacked", lambda *a: lambda n: seen.append(
+        desom.ensembles.CapturedStep(len, 3)))  # fmt: skip
+    desom.launched(toys("desom")["gpu-steps"], "highest", None)(1)
+    assert seen == [len]
 
 
 def test_memory_of_a_stack_is_at_least_its_parameters_and_moments():
-    case = replace(DEEP["full"], hidden=(600, 500), n_seeds=2)
-    row = desom.memory([case]).loc[0]
+    case = toys("desom")["full"]
+    model = case.estimator(1).set_params(hidden=(600, 500))
+    (row,) = networks.memory(replace(case, model=model, n_seeds=2))
     assert row["parameters and Adam, MB"] == pytest.approx(20.0, abs=0.5)
     assert row["parameters and Adam, MB"] < row["MB above data"] < 200
 
 
-def test_only_a_complete_deep_run_replaces_the_committed_table(tmp_path, monkeypatch):
-    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
-    desom.main(["--quick", "--cases", "full-3-seeds", "--repeats", "1", "--device", "cpu"])
-    assert (tmp_path / "runs" / "benchmarks" / "desom.csv").exists()
-    assert not (tmp_path / "figures").exists()
+# ---------------------------------------------------------------- two revisions
 
 
-# ---------------------------------------------------------------- SOAE
-
-TORI = {case.name: desom.toy(case) for case in soae.CASES}
-
-
-@pytest.mark.parametrize("other", [
-    {"sigma": (1.5, 0.06)}, {"neighborhood": "gaussian"}, {"training": "joint"},
-    {"random_state": 1},  # the same weights to begin with on both sides, but other noise
-], ids=str)  # fmt: skip
-def test_a_plain_soae_ends_with_our_weights_and_only_with_the_same_steps(monkeypatch, other):
-    assert soae.agreement() < 1e-12
-    ours = soae.Case.model
-    monkeypatch.setattr(soae.Case, "model", lambda *a, **k: ours(*a, **k).set_params(**other))
-    assert soae.agreement() > 1e-6
+def test_a_ratio_is_certain_when_all_turns_agree_and_not_from_a_single_one():
+    before, after = [1.0, 2.0, 4.0, 3.0], [1.2, 2.4, 4.8, 3.6]
+    assert compare.paired(before, after) == pytest.approx((1.2, 1.2, 1.2))
+    ratio = compare.paired(before, [1.3, 2.0, 4.9, 3.1])
+    assert ratio.low < 1 < ratio.estimate < ratio.high
+    logs = np.log([1.3, 1.0, 4.9 / 4, 3.1 / 3])
+    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    assert ratio[1:] == pytest.approx(np.exp(expected))
+    assert compare.paired([1.0], [2.0]) == (2.0, 0.0, np.inf)
+    assert compare.paired([1.0, 1.0, 1.0], [2.0, -1.0, 2.0]) == pytest.approx((2, 2, 2))
 
 
-def test_bare_products_are_those_of_waking_and_sleeping():
-    case = TORI["full"]
-    assert flops(soae.plain, case) - flops(desom.bare, case) == 2 * 32 * (6 * 6 + 6 * 8 + 8 * 12)
-    assert flops(desom.bare, case) == flops(desom.one_seed, case)
-    assert flops(desom.bare_as_usual, case) == flops(desom.one_seed, case)
-    three = TORI["digits-10-seeds"]
-    assert flops(desom.bare_stacked, three) == flops(desom.stacked, three)
+def test_slower_is_what_takes_time_and_is_certainly_longer():
+    longer, perhaps, equal = (compare.Ratio(1.2, low, 1.3) for low in (1.06, 1.04, 0.9))
+    assert compare.is_slower(0.2, longer)
+    assert compare.is_slower(0.2, equal, longer)
+    assert not compare.is_slower(0.04, longer)
+    assert not compare.is_slower(0.2, perhaps, equal)
 
 
-def test_the_twin_has_the_same_networks():
-    case = TORI["full"]
-    X = common.samples(case.source, case.n, case.d)[0]
-    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, soae.twin))
-    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in twins.items()}
+def test_a_parameter_goes_by_the_name_that_a_revision_has():
+    assert worker.dcsomrl((8,), 3).get_params()["learning_rate"] == 1e-3
+    older = worker.estimator("SOMRL", {"no_such_rate": 0.3}, {"node_rate": 0.2}, max_nodes=9)
+    assert (older.node_rate, older.max_nodes) == (0.2, 9)
+    with pytest.raises(TypeError, match="no_such_rate"):
+        worker.estimator("SOMRL", {"no_such_rate": 0.3})
 
 
-def test_a_run_over_tori_writes_table_figure_and_record(tmp_path):
-    times = soae.run(list(TORI.values()), 1, CPU, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"soae.{x}" for x in ("csv", "md", "png", "json")
-    }
-    on_gpu = times.case == "gpu-10-seeds"
-    assert set(times.note[on_gpu]) == {desom.NO_GPU}
-    assert set(times.note[~on_gpu]) == {""}
-    assert (times.seconds[~on_gpu] > 0).all()
-    record = json.loads((tmp_path / "soae.json").read_text(encoding="utf-8"))
-    assert {"processor", "versions", "commit", "date", "agreement", "duration"} <= set(record)
-    page = (tmp_path / "soae.md").read_text(encoding="utf-8")
-    assert "torus of 3 circles" in page
-    assert "Against the aims" not in page  # toys have none
-    assert str(tmp_path) not in page + json.dumps(record)
+@pytest.mark.parametrize("name", worker.CASES)
+def test_all_cases_of_a_comparison_train(name, monkeypatch):
+    case = worker.CASES[name]
+    model = case.make()
+    small = {"hidden": (8,), "latent_dim": 3, "batch_size": 64, "grid": (3, 3), "n_clusters": 3}
+    model.set_params(**{k: v for k, v in small.items() if k in model.get_params()})
+    X = harness.samples("digits", 128, 64)[0]
+    few = replace(case, make=lambda: model, seeds=min(case.seeds, 2))
+    worker.fit(few, X, 2)
+    assert 0 < case.few < case.many
 
 
-def test_ten_on_a_gpu_are_compared_with_one_that_is_really_trained():
-    table = desom.measure(replace(TORI["gpu-10-seeds"], device="cpu"), 1)
-    assert list(table.library) == ["somlib, stacked", "somlib, one seed"]
-    assert set(table.note) == {""}
+FAKE = """
+import time
+now = 0.0
+time.perf_counter = lambda: now
+fit_seeds = None
+class SOM:
+    def __init__(self, **parameters):
+        pass
+    def set_params(self, n_epochs):
+        self.n = n_epochs
+        return self
+    def fit(self, X):
+        global now
+        now += 5 + {seconds} * self.n
+"""
 
 
-def test_a_long_case_is_timed_less_often():
-    whole = next(case for case in soae.CASES if case.name == "whole")
-    assert (whole.whole, whole.n, whole.iterations) == (True, 60_000, 4000)
-    assert desom.measure(TORI["whole"], 3).runs.to_list() == [2]
-    assert desom.measure(TORI["whole"], 1).runs.to_list() == [1]
-
-
-def test_aims_of_a_whole_training_and_of_ten():
-    table = pd.concat(desom.measure(replace(x, device="cuda"), 1) for x in TORI.values())
-    table.loc[table.case == "whole", "seconds"] = 61.0
-    table.loc[table.case == "gpu-10-seeds", "seconds"] = [30.0, 20.0]
-    aims = desom.against_aims(soae.CASES, table, soae.AIMS, soae.LIMIT).set_index("aim")
-    assert len(aims) == len(soae.AIMS) + 1
-    assert aims.loc["whole: somlib"].to_list() == ["≤ 60 s", "61.0 s", "missed"]
-    ten = aims.loc["gpu-10-seeds: time of somlib, stacked / somlib, one seed"]
-    assert ten.to_list() == ["≤ 2 ×", "1.50 ×", "met"]
-
-
-def test_only_a_complete_run_over_tori_replaces_the_committed_table(tmp_path, monkeypatch):
-    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
-    soae.main(["--quick", "--cases", "whole", "--repeats", "1", "--device", "cpu"])
-    assert (tmp_path / "runs" / "benchmarks" / "soae.csv").exists()
-    assert not (tmp_path / "figures").exists()
-
-
-# ---------------------------------------------------------------- DC-SOMRL
-
-NODES = {case.name: desom.toy(case) for case in somrl.CASES}
-
-
-@pytest.mark.parametrize(("who", "other"), [
-    ("Case", {"alpha": 0.2}), ("Case", {"repel": "literal"}), ("Case", {"life_rule": "update"}),
-    ("Layer", {"life_decay": 0.3}), ("Layer", {"neighborhood_decay": 1.0}),
-], ids=str)  # fmt: skip
-def test_plain_nodes_end_where_ours_do_and_only_by_the_same_rule(monkeypatch, who, other):
-    assert somrl.agreement() < 1e-12
-    ours = getattr(somrl, who).model
-    monkeypatch.setattr(
-        getattr(somrl, who), "model", lambda *a, **k: ours(*a, **k).set_params(**other)
-    )
-    assert somrl.agreement() > 1e-6
-
-
-def test_maps_agree_on_nodes_that_came_and_went():
-    for case in (somrl.AGREEMENT, somrl.AGREEMENT_ALONE):
-        X = common.samples(case.source, case.n, case.d)[0]
-        model = case.model("float32", case.iterations).fit(X)
-        assert model.n_nodes_ > 10
-        assert (np.diff(model.history_["nodes"]) < 0).any()
-
-
-def test_twin_and_plain_nodes_do_the_bare_products():
-    case = NODES["full"]
-    assert flops(somrl.plain, case) == flops(somrl.twin, case) == flops(desom.bare, case)
-
-
-def test_the_twin_has_the_networks_of_the_nodes():
-    case = NODES["full"]
-    X = common.samples(case.source, case.n, case.d)[0]
-    ours, twins = (f(case, "float32", X)(1).parameters_ for f in (desom.one_seed, somrl.twin))
-    assert {k: v.shape for k, v in ours.items() if "layers" in k} == {
-        k: v.shape for k, v in twins.items()
-    }
-    model = somrl.Twin(**vars(case)).model("float32", 1).fit(X)
-    codes = model.transform(X)
-    assert 0 <= codes.min() <= codes.max() <= 1
-
-
-def test_a_run_over_nodes_writes_table_figure_and_record(tmp_path):
-    times = somrl.run(list(NODES.values()), 1, CPU, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"somrl.{x}" for x in ("csv", "md", "png", "json")
-    }
-    on_gpu = times.case == "gpu-10-seeds"
-    assert set(times.note[on_gpu]) == {desom.NO_GPU}
-    assert set(times.note[~on_gpu]) == {""}
-    assert (times.seconds[~on_gpu] > 0).all()
-    record = json.loads((tmp_path / "somrl.json").read_text(encoding="utf-8"))
-    assert {"processor", "versions", "commit", "date", "agreement", "duration"} <= set(record)
-    page = (tmp_path / "somrl.md").read_text(encoding="utf-8")
-    assert "map alone, 12 dimensions, room for 200 nodes" in page
-    assert "Against the aims" not in page  # toys have none
-    assert str(tmp_path) not in page + json.dumps(record)
-
-
-def test_aims_of_an_epoch_and_of_nodes_alone():
-    table = pd.concat(desom.measure(replace(x, device="cpu"), 1) for x in NODES.values())
-    assert set(table.note) == {""}
-    table.loc[table.case == "epoch", "seconds"] = [13.2, 11.0]
-    table.loc[table.case == "layer", "seconds"] = [0.1, 0.5, 10.0]
-    aims = desom.against_aims(somrl.CASES, table, somrl.AIMS, somrl.NO_LIMIT).set_index("aim")
-    assert len(aims) == len(somrl.AIMS)
-    epoch = aims.loc["epoch: time of somlib / somlib, Autoencoder"]
-    assert epoch.to_list() == ["≤ 1.3 ×", "1.20 ×", "met"]
-    assert aims.loc["layer: time of one by one / somlib", "measured"] == "100.00 ×"
-
-
-def test_only_a_complete_run_over_nodes_replaces_the_committed_table(tmp_path, monkeypatch):
-    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
-    somrl.main(["--quick", "--cases", "layer", "--repeats", "1", "--device", "cpu"])
-    assert (tmp_path / "runs" / "benchmarks" / "somrl.csv").exists()
-    assert not (tmp_path / "figures").exists()
+def test_two_processes_take_turns_and_the_slower_one_is_found(tmp_path):
+    trees = {}
+    for name, text in {
+        "old": FAKE.format(seconds=1),
+        "new": FAKE.format(seconds=2),
+        "another": FAKE.format(seconds=1) + "__file__ = '/elsewhere/somlib/__init__.py'",
+        "broken": "raise ValueError('no luck')",
+    }.items():
+        trees[name] = tmp_path / name
+        (trees[name] / "somlib").mkdir(parents=True)
+        (trees[name] / "somlib" / "__init__.py").write_text(text)
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    files = [tmp_path / "x.npy"] * 2
+    row = compare.compared("SOM batch, digits", (trees["old"], trees["new"]), files, 2)
+    assert row["ratio of iterations"] == "2.000 [2.000, 2.000]"
+    assert row["ratio of fits"] == f"{89 / 47:.3f} [{89 / 47:.3f}, {89 / 47:.3f}]"
+    assert (row["iteration before, ms"], row["iteration after, ms"]) == ("1e+03", "2e+03")
+    assert row["verdict"] == "slower"
+    row = compare.compared("SOM batch, digits", (trees["new"], trees["old"]), files, 2)
+    assert row["verdict"] == ""
+    with pytest.raises(RuntimeError, match=r"/elsewhere was imported, not that of .*another"):
+        compare.compared("SOM batch, digits", (trees["another"], trees["old"]), files, 1)
+    with pytest.raises(RuntimeError, match="no luck"):
+        compare.compared("SOM batch, digits", (trees["old"], trees["broken"]), files, 1)

@@ -339,7 +339,10 @@ def test_more_hidden_units_than_features_are_fine():
     ({"batch_size": 91},
      "batch_size=91 is larger than the data set of 90 samples; choose at most 90"),
     ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
-    ({"precision": "half"}, "precision='half'; choose 'float32' or 'fast'"),
+    (
+        {"precision": "half"},
+        "precision='half' is unknown; choose one of ['highest', 'high', 'medium']",
+    ),
 ], ids=str)  # fmt: skip
 def test_a_bad_parameter_is_named_with_what_is_expected(change, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -18,14 +18,14 @@ def problems(draw):
     X, W = rng.normal(size=(n, d)), rng.normal(size=(K, d))
     kind = draw(
         st.sampled_from(
-            ["plain", "contracted", "repeated", "integers", "on units", "at the centre"]
+            ["plain", "contracted", "repeated", "integers", "on units", "at the center"]
         )
     )
     if kind == "contracted":
         W = 1e-5 * W
     if kind == "repeated":
         W = W[rng.integers(0, K, K)]
-    if kind == "at the centre":  # far from all units alike
+    if kind == "at the center":  # far from all units alike
         X *= 1e-4
         X[::2] = 0
         W = np.sign(W) if draw(st.booleans()) else W / np.linalg.norm(W, axis=1, keepdims=True)
@@ -34,7 +34,7 @@ def problems(draw):
     if kind == "on units":
         X = W[rng.integers(0, K, n)]
     dtype = draw(st.sampled_from([np.float32, np.float64]))
-    if kind == "at the centre":
+    if kind == "at the center":
         dtype = np.float32  # in float64 the literal distances, too, differ by rounding alone
     known = (rng.random((n, d)) < 0.7) | (np.arange(d) == 0) if draw(st.booleans()) else None
     return X.astype(dtype), W.astype(dtype), known

@@ -99,7 +99,7 @@ def test_lists_tensors_integers_and_single_precision_are_welcome():
 def test_a_sample_on_its_prototype_has_no_error(dtype, offset):
     weights = (np.random.default_rng(0).normal(size=(20, 50)) + offset).astype(dtype)
     assert metrics.quantization_error(weights[::-1], weights) == 0
-    # the neighbourhood has all but gone
+    # the neighborhood has all but gone
     assert metrics.distortion(weights, weights, Grid(4, 5), sigma=0.01) == 0
 
 
@@ -117,7 +117,7 @@ def test_distortion_goes_to_the_squared_error_as_sigma_goes_to_0():
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
-def test_more_neighbours_mean_no_more_topographic_error(rows, cols, seed):
+def test_more_neighbors_mean_no_more_topographic_error(rows, cols, seed):
     grid = Grid(rows, cols)
     X, weights = some_map(grid, n=30, seed=seed)
     eight = metrics.topographic_error(X, weights, grid, connectivity=8)
@@ -151,7 +151,7 @@ def test_blocks_do_not_show(monkeypatch):
         ]
 
     whole = everything()
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(metrics.distances, "BLOCK_ELEMENTS", 100)
     monkeypatch.setattr("somlib.search.best_units.BLOCK_ELEMENTS", 100)
     np.testing.assert_allclose(everything(), whole, rtol=1e-12)
 
@@ -168,7 +168,7 @@ def minisom(grid, weights, on_map):
 @pytest.mark.parametrize(
     ("grid", "connectivity", "on_map"),
     [
-        (Grid(4, 6), 8, lambda w: w),  # MiniSom counts corners as neighbours
+        (Grid(4, 6), 8, lambda w: w),  # MiniSom counts corners as neighbors
         # its hexagonal rows run along the second axis, and it is the last, third last, ... that
         # are shifted to the left: ours, upside down and transposed
         (Grid(4, 5, topology="hex"), 6, lambda w: w[::-1].swapaxes(0, 1)),
@@ -320,7 +320,7 @@ def test_ties_are_worth_their_expected_value(k):
 
 
 def score(data, embedding, k):
-    """Return the trustworthiness for two matrices that sort neighbours without ties."""
+    """Return the trustworthiness for two matrices that sort neighbors without ties."""
     n = len(data)
     ranks = data.argsort(1).argsort(1) + 1
     excess = np.maximum(0, np.take_along_axis(ranks, embedding.argsort(1)[:, :k], 1) - k)
@@ -345,7 +345,7 @@ def test_ties_are_worth_the_mean_over_random_orders_of_their_own_not_over_jitter
         shared.append(score(near + order, far + order, k))
     assert abs(apart(own)) < 4
     assert apart(shared) > 10
-    # x = 0 has neighbours at −1, −1 and 1. Jitter moves its distances to the first two together, so
+    # x = 0 has neighbors at −1, −1 and 1. Jitter moves its distances to the first two together, so
     # the third comes first more often than once in three times
     x = np.array([0.0, -1, -1, 1]) + 1e-3 * rng.standard_normal((2000, 4))
     assert (abs(x[:, 1:] - x[:, :1]).argmin(1) == 2).mean() > 0.38
@@ -434,7 +434,7 @@ def literal_rank_score(near, far, k):
 
 
 @spaces
-def test_neighbours_in_a_latent_space_are_those_by_its_own_distance(space):
+def test_neighbors_in_a_latent_space_are_those_by_its_own_distance(space):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4))
     Z = space.sample(60, rng)
@@ -454,7 +454,7 @@ def test_neighbours_in_a_latent_space_are_those_by_its_own_distance(space):
 
 
 @pytest.mark.parametrize("space", [Torus(2), Sphere(3)], ids=str)
-def test_a_space_embedded_without_stretching_keeps_its_neighbours(space):
+def test_a_space_embedded_without_stretching_keeps_its_neighbors(space):
     Z = space.sample(200, np.random.default_rng(0))
     X = space.embed(Z)  # chords grow with arcs: on the sphere exactly, on the torus nearly
     least = 1 if isinstance(space, Sphere) else 0.995
@@ -476,12 +476,12 @@ def test_the_blocks_of_a_space_do_not_show(space, monkeypatch):
     rng = np.random.default_rng(0)
     X, Z = rng.normal(size=(60, 4)), space.sample(60, rng)
     whole = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(metrics.distances, "BLOCK_ELEMENTS", 100)
     parts = [metrics.trustworthiness(X, Z, 5, space), metrics.continuity(X, Z, 5, space)]
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
-# ---------------------------------------------------------------- classes of neighbours
+# ---------------------------------------------------------------- classes of neighbors
 
 
 def some_classes(n=150, m=2, n_classes=4, seed=0):
@@ -519,7 +519,7 @@ def test_the_lowest_of_the_classes_with_most_votes_wins():
 
 @spaces
 @pytest.mark.parametrize("k", [1, 4, 9, 80])
-def test_the_neighbours_that_vote_are_those_of_the_space(space, k):
+def test_the_neighbors_that_vote_are_those_of_the_space(space, k):
     rng = np.random.default_rng(3)
     Z, Z_new = space.sample(80, rng), space.sample(40, rng)
     if isinstance(space, Grid):
@@ -910,7 +910,10 @@ SCALED = {
     ),
     "variance_lost": (lambda s, X, W, grid: metrics.variance_lost(s * X, s * W), 0),
     "frechet_distance": (lambda s, X, W, grid: metrics.frechet_distance(s * X, s * W), 2),
-    "path_length": (lambda s, X, W, grid: metrics.path_length((s * X).reshape(20, 3, 6)), 0),
+    "path_length_ratio": (
+        lambda s, X, W, grid: metrics.path_length_ratio((s * X).reshape(20, 3, 6)),
+        0,
+    ),
 }
 
 
@@ -943,11 +946,11 @@ def test_the_length_of_a_path_is_measured_in_ways_straight_ahead():
             np.sin(np.pi * np.linspace(0, 1, 1001)[:, None]),
         ]
     )
-    assert metrics.path_length(straight[None]) == pytest.approx(1)
-    assert metrics.path_length(half_turn[None]) == pytest.approx(np.pi / 2, rel=1e-5)
+    assert metrics.path_length_ratio(straight[None]) == pytest.approx(1)
+    assert metrics.path_length_ratio(half_turn[None]) == pytest.approx(np.pi / 2, rel=1e-5)
     there_and_back = np.vstack([straight, straight[::-1]])[None]
     both = np.concatenate([there_and_back, np.repeat(straight, 2, 0)[None]])
-    assert metrics.path_length(both) == pytest.approx(1)  # the first leads nowhere
+    assert metrics.path_length_ratio(both) == pytest.approx(1)  # the first leads nowhere
 
 
 @pytest.mark.parametrize(
@@ -957,9 +960,9 @@ def test_the_length_of_a_path_is_measured_in_ways_straight_ahead():
         (lambda: metrics.variance_lost(np.eye(3), np.eye(2)), "X has 3 columns and drawn has 2"),
         (lambda: metrics.frechet_distance(np.eye(3), np.eye(2)), "A has 3 columns and B has 2"),
         (lambda: metrics.frechet_distance(np.eye(3)[:1], np.eye(3)), "A has 1 and B 3 rows"),
-        (lambda: metrics.path_length(np.zeros((2, 1, 3))), "at least two places"),
-        (lambda: metrics.path_length(np.zeros((2, 4, 3))), "end where they begin"),
-        (lambda: metrics.path_length(np.zeros((4, 3))), "paths"),
+        (lambda: metrics.path_length_ratio(np.zeros((2, 1, 3))), "at least two points"),
+        (lambda: metrics.path_length_ratio(np.zeros((2, 4, 3))), "end where they begin"),
+        (lambda: metrics.path_length_ratio(np.zeros((4, 3))), "paths"),
         (lambda: metrics.frechet_distance(np.full((3, 2), np.nan), np.eye(2)), "A"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Drawings: right way up, in agreement with the lattice, legible in grey, no side effects."""
+"""Drawings: right way up, in agreement with the lattice, legible in gray, no side effects."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -41,7 +41,7 @@ def y(n=60):
 # what every function that draws a lattice needs
 ON_THE_LATTICE = {
     "prototypes": lambda grid, ax: plots.prototypes(weights(grid), grid, (3, 4), ax),
-    "colour prototypes": lambda grid, ax: plots.prototypes(weights(grid), grid, (2, 2, 3), ax),
+    "color prototypes": lambda grid, ax: plots.prototypes(weights(grid), grid, (2, 2, 3), ax),
     "unit_values": lambda grid, ax: plots.unit_values(np.arange(grid.n_units), grid, ax, "unit"),
     "component_planes": lambda grid, ax: plots.component_planes(weights(grid, 1), grid, axes=ax)[0],
     "u_matrix": lambda grid, ax: plots.u_matrix(weights(grid), grid, ax),
@@ -114,7 +114,7 @@ def test_u_matrix_numbers_are_those_of_a_literal_loop(grid):
     (Grid(3, 5), (2 * 3 - 1) * (2 * 5 - 1)),
     (Grid(4, 3, "hex"), 12 + len(Grid(4, 3, "hex").edges())),
 ])  # fmt: skip
-def test_the_u_matrix_has_a_cell_for_each_unit_and_between_all_neighbours(grid, cells):
+def test_the_u_matrix_has_a_cell_for_each_unit_and_between_all_neighbors(grid, cells):
     ax = plots.u_matrix(weights(grid), grid)
     (collection,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
     outlines = [path.vertices for path in collection.get_paths()]
@@ -195,7 +195,7 @@ def test_unit_values_leave_unknown_cells_empty_and_write_legibly():
     assert len(filled[0].get_array()) == 5
 
 
-def test_component_planes_share_colours_when_asked():
+def test_component_planes_share_colors_when_asked():
     grid = Grid(2, 3)
     W = np.stack([np.arange(6), 10 * np.arange(6)], axis=1)
     limits = {
@@ -208,7 +208,7 @@ def test_component_planes_share_colours_when_asked():
     assert limits[False] == [(0, 5), (0, 50)]
 
 
-def test_error_curves_differ_in_line_and_marker_not_only_in_colour():
+def test_error_curves_differ_in_line_and_marker_not_only_in_color():
     history = {"quantization_error": [3, 2, 1], "topographic_error": [0.3, 0.2, 0.2]}
     ax = plots.error_curves(history)
     left, right = ax.lines[0], ax.figure.axes[-1].lines[0]
@@ -219,14 +219,14 @@ def test_error_curves_differ_in_line_and_marker_not_only_in_colour():
         plots.error_curves({"quantization_error": [1]})
 
 
-def lightness(colour):
-    """Return CIE L* of a colour."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+def lightness(color):
+    """Return CIE L* of a color."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
     luminance = np.dot(linear, (0.2126, 0.7152, 0.0722))
     return 116 * np.cbrt(luminance) - 16 if luminance > 0.008856 else 903.3 * luminance
 
 
-def test_the_first_four_colours_can_be_told_in_grey_and_no_pair_comes_twice():
+def test_the_first_four_colors_can_be_told_in_grey_and_no_pair_comes_twice():
     shades = sorted(lightness(c) for c in plots.palette(4)[0])
     assert np.diff(shades).min() > 15
     pairs = list(zip(*plots.palette(144), strict=True))
@@ -342,7 +342,7 @@ def test_the_u_matrix_of_a_wrapped_grid_leaves_nothing_blank(grid):
 
 
 @pytest.mark.parametrize("wrap", [(True, False), (False, True), (True, True)])
-def test_neighbours_on_two_sides_have_a_cell_on_each(wrap):
+def test_neighbors_on_two_sides_have_a_cell_on_each(wrap):
     grid = Grid(2, 2, wrap=wrap)
     W = np.array([[0.0], [1.0], [3.0], [7.0]])
     ax = plots.u_matrix(W, grid)
@@ -360,7 +360,7 @@ def test_neighbours_on_two_sides_have_a_cell_on_each(wrap):
 
 
 @pytest.mark.parametrize("grid", SHORT, ids=str)
-def test_distances_and_neighbours_on_short_wrapped_axes_are_those_of_all_copies(grid):
+def test_distances_and_neighbors_on_short_wrapped_axes_are_those_of_all_copies(grid):
     turns = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)]) * grid.periods
     steps = grid.coords[:, None, None] - grid.coords[None, :, None] - turns
     shortest = np.linalg.norm(steps, axis=-1).min(-1)

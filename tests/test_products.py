@@ -21,11 +21,14 @@ def precisions():
 
 
 @pytest.mark.parametrize(("device", "precision", "exact", "inside"), [
-    ("cpu", "float32", False, ["ieee", "ieee", None, None]),
-    ("cpu", "float32", True, ["bf16", "ieee", None, None]),  # leave that is not made use of
-    ("cpu", "fast", False, ["bf16", "bf16", None, None]),
-    ("cuda", "float32", True, [None, None, "ieee", "ieee"]),
-    ("cuda", "fast", True, [None, None, "tf32", "tf32"]),
+    ("cpu", "highest", False, ["ieee", "ieee", None, None]),
+    ("cpu", "highest", True, ["bf16", "ieee", None, None]),  # permitted but unused
+    ("cpu", "high", False, ["tf32", "tf32", None, None]),
+    ("cpu", "high", True, ["bf16", "tf32", None, None]),
+    ("cpu", "medium", False, ["bf16", "bf16", None, None]),
+    ("cuda", "highest", True, [None, None, "ieee", "ieee"]),
+    ("cuda", "high", True, [None, None, "tf32", "tf32"]),
+    ("cuda", "medium", True, [None, None, "tf32", "tf32"]),
 ])  # fmt: skip
 def test_precision_is_set_inside_and_put_back_also_after_an_error(
     monkeypatch, device, precision, exact, inside
@@ -46,7 +49,7 @@ def test_single_precision_is_what_it_says_on_this_processor():
     for S, n, d, m in ((1, 256, 784, 500), (1, 500, 256, 2000), (10, 64, 100, 10)):
         a = torch.randn(S, n, d, generator=generator)
         b = torch.randn(S, d, m, generator=generator)
-        with products("float32", torch.device("cpu")):
+        with products("highest", torch.device("cpu")):
             found = (a @ b, torch.baddbmm(torch.zeros(S, 1, m), a, b), (b.mT @ a.mT).mT)
         for c in found:  # a rounding error for each term would be √d ε; bfloat16's ε is 2⁻⁸
             assert (c - a.double() @ b.double()).abs().max() < d**0.5 * 4e-6
@@ -185,7 +188,7 @@ def test_online_training_leaves_all_products_to_numpy(monkeypatch, asked):
         return result
 
     monkeypatch.setattr(som, "online_pass", watched)
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(module, "MAX_NUMPY_MULTIPLICATIONS", 0)
     X = np.random.default_rng(0).random((300, 40), np.float32)
     SOM((5, 6), mode="online", n_epochs=2, random_state=0, device="cpu").fit(X)
     assert set(inside) == {"numpy"}
@@ -228,7 +231,7 @@ def test_winners_do_not_depend_on_the_library(monkeypatch):
     expected = (difference**2).sum(-1).argmin(1)
     exact = module.onednn_is_exact()  # not so on processors with units for bfloat16 matrices
     for may in (exact, False):
-        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(module, "MAX_NUMPY_MULTIPLICATIONS", 0)
         monkeypatch.setattr(module, "onednn_is_exact", lambda may=may: may)
         np.testing.assert_array_equal(som.predict(X), expected)
 
@@ -253,7 +256,7 @@ W = X[:180] + 1e-3 * torch.randn(180, 40, generator=torch.Generator().manual_see
 W[90:] = W[:90]  # equally near: the lower index wins
 distances = (X[:, None].double() - W).square().sum(-1)
 for may in {exact, False}:
-    products.SMALL, products.onednn_is_exact = 0, lambda: may
+    products.MAX_NUMPY_MULTIPLICATIONS, products.onednn_is_exact = 0, lambda: may
     off = products.product(X, W.T) - X.double() @ W.double().T
     lengths = X.double().norm(dim=1)[:, None] * W.double().norm(dim=1)
     assert (off.abs() < 40**0.5 * torch.finfo(X.dtype).eps * lengths).all()

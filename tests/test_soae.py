@@ -1171,7 +1171,7 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"hidden": (6, 0)}, "each of hidden=0 must be a whole number"),
     ({"architecture": "conv", "image_shape": (2, 4)}, r"image_shape=\(2, 4\) does not fold 9"),
     ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
-    ({"precision": "half"}, "precision='half'; choose 'float32' or 'fast'"),
+    ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"device": "tpu"}, "device='tpu' is unknown"),
 ])  # fmt: skip
 def test_fitting_says_what_is_wrong(params, message):

@@ -1164,7 +1164,7 @@ def test_other_samples_are_refused_when_going_on():
     ({"max_nodes": 0}, "max_nodes=0 must be a whole number of at least 1"),
     ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
     ({"batch_size": 1.5}, "batch_size=1.5 must be a whole number of at least 1"),
-    ({"precision": "half"}, "precision='half'; choose 'float32' or 'fast'"),
+    ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"node_rate": 0}, "node_rate=0 must be a positive number"),
 ])  # fmt: skip
 def test_going_on_says_what_is_wrong_as_fitting_does(params, message):
@@ -1369,7 +1369,7 @@ COMMON = [
     ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
     ({"n_iter": 0}, "n_iter=0 must be a whole number of at least 1"),
     ({"n_iter": None, "n_epochs": 0}, "n_epochs=0 must be a whole number of at least 1"),
-    ({"precision": "half"}, "precision='half'; choose 'float32' or 'fast'"),
+    ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"random_state": -1}, "random_state=-1 must be None, a whole number"),
     ({"device": "tpu"}, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
 ]  # fmt: skip

@@ -50,7 +50,7 @@ def test_a_wrapped_distance_is_the_shortest_over_all_copies_of_the_map(grid):
 
 
 @given(grids())
-def test_hops_are_the_shortest_paths_of_the_neighbour_graph(grid):
+def test_hops_are_the_shortest_paths_of_the_neighbor_graph(grid):
     hops = shortest_path(grid.adjacency().astype(float), unweighted=True)
     np.testing.assert_allclose(all_pairs(grid, "hops"), hops, atol=1e-9)
 
@@ -68,30 +68,30 @@ def test_edges_adjacency_and_adjacent_are_one_relation(grid, connectivity):
 
 
 @given(st.integers(3, 8), st.integers(3, 8))
-def test_an_inner_hexagonal_unit_has_six_neighbours_all_at_distance_one(rows, cols):
+def test_an_inner_hexagonal_unit_has_six_neighbors_all_at_distance_one(rows, cols):
     grid = Grid(rows, cols, "hex")
     unit = (rows // 2) * cols + cols // 2
     assume(0 < rows // 2 < rows - 1 and 0 < cols // 2 < cols - 1)
-    neighbours = grid.adjacency()[unit]
-    assert neighbours.sum() == 6
-    np.testing.assert_allclose(grid.distances[unit][neighbours], 1)
-    assert (grid.distances[unit][~neighbours] != 0).sum() == grid.n_units - 7
-    assert grid.distances[unit][~neighbours & (np.arange(len(neighbours)) != unit)].min() > 1.5
+    neighbors = grid.adjacency()[unit]
+    assert neighbors.sum() == 6
+    np.testing.assert_allclose(grid.distances[unit][neighbors], 1)
+    assert (grid.distances[unit][~neighbors] != 0).sum() == grid.n_units - 7
+    assert grid.distances[unit][~neighbors & (np.arange(len(neighbors)) != unit)].min() > 1.5
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(4, 4), (8, 8)])
-def test_an_inner_square_unit_has_as_many_neighbours_as_its_connectivity_says(connectivity, count):
+def test_an_inner_square_unit_has_as_many_neighbors_as_its_connectivity_says(connectivity, count):
     assert Grid(3, 5).adjacency(connectivity)[7].sum() == count
 
 
 @pytest.mark.parametrize("topology", ["rect", "hex"])
-def test_on_a_torus_every_unit_has_a_full_set_of_neighbours(topology):
+def test_on_a_torus_every_unit_has_a_full_set_of_neighbors(topology):
     grid = Grid(4, 5, topology, wrap=True)
     assert (grid.adjacency().sum(1) == grid.connectivity).all()
 
 
 @given(grids(min_size=2))
-def test_units_are_neighbours_exactly_when_their_drawn_cells_share_a_side(grid):
+def test_units_are_neighbors_exactly_when_their_drawn_cells_share_a_side(grid):
     grid = Grid(grid.rows, grid.cols, grid.topology)  # a wrapped side is not drawn as shared
     corners = np.round(grid.polygons(), 6)
     sets = [{tuple(c) for c in polygon} for polygon in corners.tolist()]
@@ -162,7 +162,7 @@ def test_impossible_lattices_say_why(make, message):
 
 
 @given(grids(), st.floats(0.05, 20))
-def test_the_neighbourhood_of_a_unit_is_the_gaussian_normalised_over_all_units(grid, sigma):
+def test_the_neighborhood_of_a_unit_is_the_gaussian_normalized_over_all_units(grid, sigma):
     h = np.exp(grid.log_density(grid.coords[:, None], grid.coords[None], sigma))
     np.testing.assert_allclose(h.sum(0), 1, atol=1e-12)  # of each center
     for c, row in enumerate(grid.distances):
@@ -176,7 +176,7 @@ def test_the_neighbourhood_of_a_unit_is_the_gaussian_normalised_over_all_units(g
     [Grid(2, 5), Grid(3, 4, "hex"), Grid(4, 3, wrap=True), Grid(4, 3, "hex", (True, False))],
     ids=str,
 )
-def test_units_are_drawn_as_often_as_the_neighbourhood_says(grid, sigma):
+def test_units_are_drawn_as_often_as_the_neighborhood_says(grid, sigma):
     n, centers = 4000, grid.coords[[0, 4]]
     drawn = grid.perturb(np.repeat(centers[:, None], n, axis=1), sigma, np.random.default_rng(0))
     assert drawn.shape == (2, n, 2)
@@ -441,7 +441,7 @@ def test_arrays_and_tensors_are_given_the_same_answers(space):
             np.testing.assert_allclose(arrays, answer, rtol=rtol, atol=rtol / 100, err_msg=name)
 
 
-# ---------------------------------------------------------------- neighbourhood kernels
+# ---------------------------------------------------------------- neighborhood kernels
 
 
 def a_center(space):
@@ -452,8 +452,8 @@ def angle(z):
     return np.arctan2(np.sin(z), np.cos(z))
 
 
-def neighbours(space, sigma, kind, n=20_000):
-    """One point, and n drawn from its neighbourhood."""
+def neighbors(space, sigma, kind, n=20_000):
+    """One point, and n drawn from its neighborhood."""
     center = a_center(space)
     drawn = space.perturb(np.tile(center, (n, 1)), sigma, np.random.default_rng(1), kind)
     assert drawn.shape == (n, space.m)
@@ -463,7 +463,7 @@ def neighbours(space, sigma, kind, n=20_000):
 @spaces
 @pytest.mark.parametrize("sigma", [0.05, 0.3])
 def test_a_radius_is_normal_whatever_the_dimension(space, sigma):
-    center, drawn = neighbours(space, sigma, "radius")
+    center, drawn = neighbors(space, sigma, "radius")
     r = space.distance(drawn, center) / sigma
     assert stats.kstest(r, stats.halfnorm.cdf).pvalue > 1e-3
     assert (r**2).mean() == pytest.approx(1, abs=0.05)
@@ -472,7 +472,7 @@ def test_a_radius_is_normal_whatever_the_dimension(space, sigma):
 @spaces
 @pytest.mark.parametrize("sigma", [0.05, 0.3])
 def test_a_gaussian_displacement_grows_with_the_dimension(space, sigma):
-    center, drawn = neighbours(space, sigma, "gaussian")
+    center, drawn = neighbors(space, sigma, "gaussian")
     r = space.distance(drawn, center) / sigma
     assert stats.kstest(r, stats.chi(space.dimension).cdf).pvalue > 1e-3
     assert (r**2).mean() == pytest.approx(space.dimension, rel=0.05)
@@ -481,7 +481,7 @@ def test_a_gaussian_displacement_grows_with_the_dimension(space, sigma):
 @pytest.mark.parametrize("space", [RING, CIRCLE, GLOBE, Sphere(6)], ids=str)
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 5.0])
 def test_a_long_way_leads_round(space, sigma):
-    center, drawn = neighbours(space, sigma, "radius")
+    center, drawn = neighbors(space, sigma, "radius")
 
     def cdf(arc):  # P(|N| within arc of a multiple of a full turn)
         turns = 2 * PI * np.arange(-20, 21)[:, None] / sigma
@@ -493,7 +493,7 @@ def test_a_long_way_leads_round(space, sigma):
 @spaces
 @kinds
 def test_directions_are_uniform_in_the_tangent_space(space, kind):
-    center, drawn = neighbours(space, 0.2, kind)
+    center, drawn = neighbors(space, 0.2, kind)
     D = space.dimension
     if isinstance(space, Sphere):
         cosine = drawn @ center
@@ -515,7 +515,7 @@ def test_directions_are_uniform_in_the_tangent_space(space, kind):
 @kinds
 @pytest.mark.parametrize("sigma", [0.1, 3.0])
 @pytest.mark.parametrize(("dtype", "slack"), [(torch.float32, 2e-6), (torch.float64, 1e-10)])
-def test_neighbours_lie_on_the_space(space, kind, sigma, dtype, slack):
+def test_neighbors_lie_on_the_space(space, kind, sigma, dtype, slack):
     z = torch.from_numpy(space.sample(50_000, np.random.default_rng(0))).to(dtype)
     drawn = space.perturb(z, sigma, np.random.default_rng(1), kind)
     assert drawn.dtype == dtype
@@ -528,7 +528,7 @@ def test_neighbours_lie_on_the_space(space, kind, sigma, dtype, slack):
 
 @spaces
 @kinds
-def test_the_same_generator_draws_the_same_neighbours(space, kind):
+def test_the_same_generator_draws_the_same_neighbors(space, kind):
     z = space.sample(6, np.random.default_rng(0)).reshape(2, 3, -1)
     first, again, other = (
         space.perturb(z, 0.5, np.random.default_rng(seed), kind) for seed in (1, 1, 2)
@@ -549,8 +549,8 @@ def test_kinds_are_the_same_in_one_dimension(space, sigma):
     np.testing.assert_allclose(gaussian[1:], radius[1:], rtol=1e-12)
 
 
-# Integrals. Around the centre, in polar coordinates on the line, the plane and the sphere; on the
-# torus over the pyramids from the centre to the sides of the square: in both the r^(D−1) of the
+# Integrals. Around the center, in polar coordinates on the line, the plane and the sphere; on the
+# torus over the pyramids from the center to the sides of the square: in both the r^(D−1) of the
 # volume takes away the singularity of the "radius" kernel.
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
@@ -579,7 +579,7 @@ def how_far(space, z, center):
 
 
 def probabilities(space, sigma, kind):
-    """∫ h over each panel: how likely a neighbour is to fall there."""
+    """∫ h over each panel: how likely a neighbor is to fall there."""
     center, (r, w, panel) = a_center(space), quadrature(edges_of(space, sigma))
     D, total = space.dimension, 0.0
 
@@ -611,7 +611,7 @@ INTEGRATED = [LINE, PLANE, Euclidean(5), RING, TORUS, CIRCLE, GLOBE, Sphere(4), 
 def test_kernels_integrate_to_one_and_are_the_density_of_perturb(space, kind, sigma):
     p = probabilities(space, sigma, kind)
     assert p.sum() == pytest.approx(1, abs=1e-6)  # equation 6
-    center, drawn = neighbours(space, sigma, kind)
+    center, drawn = neighbors(space, sigma, kind)
     seen = np.histogram(how_far(space, drawn, center), edges_of(space, sigma))[0]
     assert_drawn(seen, len(drawn) * p)
 
@@ -817,7 +817,7 @@ def test_the_nearest_of_a_grid_are_those_of_least_distance(grid, seed, data):
 
 
 @pytest.mark.parametrize("tiny", [-1e-17, -1e-300, -0.0, 2 * PI, -2 * PI, PI, -PI])
-def test_an_angle_just_before_a_full_turn_has_neighbours(tiny):
+def test_an_angle_just_before_a_full_turn_has_neighbors(tiny):
     Z = np.array([[tiny], [1.0], [-1.0], [3.0]])
     assert_nearest(RING, Z, Z, 2)
     assert_nearest(RING, Z[1:], Z, 2)

@@ -214,7 +214,7 @@ class OffsetsNetwork(Network):
 class Offsets(DeepEstimator):
     """Learns the mean of the samples."""
 
-    learning_rate, shuffle, precision, device, progress = 0.1, False, "float32", "auto", False
+    learning_rate, shuffle, precision, device, progress = 0.1, False, "highest", "auto", False
 
     def __init__(self, n_iter=10, batch_size=20, random_state=None):
         self.n_iter, self.batch_size, self.random_state = n_iter, batch_size, random_state
@@ -843,12 +843,12 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"hidden": (6, 0)}, X, "each of hidden=0 must be a whole number of at least 1"),
     ({"hidden": 6}, X, "hidden=6 must be a sequence of whole numbers"),
     ({"hidden": (), **CONV}, X, r"hidden=\(\) must be a sequence .*, for 'conv' of at least one"),
-    ({"architecture": "rnn"}, X, "architecture='rnn'; choose 'mlp' or 'conv'"),
+    ({"architecture": "rnn"}, X, "architecture='rnn' is unknown; choose one of"),
     ({"architecture": "conv"}, X, "image_shape=None does not fold 12 features into an image; "),
     ({"architecture": "conv", "image_shape": (3, 5)}, X, r"image_shape=\(3, 5\) does not fold 12"),
     ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) does not fold"),
     ({"architecture": "conv", "image_shape": 12}, X, "image_shape=12 does not fold 12 features"),
-    ({"precision": "half"}, X, "precision='half'; choose 'float32' or 'fast'"),
+    ({"precision": "half"}, X, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"device": "tpu"}, X, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
     ({"learning_rate": 0}, X, "learning_rate=0 must be a positive number"),
     ({"learning_rate": float("nan")}, X, "learning_rate=nan must be a positive number"),
@@ -907,7 +907,7 @@ def test_stacks_say_what_is_wrong():
 def test_a_training_puts_precision_back_whatever_happens():
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
-    model = desom(60, precision="fast")
+    model = desom(60, precision="medium")
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 55):
         model.fit(X)
     assert setting.fp32_precision == before
@@ -916,7 +916,7 @@ def test_a_training_puts_precision_back_whatever_happens():
 @pytest.mark.parametrize("name", ["desom", "convolutional desom"])
 def test_fast_is_nearly_single_precision_and_leaves_double_precision_alone(name):
     slow = clone(MODELS[name]).set_params(n_iter=20, random_state=0)
-    fast = clone(slow).set_params(precision="fast")
+    fast = clone(slow).set_params(precision="medium")
     assert_same(clone(slow).fit(X), clone(fast).fit(X))
     single = X.astype(np.float32)
     slow.fit(single), fast.fit(single)

@@ -1,10 +1,9 @@
-"""Diagrams of models: what is computed from what, and which loss teaches which part.
+"""Diagrams of models: the forward pass, and which loss sends gradients to which part.
 
-A diagram is a dict of `Part`s, laid on a sheet whose columns and rows are numbered as on squared
-paper, the code at (0, 0); the sheet fills the axes that it is given. Solid arrows are the forward
-pass; dashed ones, in the colour of their loss, are gradients. No function here knows a model:
-the notebook that explains one says what its parts are. As in `plots`, each draws on `ax`, or on a
-figure of its own, and returns the axes.
+A diagram is a dict of `Part`s in a coordinate system of columns and rows, with the code at (0, 0),
+which fills the axes. Solid arrows are the forward pass. Dashed arrows, in the color of their loss,
+are gradients. No function here knows a model: the notebook that explains one lists its parts. As
+in `plots`, each function draws on `ax`, or on a figure of its own, and returns the axes.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,7 +20,7 @@ from matplotlib.path import Path
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from somlib.evaluation.plots import COLOURS, INK, literal
+from somlib.evaluation.plots import COLORS, INK, literal
 from somlib.spaces import Grid
 
 Array = NDArray[Any]
@@ -32,17 +31,16 @@ SHAPES = {
     "encoder": (0.66, 1.00, 0.50),
     "code": (0.40, 0.50, 0.50),
     "decoder": (0.66, 0.50, 1.00),
-    "box": (0.80, 0.60, 0.60),
     "loss": (1.00, 0.50, 0.50),
     "prototypes": (2.60, 1.20, 1.20),
     "map": (2.60, 1.20, 1.20),
 }
-COLUMN, ROW = 1.3, 0.75  # inches, on a figure of its own: an autoencoder is a page's 6.5 wide
-LOSS_COLOURS = tuple(COLOURS[i] for i in (0, 4, 6, 7))  # those dark enough for text on white
-BOWS = (0, 0.35, -0.35, 0.65, -0.65, 1.0, -1.0, 1.5, -1.5)  # how far a gradient may go round
-STEPS = np.linspace(0, 1, 201)  # along an arrow
+COLUMN_INCHES, ROW_INCHES = 1.3, 0.75  # on a figure of its own: an autoencoder is 6.5 wide
+LOSS_COLORS = tuple(COLORS[i] for i in (0, 4, 6, 7))  # those dark enough for text on white
+BOWS = (0, 0.35, -0.35, 0.65, -0.65, 1.0, -1.0, 1.5, -1.5)  # of an arrow, in half its length
+STEPS = np.linspace(0, 1, 201)  # parameters of the points of an arrow
 MIDDLE: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 1.3}
-LOOKS: dict[str, dict[str, Any]] = {  # of a part, by what became of it since the diagram before
+LOOKS: dict[str, dict[str, Any]] = {  # of a part, by its change since the diagram before
     "plain": {"edgecolor": INK, "facecolor": "0.95", "linewidth": 1.0},
     "added": {"edgecolor": "black", "facecolor": "0.87", "linewidth": 1.8},
     "kept": {"edgecolor": "0.6", "facecolor": "white", "linewidth": 0.8},
@@ -52,20 +50,20 @@ LOOKS: dict[str, dict[str, Any]] = {  # of a part, by what became of it since th
 
 @dataclass(frozen=True)
 class Part:
-    r"""One thing in a diagram.
+    r"""One element of a diagram.
 
     Parameters
     ----------
-    shape : {"data", "encoder", "code", "decoder", "box", "loss", "prototypes", "map"}
-        Encoders narrow, decoders widen; prototypes are dots, a map joins them to their neighbours.
+    shape : {"data", "encoder", "code", "decoder", "loss", "prototypes", "map"}
+        Encoders narrow, decoders widen. Prototypes are dots, which a map joins to their neighbors.
     at : (float, float)
-        Column, to the right, and row, upwards, of its centre.
+        Column, to the right, and row, upwards, of its center.
     label : str, default=""
-        Written on it; formulae as mathtext.
+        Written on it; formulas as mathtext.
     inputs : tuple of str, default=()
         Names of the parts from which it is computed.
     gradients : tuple of str, default=()
-        Of a loss: names of the parts that learn from it.
+        Of a loss: names of the parts to which it sends gradients.
     grid : Grid, optional
         Where prototypes lie.
 
@@ -91,7 +89,7 @@ class Part:
         if self.shape not in SHAPES:
             raise ValueError(f"shape={self.shape!r} is unknown; choose one of {list(SHAPES)}")
         if self.shape in ("prototypes", "map") and self.grid is None:
-            raise ValueError(f"shape={self.shape!r} needs to know where its units lie; give a grid")
+            raise ValueError(f"shape={self.shape!r} has units; give their grid")
         if self.gradients and self.shape != "loss":
             raise ValueError(f"gradients start at a loss, not at shape={self.shape!r}")
 
@@ -107,33 +105,21 @@ class Part:
         return inside
 
 
-def autoencoder(**labels: str) -> dict[str, Part]:
-    """Return the parts of an autoencoder: data, encoder, code, decoder, reconstruction.
-
-    Parameters
-    ----------
-    **labels : str
-        What to write on a part, by its name, in place of x, f, z, g and x̃.
-
-    Raises
-    ------
-    ValueError
-        When a label is for none of the five.
+def autoencoder() -> dict[str, Part]:
+    """Return the parts of an autoencoder.
 
     Examples
     --------
-    >>> list(autoencoder(encoder="encoder"))
+    >>> list(autoencoder())
     ['data', 'encoder', 'code', 'decoder', 'reconstruction']
     """
-    parts = {
+    return {
         "data": Part("data", (-2, 0), "$x$"),
         "encoder": Part("encoder", (-1, 0), "$f$", ("data",)),
         "code": Part("code", (0, 0), "$z$", ("encoder",)),
         "decoder": Part("decoder", (1, 0), "$g$", ("code",)),
         "reconstruction": Part("data", (2, 0), r"$\tilde{x}$", ("decoder",)),
     }
-    _known("labels", labels, parts)
-    return {name: replace(p, label=labels.get(name, p.label)) for name, p in parts.items()}
 
 
 def architecture(
@@ -144,10 +130,10 @@ def architecture(
     Parameters
     ----------
     parts : mapping of str to Part
-        Losses take their colours from top to bottom.
+        Losses take their colors from top to bottom.
     before : mapping of str to Part, optional
-        The diagram that this one is compared with: what is new or differs from it is emphasised,
-        what is gone leaves a dotted outline. So the panels of a row keep one layout.
+        The diagram to compare with. What is new or differs is emphasized, what is gone leaves a
+        dotted outline. So the panels of a figure keep one layout.
     ax : Axes, optional
 
     Raises
@@ -166,10 +152,10 @@ def architecture(
 
 
 def gradient_flow(received: Any, parts: Mapping[str, Part], ax: Axes | None = None) -> Axes:
-    """Draw which loss sends how much gradient to which part, as it was measured.
+    """Draw the measured gradient of each loss with respect to each part.
 
-    An arrow stands where the norm is not zero, with the norm on it, and nowhere else: the
-    gradients that the losses in `parts` name play no role.
+    There is an arrow where the norm is not zero, with the norm on it, and nowhere else: the
+    gradients that the losses in `parts` name are ignored.
 
     Parameters
     ----------
@@ -211,37 +197,37 @@ def gradient_flow(received: Any, parts: Mapping[str, Part], ax: Axes | None = No
 
 
 def venn(members: Mapping[str, Collection[str]], ax: Axes | None = None) -> Axes:
-    """Draw what methods have in common: two or three circles, each method where it belongs.
+    """Draw three sets of methods as overlapping circles.
 
     Parameters
     ----------
     members : mapping of str to collection of str
         Name of a circle → the methods inside. A method of several circles is written once, in
-        their overlap. Both are written as they are, without formulae.
+        their overlap. Names are drawn as they are, without formulas.
     ax : Axes, optional
 
     Raises
     ------
     ValueError
-        When there are not two or three circles.
+        When there are not three circles.
 
     Examples
     --------
-    >>> ax = venn({"clustering": ["k-means", "SOM"], "self-organisation": ["SOM"]})
+    >>> ax = venn({"clustering": ["k-means", "SOM"], "map": ["SOM"], "network": ["AE"]})
     """
-    if len(members) not in (2, 3):
-        raise ValueError(f"members has {len(members)} circles; only two or three can be drawn")
-    ax = _sheet(ax, (-1.75, 1.75), (-1.9, 1.6), (4.0, 4.0))
+    if len(members) != 3:
+        raise ValueError(f"members has {len(members)} circles; only three can be drawn")
+    ax = _axes(ax, (-1.75, 1.75), (-1.9, 1.6), (4.0, 4.0))
     ax.set_aspect("equal")
-    angles = np.deg2rad({2: (180, 0), 3: (150, 30, 270)}[len(members)])
-    centres = 0.62 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    for centre, name, colour in zip(centres, members, LOSS_COLOURS, strict=False):
-        ax.add_patch(Circle(centre, 1, facecolor=(colour, 0.08), edgecolor=colour, linewidth=1.3))
-        above = 1.12 if centre[1] > -0.1 else -1.12
-        literal(ax.text(centre[0], centre[1] + above, "", color=colour, **MIDDLE), name)
-    # what a region holds stands at the point of it that is farthest from all circles
+    angles = np.deg2rad((150, 30, 270))
+    centers = 0.62 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for center, name, color in zip(centers, members, LOSS_COLORS, strict=False):
+        ax.add_patch(Circle(center, 1, facecolor=(color, 0.08), edgecolor=color, linewidth=1.3))
+        above = 1.12 if center[1] > -0.1 else -1.12
+        literal(ax.text(center[0], center[1] + above, "", color=color, **MIDDLE), name)
+    # the methods of a region are written at its point that is farthest from all circles
     places = np.stack(np.meshgrid(*[np.linspace(-1.6, 1.6, 161)] * 2), axis=-1).reshape(-1, 2)
-    depth = 1 - cdist(places, centres)
+    depth = 1 - cdist(places, centers)
     regions: dict[tuple[bool, ...], list[str]] = {}
     for method in dict.fromkeys(chain(*members.values())):
         region = tuple(method in inside for inside in members.values())
@@ -267,21 +253,22 @@ def _draw(
     scene = {**(before or {}), **parts}
     corners = np.concatenate([part.outline() for part in scene.values()])
     (left, bottom), (right, top) = corners.min(axis=0) - 0.08, corners.max(axis=0) + 0.08
-    ax = _sheet(ax, (left, right), (bottom, top), (COLUMN * (right - left), ROW * (top - bottom)))
+    inches = COLUMN_INCHES * (right - left), ROW_INCHES * (top - bottom)
+    ax = _axes(ax, (left, right), (bottom, top), inches)
 
     def state(*names: str) -> str:
-        """Say what became of a part, or of an arrow between two."""
+        """Return how a part, or an arrow between two, differs from the diagram before."""
         if before is None or not all(name in parts for name in names):
             return "plain" if before is None else "dropped"
         return "kept" if all(parts[name] == before.get(name) for name in names) else "added"
 
     losses = [name for name, part in scene.items() if part.shape == "loss"]
     losses.sort(key=lambda name: (-scene[name].at[1], scene[name].at[0]))
-    colours = dict(zip(losses, cycle(LOSS_COLOURS), strict=False))
+    colors = dict(zip(losses, cycle(LOSS_COLORS), strict=False))
     for name, part in scene.items():
         look = LOOKS[state(name)]
-        if name in colours and state(name) in ("plain", "added"):
-            look = look | {"edgecolor": colours[name]}
+        if name in colors and state(name) in ("plain", "added"):
+            look = look | {"edgecolor": colors[name]}
         _shape(ax, name, part, look)
 
     arcs = {}
@@ -295,24 +282,25 @@ def _draw(
         look = LOOKS[state(origin, target)]
         faint = state(origin, target) == "kept"
         dashed = kind == "gradient"
-        colour = colours[origin] if dashed and not faint else look["edgecolor"]
-        _arrow(ax, arc, f"{kind}:{origin}:{target}", colour, look["linewidth"], dashed)
+        color = colors[origin] if dashed and not faint else look["edgecolor"]
+        _arrow(ax, arc, f"{kind}:{origin}:{target}", color, look["linewidth"], dashed)
 
     taken = {link: _points(arc) for link, arc in arcs.items()}
     for (origin, target), note in notes.items():
         link = (origin, target, "gradient")
         others = [points for other, points in taken.items() if other != link]
-        room = cdist(taken[link] * (COLUMN / 2, ROW), np.concatenate(others) * (COLUMN / 2, ROW))
+        scale = (COLUMN_INCHES / 2, ROW_INCHES)  # a note is wider than high
+        room = cdist(taken[link] * scale, np.concatenate(others) * scale)
         middle = slice(len(STEPS) // 4, -len(STEPS) // 4)  # an arrow's ends stay visible
         place = taken[link][middle][room.min(axis=1)[middle].argmax()]
         white = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.text(*place, note, color=colours[origin], bbox=white, zorder=4, **MIDDLE)
+        ax.text(*place, note, color=colors[origin], bbox=white, zorder=4, **MIDDLE)
         taken[origin, target, "note"] = place[None]
     return ax
 
 
-def _sheet(ax: Axes | None, across: Any, up: Any, inches: tuple[float, float]) -> Axes:
-    """Prepare axes without a frame, or a figure of that size."""
+def _axes(ax: Axes | None, across: Any, up: Any, inches: tuple[float, float]) -> Axes:
+    """Prepare axes without a frame, on a figure of that size where none are given."""
     if ax is None:
         ax = plt.subplots(figsize=inches, layout="constrained")[1]
     ax.set(xlim=across, ylim=up, xticks=[], yticks=[])
@@ -321,7 +309,7 @@ def _sheet(ax: Axes | None, across: Any, up: Any, inches: tuple[float, float]) -
 
 
 def _shape(ax: Axes, name: str, part: Part, look: Mapping[str, Any]) -> None:
-    """Draw a part: its outline, what is written on it, and its units if it has any."""
+    """Draw a part: its outline, its label, and its units if it has any."""
     ax.add_patch(Polygon(part.outline(), gid=f"part:{name}", zorder=2, **look))
     if look is LOOKS["dropped"]:
         return
@@ -343,14 +331,14 @@ def _shape(ax: Axes, name: str, part: Part, look: Mapping[str, Any]) -> None:
     sheet.set_axis_off()
 
 
-def _arrow(ax: Axes, arc: Array, gid: str, colour: str, linewidth: float, dashed: bool) -> None:
+def _arrow(ax: Axes, arc: Array, gid: str, color: str, linewidth: float, dashed: bool) -> None:
     """Draw an arrow along a parabola given by its three control points."""
     ax.add_patch(
         FancyArrowPatch(
             path=Path(arc, [Path.MOVETO, Path.CURVE3, Path.CURVE3]),
             arrowstyle="-|>,head_length=0.35,head_width=0.16",
             mutation_scale=10,
-            color=colour,
+            color=color,
             linewidth=linewidth,
             linestyle=(0, (3, 1.5)) if dashed else "-",
             capstyle="butt",
@@ -361,7 +349,7 @@ def _arrow(ax: Axes, arc: Array, gid: str, colour: str, linewidth: float, dashed
 
 
 def _bow(loss: Part, target: Part, parts: Mapping[str, Part]) -> Array:
-    """Return the way of a gradient: straight, or bowed as little as clears all other parts."""
+    """Return the arc of a gradient: straight, or bowed as little as clears all other parts."""
     begin, end = np.asarray(loss.at, dtype=float), np.asarray(target.at, dtype=float)
     across = (end - begin)[::-1] * (-1, 1) / np.linalg.norm(end - begin)
     beside = any(parts[name] is target for name in loss.inputs)  # a forward arrow is there
@@ -374,7 +362,7 @@ def _bow(loss: Part, target: Part, parts: Mapping[str, Part]) -> Array:
 
 
 def _arc(source: Part, target: Part, corner: ArrayLike) -> Array:
-    """Return a parabola from centre to centre, bent to a corner, as far as it is outside both."""
+    """Return a parabola from center to center, bent to a corner, without its ends inside."""
     arc = np.array([source.at, corner, target.at], dtype=float)
     path = _points(arc)
     s, t = STEPS[source.covers(path)].max(), STEPS[target.covers(path)].min()

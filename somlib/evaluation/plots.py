@@ -3,9 +3,9 @@
 All drawings of the lattice run the same way: unit (0, 0) is top left, rows go down, hexagons lean
 as `Grid` lays them. Each function draws on `ax`, or on a figure of its own, and returns the axes;
 none shows, closes, saves or sets anything global, and what is random takes a `random_state`.
-Magnitudes are in cividis, which keeps its order in grey; classes have colour and marker or letter.
+Magnitudes are in cividis, which keeps its order in gray; classes have color and marker or letter.
 Names of classes and features and texts in cells come from data and are drawn as they are (see
-`literal`); titles and labels of colour bars are the caller's own words, where "$" begins a formula.
+`literal`); titles and labels of color bars are the caller's own words, where "$" begins a formula.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,23 +31,23 @@ from somlib.spaces import Grid
 
 Array = NDArray[Any]
 
-# Okabe & Ito (2008), ordered so that the first four are far apart in grey, and four more that are
+# Okabe & Ito (2008), ordered so that the first four are far apart in gray, and four more that are
 # as far from these and from one another as these are, for red- and green-blind readers too.
-COLOURS = (
+COLORS = (
     *("#0072B2", "#E69F00", "#000000", "#F0E442", "#D55E00", "#56B4E9", "#009E73", "#CC79A7"),
     *("#B2DF8A", "#332288", "#DDDDDD", "#7F4F24"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 INK, FAINT = "0.2", "0.85"  # what is said, and the lattice behind it
-WIDTH = 4.0  # inches, of a map on a figure of its own
-MANY = 2000  # points from which a scatter is stored as pixels, so that an SVG stays small
+WIDTH_INCHES = 4.0  # of a map on a figure of its own
+VECTOR_POINTS = 2000  # of more, a scatter is stored as pixels, so that an SVG stays small
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": "medium",
     "figure.titlesize": "medium",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "axes.prop_cycle": plt.cycler(color=COLORS),
     "figure.constrained_layout.use": True,
     "image.cmap": "cividis",
     "legend.frameon": False,
@@ -70,10 +70,10 @@ def style() -> AbstractContextManager[None]:
 
 
 def palette(n: int) -> tuple[list[str], list[str]]:
-    """Return a colour and a marker for each of n classes.
+    """Return a color and a marker for each of n classes.
 
-    The first eight colours are Okabe and Ito's, the first four of them at least 15 units of
-    lightness (CIE L*) apart, so that they can be told in grey. After twelve the colours come
+    The first eight colors are Okabe and Ito's, the first four of them at least 15 units of
+    lightness (CIE L*) apart, so that they can be told in gray. After twelve the colors come
     again, each with another marker; no pair comes twice up to 144.
 
     Examples
@@ -81,9 +81,9 @@ def palette(n: int) -> tuple[list[str], list[str]]:
     >>> palette(3)
     (['#0072B2', '#E69F00', '#000000'], ['o', 's', '^'])
     """
-    lap, place = np.divmod(np.arange(n), len(COLOURS))
+    lap, place = np.divmod(np.arange(n), len(COLORS))
     markers = (lap + place) % len(MARKERS)
-    return [COLOURS[i] for i in place], [MARKERS[i] for i in markers]
+    return [COLORS[i] for i in place], [MARKERS[i] for i in markers]
 
 
 # ---------------------------------------------------------------- what prototypes look like
@@ -104,11 +104,11 @@ def prototypes(
     grid : Grid
         On hexagons the images leave gaps, so that shifted rows do not overlap.
     image_shape : (h, w) or (h, w, 3)
-        Shape of one image, h · w (· 3) = d; colours are red, green, blue in [0, 1].
+        Shape of one image, h · w (· 3) = d; colors are red, green, blue in [0, 1].
     ax : Axes, optional
     cmap : str, default="gray_r"
-        Grey levels from the least value of the sheet, white as paper, to the greatest, black.
-        Without effect on colour images.
+        Gray levels from the least value of the sheet, white as paper, to the greatest, black.
+        Without effect on color images.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def component_planes(
         Titles; "feature 0", ... by default.
     axes : array of at least d Axes, optional
     shared : bool, default=False
-        Whether all planes have one colour scale. Features mostly differ in units, hence False.
+        Whether all planes have one color scale. Features mostly differ in units, hence False.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def unit_values(
     limits: tuple[float | None, float | None] = (None, None),
     text: Sequence[Any] | None = None,
 ) -> Axes:
-    """Colour each unit's cell by a value.
+    """Color each unit's cell by a value.
 
     Parameters
     ----------
@@ -214,10 +214,10 @@ def unit_values(
     grid : Grid
     ax : Axes, optional
     label : str, optional
-        Draws a colour bar with this label; None draws none.
+        Draws a color bar with this label; None draws none.
     cmap : str or Colormap, default="cividis"
     limits : (float, float), optional
-        Values at the two ends of the colours; the extremes by default.
+        Values at the two ends of the colors; the extremes by default.
     text : sequence of K entries, optional
         Written into the cells.
 
@@ -237,21 +237,21 @@ def unit_values(
     ax = _map_axes(grid, ax)
     known = np.isfinite(values)
     _cells(ax, grid.polygons()[~known], facecolor="none", edgecolor=FAINT, linewidth=0.5)
-    cells = _coloured(ax, grid.polygons()[known], values[known], cmap, limits, label)
+    cells = _colored(ax, grid.polygons()[known], values[known], cmap, limits, label)
     if text is not None:
         light = np.ones(grid.n_units)
         light[known] = cells.to_rgba(values[known])[:, :3] @ (0.2126, 0.7152, 0.0722)
-        for where, colour in ((light > 0.45, "black"), (light <= 0.45, "white")):
+        for where, color in ((light > 0.45, "black"), (light <= 0.45, "white")):
             texts = [one_line(t) for t, here in zip(text, where, strict=True) if here]
-            _write(ax, grid.coords[where], texts, 0.3, colour)
+            _write(ax, grid.coords[where], texts, 0.3, color)
     return ax
 
 
-# ---------------------------------------------------------------- how far neighbours are apart
+# ---------------------------------------------------------------- how far neighbors are apart
 
 
 def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
-    """Return the distances between prototypes of neighbours, averaged per unit and per edge.
+    """Return the distances between prototypes of neighbors, averaged per unit and per edge.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
     Returns
     -------
     units : ndarray of shape (K,)
-        Mean distance ‖m_i − m_j‖ to the neighbours j (Ultsch 1993); 0 for a unit without any.
+        Mean distance ‖m_i − m_j‖ to the neighbors j (Ultsch 1993); 0 for a unit without any.
     edges : ndarray of shape (E,)
         ‖m_i − m_j‖ for each pair of `grid.edges()`.
 
@@ -281,13 +281,13 @@ def u_matrix(
     weights: ArrayLike,
     grid: Grid,
     ax: Axes | None = None,
-    label: str | None = "distance to neighbours",
+    label: str | None = "distance to neighbors",
     cmap: Any = "cividis",
 ) -> Axes:
-    """Draw the U-matrix: how far neighbouring prototypes are apart. Light ridges part clusters.
+    """Draw the U-matrix: how far neighboring prototypes are apart. Light ridges part clusters.
 
     Small cells lie on the units and between them. A cell on a unit shows the mean distance to
-    its neighbours, one between two units their distance. Where four square cells meet it is the
+    its neighbors, one between two units their distance. Where four square cells meet it is the
     mean over both diagonals, divided by their length √2 (Ultsch & Siemon 1990): so a regular
     sheet is flat. Where a grid wraps, cells on the seam are cut: one half at each end. Two units
     that touch on both sides, as on an axis of two that wraps, have a cell on each; on an axis of
@@ -298,8 +298,8 @@ def u_matrix(
     weights : array of shape (K, d)
     grid : Grid
     ax : Axes, optional
-    label : str or None, default="distance to neighbours"
-        Of the colour bar; None draws none.
+    label : str or None, default="distance to neighbors"
+        Of the color bar; None draws none.
     cmap : str or Colormap, default="cividis"
 
     Raises
@@ -314,21 +314,21 @@ def u_matrix(
     W = _weights(weights, grid)
     first, second, step = _steps(grid)
     seam = (abs(grid.coords[second] - grid.coords[first] - step) > 0.5).any(1)
-    centres = np.concatenate(
+    centers = np.concatenate(
         [grid.coords[first] + step / 2, (grid.coords[second] - step / 2)[seam]]
     )
     values = np.linalg.norm(W[first] - W[second], axis=1) / np.linalg.norm(step, axis=1)
     values = np.concatenate([values, values[seam]])
     if grid.topology == "rect":  # two diagonals cross in one place, on all sides of a seam
         period = np.where(np.array(grid.periods) > 0, grid.periods, 2 * grid.n_units)
-        _, place = np.unique(np.rint(2 * centres) % (2 * period), axis=0, return_inverse=True)
+        _, place = np.unique(np.rint(2 * centers) % (2 * period), axis=0, return_inverse=True)
         values = (np.bincount(place, values) / np.bincount(place))[place]
-        centres, once = np.unique(centres, axis=0, return_index=True)
+        centers, once = np.unique(centers, axis=0, return_index=True)
         values = values[once]
     ax = _map_axes(grid, ax)
-    at = np.concatenate([grid.coords, centres])
+    at = np.concatenate([grid.coords, centers])
     heights = np.concatenate([u_matrix_values(W, grid)[0], values])
-    cells = _coloured(ax, at[:, None] + 0.5 * grid.cell(), heights, cmap, (None, None), label)
+    cells = _colored(ax, at[:, None] + 0.5 * grid.cell(), heights, cmap, (None, None), label)
     if seam.any():
         sheet = [Path(np.concatenate([p, p[:1]]), closed=True) for p in grid.polygons()[..., ::-1]]
         cells.set_clip_path(Path.make_compound_path(*sheet), transform=ax.transData)
@@ -365,7 +365,7 @@ def hit_map(labels: ArrayLike, grid: Grid, ax: Axes | None = None) -> Axes:
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     won = np.flatnonzero(counts)
     side = np.sqrt(counts[won] / counts.max())
-    _cells(ax, grid.coords[won, None] + side[:, None, None] * grid.cell(), facecolor=COLOURS[0])
+    _cells(ax, grid.coords[won, None] + side[:, None, None] * grid.cell(), facecolor=COLORS[0])
     ax.set_xlabel(f"full cell: {counts.max()} samples")
     return ax
 
@@ -379,7 +379,7 @@ def class_pies(
 ) -> Axes:
     """Draw which classes each unit wins, as pies whose area is the number of samples.
 
-    The most frequent class is also written on the pie, so that the map can be read in grey:
+    The most frequent class is also written on the pie, so that the map can be read in gray:
     by its name, or where names are longer than two letters by the letter given in the legend.
 
     Parameters
@@ -420,9 +420,9 @@ def class_pies(
             grid.coords[unit], radius[unit], begin, turn[unit, code], strict=True
         )
     ]
-    colours = palette(len(names))[0]
+    colors = palette(len(names))[0]
     look = {"edgecolor": "white", "linewidth": 0.3}
-    ax.add_collection(PathCollection(wedges, facecolor=[colours[c] for c in code], **look))
+    ax.add_collection(PathCollection(wedges, facecolor=[colors[c] for c in code], **look))
     if max(map(len, names)) <= 2:
         letters, entries = names, names
     else:
@@ -430,7 +430,7 @@ def class_pies(
         entries = [f"{letter}  {name}" for letter, name in zip(letters, names, strict=True)]
     won = np.flatnonzero(total)
     _write(ax, grid.coords[won], [letters[c] for c in counts[won].argmax(1)], 0.8 * radius[won])
-    _legend(ax, [Patch(color=c) for c in colours], entries)
+    _legend(ax, [Patch(color=c) for c in colors], entries)
     ax.set_xlabel(f"largest pie: {total.max()} samples")
     return ax
 
@@ -443,7 +443,7 @@ def projection(
     class_names: Sequence[str] | None = None,
     random_state: Any = 0,
 ) -> Axes:
-    """Draw each sample as a point somewhere in its unit's cell, coloured and marked by class.
+    """Draw each sample as a point somewhere in its unit's cell, colored and marked by class.
 
     Parameters
     ----------
@@ -473,10 +473,10 @@ def projection(
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     points = _scattered(units, grid, np.random.default_rng(random_state))
     size, drawn = np.clip(8000 / len(units), 4, 20), []
-    for i, (name, colour, marker) in enumerate(zip(names, *palette(len(names)), strict=True)):
+    for i, (name, color, marker) in enumerate(zip(names, *palette(len(names)), strict=True)):
         down, right = points[codes == i].T
-        look = {"s": size, "color": colour, "marker": marker, "label": name}
-        look |= {"edgecolor": INK, "linewidth": 0.2, "rasterized": len(units) > MANY}
+        look = {"s": size, "color": color, "marker": marker, "label": name}
+        look |= {"edgecolor": INK, "linewidth": 0.2, "rasterized": len(units) > VECTOR_POINTS}
         drawn.append(ax.scatter(right, down, **look))
     if y is not None:
         _legend(ax, drawn, names, markerscale=1.5)
@@ -519,11 +519,11 @@ def map_in_data_space(
                 f"choose two columns, {name}[:, [0, 1]], or project onto two components first"
             )
     if ax is None:
-        ax = plt.subplots(figsize=(WIDTH, WIDTH), layout="constrained")[1]
-    few = {"rasterized": len(samples) > MANY, "linewidth": 0}
+        ax = plt.subplots(figsize=(WIDTH_INCHES, WIDTH_INCHES), layout="constrained")[1]
+    few = {"rasterized": len(samples) > VECTOR_POINTS, "linewidth": 0}
     ax.scatter(*samples.T, s=np.clip(4000 / max(len(samples), 1), 2, 10), color="0.7", **few)
-    ax.add_collection(LineCollection(W[grid.edges()], color=COLOURS[0], linewidth=0.8))
-    ax.scatter(*W.T, s=np.clip(2000 / len(W), 3, 14), color=COLOURS[0], zorder=3)
+    ax.add_collection(LineCollection(W[grid.edges()], color=COLORS[0], linewidth=0.8))
+    ax.scatter(*W.T, s=np.clip(2000 / len(W), 3, 14), color=COLORS[0], zorder=3)
     ax.set_aspect("equal")
     return ax
 
@@ -572,7 +572,7 @@ def frames(
 
 
 def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
-    """Draw quantisation error (left axis) and topographic error (right axis) per epoch.
+    """Draw quantization error (left axis) and topographic error (right axis) per epoch.
 
     Parameters
     ----------
@@ -590,11 +590,11 @@ def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None)
     --------
     >>> ax = error_curves({"quantization_error": [3, 2], "topographic_error": [0.2, 0.1]})
     >>> ax.get_ylabel()
-    'quantisation error'
+    'quantization error'
     """
     lines = (
-        ("quantization_error", "quantisation error", COLOURS[0], "-o"),
-        ("topographic_error", "topographic error", COLOURS[4], "--s"),
+        ("quantization_error", "quantization error", COLORS[0], "-o"),
+        ("topographic_error", "topographic error", COLORS[4], "--s"),
     )
     missing = [key for key, *_ in lines if key not in history]
     if missing:
@@ -602,12 +602,12 @@ def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None)
             f"history lacks {missing}; it has {list(history)}: pass the history_ of a fitted SOM"
         )
     if ax is None:
-        ax = plt.subplots(figsize=(WIDTH, 0.65 * WIDTH), layout="constrained")[1]
+        ax = plt.subplots(figsize=(WIDTH_INCHES, 0.65 * WIDTH_INCHES), layout="constrained")[1]
     drawn = []
-    for side, (key, label, colour, line) in zip((ax, ax.twinx()), lines, strict=True):
+    for side, (key, label, color, line) in zip((ax, ax.twinx()), lines, strict=True):
         epochs = np.arange(1, len(history[key]) + 1)
         every = -(-len(epochs) // 15)
-        look = {"color": colour, "markersize": 4, "markevery": every, "label": label}
+        look = {"color": color, "markersize": 4, "markevery": every, "label": label}
         drawn += side.plot(epochs, history[key], line, **look)
         side.set_ylabel(label)
         side.set_ylim(bottom=0)
@@ -669,7 +669,7 @@ def _steps(grid: Grid) -> tuple[Array, Array, Array]:
     """Return all steps to a touching cell, each in one direction: from, to, and (down, right).
 
     Of squares those over a corner too. Other than `grid.edges()`, which says who is whose
-    neighbour, it has two steps between units that touch on two sides.
+    neighbor, it has two steps between units that touch on two sides.
     """
     unit = np.arange(grid.n_units)
     row, col = np.divmod(unit, grid.cols)
@@ -693,7 +693,7 @@ def _steps(grid: Grid) -> tuple[Array, Array, Array]:
 def _scattered(units: Array, grid: Grid, generator: np.random.Generator) -> Array:
     """Return a random place in the cell of each unit, uniformly, as (down, right)."""
     n, corners = len(units), 0.92 * grid.cell()
-    i = generator.integers(len(corners), size=n)  # of the triangles around the centre, all alike
+    i = generator.integers(len(corners), size=n)  # of the triangles around the center, all alike
     u, v = np.sqrt(generator.random(n))[:, None], generator.random(n)[:, None]
     inside = u * ((1 - v) * corners[i] + v * corners[i - 1])
     return np.asarray(grid.coords[units] + inside)
@@ -753,8 +753,8 @@ def _map_axes(grid: Grid, ax: Axes | None, aspect: float = 1.0) -> Axes:
     corners = grid.polygons().reshape(-1, 2)
     (top, left), (bottom, right) = corners.min(0) - 0.05, corners.max(0) + 0.05
     if ax is None:
-        height = np.clip(WIDTH * aspect * (bottom - top) / (right - left), 1, 8)
-        ax = plt.subplots(figsize=(WIDTH, height), layout="constrained")[1]
+        height = np.clip(WIDTH_INCHES * aspect * (bottom - top) / (right - left), 1, 8)
+        ax = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")[1]
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect=aspect, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return ax
@@ -782,10 +782,10 @@ def _cells(ax: Axes, outlines: Array, **look: Any) -> PolyCollection:
     return cells
 
 
-def _coloured(
+def _colored(
     ax: Axes, outlines: Array, values: Array, cmap: Any, limits: Any, label: str | None
 ) -> PolyCollection:
-    """Add polygons coloured by value, and a colour bar as high as the map where it has a label."""
+    """Add polygons colored by value, and a color bar as high as the map where it has a label."""
     cells = _cells(ax, outlines, array=values, cmap=cmap, edgecolor="face", linewidth=0.3)
     cells.set_clim(*limits)
     if label is not None:
@@ -802,7 +802,7 @@ def _slice(down: float, right: float, radius: float, begin: float, end: float) -
 
 
 def _write(
-    ax: Axes, centres: Array, texts: Sequence[str], height: Any, colour: str = "black"
+    ax: Axes, centers: Array, texts: Sequence[str], height: Any, color: str = "black"
 ) -> None:
     """Write a short text at each place, `height` lattice spacings high, haloed if it is black.
 
@@ -817,7 +817,7 @@ def _write(
             glyphs[text] = Affine2D().scale(scale).transform_path(outline)
     paths = []
     for (down, right), text, high in zip(
-        centres, texts, np.broadcast_to(height, len(texts)), strict=True
+        centers, texts, np.broadcast_to(height, len(texts)), strict=True
     ):
         if text in glyphs:
             box = glyphs[text].get_extents()
@@ -826,8 +826,8 @@ def _write(
             paths.append(
                 middle.scale(size, -size).translate(right, down).transform_path(glyphs[text])
             )
-    halo = [withStroke(linewidth=1.5, foreground="white")] if colour == "black" else []
+    halo = [withStroke(linewidth=1.5, foreground="white")] if color == "black" else []
     ax.add_collection(
-        PathCollection(paths, facecolor=colour, linewidth=0, path_effects=halo, zorder=3),
+        PathCollection(paths, facecolor=color, linewidth=0, path_effects=halo, zorder=3),
         autolim=False,
     )

@@ -183,8 +183,9 @@ class Autoencoder(DeepEstimator):
         Adam's.
     shuffle : bool, default=True
         Whether the samples come in a new order each epoch, its own for each seed.
-    precision : {"float32", "fast"}, default="float32"
-        "fast" rounds the factors of matrix products; see `products.products`.
+    precision : {"highest", "high", "medium"}, default="highest"
+        Precision of float32 matrix products, in PyTorch's words: "high" and "medium" may round
+        their factors; see `search.products.products`.
     random_state : int, Generator, RandomState or None, default=None
         Decides first weights and order.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, reconstruction_error
+from somlib.models.kohonen import as_grid, prototype_gradient
 from somlib.search.best_units import Block, Codebook, best_units
 from somlib.spaces import Grid, GridMetric
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, fit_seeds
 from somlib.training.layers import Architecture, AutoencoderNetwork
-from somlib.training.schedules import Decay, Schedule
+from somlib.training.schedules import Decay, schedule
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
 Neighborhood = Literal["gaussian", "window"]
@@ -97,7 +98,7 @@ class _SOMLoss(torch.autograd.Function):
         grad_z = None
         if ctx.needs_input_grad[0]:
             grad_z = scale * (w.sum(-1, keepdim=True) * z - w @ m)  # 2/B Σ_k w_ik (z_i − m_k)
-        grad_m = scale * (w.sum(-2)[..., None] * m - w.mT @ z)  # 2/B Σ_i w_ik (m_k − z_i)
+        grad_m = scale * prototype_gradient(m, z, w)  # 2/B Σ_i w_ik (m_k − z_i)
         return grad_z, grad_m, None, None, None
 
 
@@ -144,7 +145,10 @@ class DESOMNetwork(AutoencoderNetwork):
         self.prototypes = nn.Parameter(torch.zeros(c.grid_.n_units, c.latent_dim))
         self.grid, self.grid_distance = c.grid_, c.grid_distance
         self.gamma, self.neighborhood = c.gamma, c.neighborhood
-        self.temperature, self.update_interval = c._temperature(), c.update_interval
+        self.temperature, self.update_interval = (
+            schedule("temperature", c.temperature, c.decay),
+            c.update_interval,
+        )
 
     @cached_property
     def delta(self) -> Tensor:
@@ -303,7 +307,7 @@ class DESOM(ClusterMixin, DeepEstimator):
     @property
     def grid_(self) -> Grid:
         """The map."""
-        return self.grid if isinstance(self.grid, Grid) else Grid(*self.grid)
+        return as_grid(self.grid)
 
     @property
     def prototypes_(self) -> Array:
@@ -321,25 +325,15 @@ class DESOM(ClusterMixin, DeepEstimator):
 
     # ------------------------------------------------------------ parameters
 
-    def _temperature(self) -> Schedule:
-        try:
-            return Schedule(*self.temperature, self.decay)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"temperature={self.temperature!r}: {error}") from None
-
     def _check(self, n: int, d: int) -> None:
-        try:
-            K = self.grid_.n_units
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"grid={self.grid!r}: {error}; give (rows, cols) or a Grid") from None
-        if n < K:
+        if n < (K := self.grid_.n_units):
             raise ValueError(
                 f"a map of {K} units is larger than the data set of {n} samples, whose encodings "
                 "are the first prototypes; choose a smaller grid"
             )
         checks.not_negative("gamma", self.gamma)
-        schedule = self._temperature()
-        if schedule.end == schedule.start and self.decay != "constant":
+        T = schedule("temperature", self.temperature, self.decay)
+        if T.end == T.start and self.decay != "constant":
             raise ValueError(
                 f"temperature={self.temperature!r} never shrinks; let it end below its start, or "
                 "choose decay='constant'"

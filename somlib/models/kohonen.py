@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
+from somlib import checks
 from somlib.search.best_units import (
     BLOCK_ELEMENTS,
     Block,
@@ -27,6 +28,15 @@ from somlib.spaces import Grid
 from somlib.training import processes
 
 Array = NDArray[np.floating]
+
+
+def as_grid(grid: Any) -> Grid:
+    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
+    try:
+        return grid if isinstance(grid, Grid) else Grid(*checks.pair(grid))
+    except ValueError as error:
+        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
+
 
 # ---------------------------------------------------------------- neighbourhoods h(δ², σ)
 
@@ -335,8 +345,18 @@ def _squared_rows(grid: Grid, dtype: np.dtype[Any]) -> Callable[[Any], Array]:
     if grid.n_units**2 <= BLOCK_ELEMENTS:  # few enough to keep
         table: Array = (grid.distances**2).astype(dtype)
         return table.__getitem__
-    coords = grid.coords.astype(dtype)
+    coords = torch.from_numpy(grid.coords.astype(dtype))
     return lambda c: np.asarray(grid.distance(coords[c][..., None, :], coords)) ** 2
+
+
+def prototype_gradient(
+    m: torch.Tensor,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.matmul,
+) -> torch.Tensor:
+    """Return Σ_i w_ik (m_k − x_i), the gradient of Σ_i Σ_k w_ik ‖x_i − m_k‖² / 2 by m, (K, d)."""
+    return w.sum(-2)[..., None] * m - product(w.mT, x)
 
 
 @one_torch_thread
@@ -370,7 +390,7 @@ def sgd_pass(
             hc *= torch.from_numpy(weight[where]).to(x)[:, None]
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
         # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
-        W.grad = 2 / times * (hc.sum(0)[:, None] * W - product(hc.T, x))
+        W.grad = 2 / times * prototype_gradient(W, x, hc, product)
         adam.param_groups[0]["lr"] = rate[i]
         adam.step()
     return seen

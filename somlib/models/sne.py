@@ -8,6 +8,7 @@ teaching, scikit-learn's `TSNE` or openTSNE approximate what is far away.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -178,6 +179,7 @@ def _require_kind(kind: str) -> None:
 # ---------------------------------------------------------------- the estimator
 
 
+@dataclass(eq=False, repr=False)
 class SNE(Saveable, BaseEstimator):
     """A map of points by SNE, symmetric SNE or t-SNE, as the papers compute it: all pairs.
 
@@ -226,32 +228,21 @@ class SNE(Saveable, BaseEstimator):
     (200, 2)
     """
 
+    kind: Kind = "t"
+    n_components: int = 2
+    perplexity: float = 30.0
+    n_iter: int = 1000
+    learning_rate: float | Literal["auto"] = "auto"
+    early_exaggeration: float | Literal["auto"] = "auto"
+    init: Literal["pca", "random"] | ArrayLike = "pca"
+    random_state: Any = None
+
     _learned: ClassVar[dict[str, Check]] = {
         "embedding_": array("f", "n", "m"),
         "kl_divergence_": instance(float),
         "history_": each(array("f", "tens of iterations")),
         "n_iter_": count(),
     }
-
-    def __init__(
-        self,
-        kind: Kind = "t",
-        n_components: int = 2,
-        perplexity: float = 30.0,
-        n_iter: int = 1000,
-        learning_rate: float | Literal["auto"] = "auto",
-        early_exaggeration: float | Literal["auto"] = "auto",
-        init: Literal["pca", "random"] | ArrayLike = "pca",
-        random_state: Any = None,
-    ) -> None:
-        self.kind = kind
-        self.n_components = n_components
-        self.perplexity = perplexity
-        self.n_iter = n_iter
-        self.learning_rate = learning_rate
-        self.early_exaggeration = early_exaggeration
-        self.init = init
-        self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Make the map of X, shape (n, d)."""

@@ -25,7 +25,7 @@ from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
 from somlib.training.network import hyperparameter
 from somlib.training.saving import Check, instance
-from somlib.training.schedules import Decay, Schedule
+from somlib.training.schedules import Decay, schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]
@@ -180,7 +180,8 @@ class SOAENetwork(AutoencoderNetwork):
 
     def schedules(self, n_iter: int) -> dict[str, Array]:
         """Return σ at each iteration."""
-        return {"sigma": np.array(self.config._sigma().values(0, n_iter, n_iter))}
+        sigma = schedule("sigma", self.config.sigma, self.config.decay)
+        return {"sigma": np.array(sigma.values(0, n_iter, n_iter))}
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
         """Return the numbers that draw z in each step of the decoder, and those that draw rows."""
@@ -464,12 +465,6 @@ class SOAE(DeepEstimator):
 
     # ------------------------------------------------------------ parameters
 
-    def _sigma(self) -> Schedule:
-        try:
-            return Schedule(*self.sigma, self.decay)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"sigma={self.sigma!r}: {error}") from None
-
     def _check(self, n: int, d: int) -> None:
         if not isinstance(self.space, Continuous):
             raise ValueError(
@@ -481,7 +476,7 @@ class SOAE(DeepEstimator):
                 f"space={self.space} has more dimensions than the {d} features of X: such a code "
                 f"need not compress anything; choose at most {d}"
             )
-        self._sigma()
+        schedule("sigma", self.sigma, self.decay)
         checks.one_of("neighborhood", self.neighborhood, get_args(Kind))
         checks.one_of("training", self.training, get_args(Training))
         if self.distance not in ("l2", "l1") and not callable(self.distance):

@@ -10,6 +10,7 @@ With the winners held fixed, `online` takes a gradient step per sample (Kohonen'
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -31,6 +32,7 @@ from somlib.models.kohonen import (
     Array,
     Neighborhood,
     Seen,
+    as_grid,
     batch_pass,
     data_center,
     online_pass,
@@ -69,7 +71,7 @@ from somlib.training.saving import (
     require_units,
     series,
 )
-from somlib.training.schedules import Decay, Schedule
+from somlib.training.schedules import Decay, Schedule, schedule
 from somlib.training.step import held_interrupts
 
 Mode = Literal["batch", "online", "sgd"]
@@ -81,6 +83,7 @@ _LABELS = (str, bytes, bool, int, float, np.number, np.bool_, np.datetime64, np.
 """What a label may be: it can be sorted, and written to a file."""
 
 
+@dataclass(eq=False, repr=False)
 class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Kohonen's self-organizing map.
 
@@ -183,6 +186,23 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     True
     """
 
+    grid: tuple[int, int] | Grid = (8, 8)
+    mode: Mode = "batch"
+    n_epochs: int = 20
+    sigma: tuple[float, float] | None = None
+    learning_rate: tuple[float, float] | None = None
+    decay: Decay = "exponential"
+    learning_rate_decay: Decay | None = None
+    neighborhood: str = "gaussian"
+    init: str | ArrayLike = "pca"
+    shuffle: bool = True
+    batch_size: int = 256
+    n_iter: int | None = None
+    allow_missing: bool = False
+    random_state: Any = None
+    device: str = "auto"
+    progress: bool = False
+
     _learned: ClassVar[dict[str, Check]] = {
         "weights_": array("f", "K", "d"),
         "grid_": instance(Grid),
@@ -197,42 +217,6 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         "topographic_error_": instance(float),
         "unit_labels_": array("biufcmMSUOT", "K"),
     }
-
-    def __init__(
-        self,
-        grid: tuple[int, int] | Grid = (8, 8),
-        mode: Mode = "batch",
-        n_epochs: int = 20,
-        sigma: tuple[float, float] | None = None,
-        learning_rate: tuple[float, float] | None = None,
-        decay: Decay = "exponential",
-        learning_rate_decay: Decay | None = None,
-        neighborhood: str = "gaussian",
-        init: str | ArrayLike = "pca",
-        shuffle: bool = True,
-        batch_size: int = 256,
-        n_iter: int | None = None,
-        allow_missing: bool = False,
-        random_state: Any = None,
-        device: str = "auto",
-        progress: bool = False,
-    ) -> None:
-        self.grid = grid
-        self.mode = mode
-        self.n_epochs = n_epochs
-        self.sigma = sigma
-        self.learning_rate = learning_rate
-        self.decay = decay
-        self.learning_rate_decay = learning_rate_decay
-        self.neighborhood = neighborhood
-        self.init = init
-        self.shuffle = shuffle
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.allow_missing = allow_missing
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
 
     # ------------------------------------------------------------ fitting
 
@@ -560,7 +544,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _check_parameters(self) -> tuple[Grid, int]:
         """Refuse what cannot work before anything is changed; return the grid and the seed."""
-        grid = self.grid if isinstance(self.grid, Grid) else _grid(self.grid)
+        grid = as_grid(self.grid)
         checks.one_of("mode", self.mode, get_args(Mode))
         checks.one_of("neighborhood", self.neighborhood, NEIGHBORHOODS)
         checks.count("n_epochs", self.n_epochs)
@@ -701,26 +685,10 @@ def _without_gaps(samples: Array, X: Array) -> Array:
 
 
 def _schedule(name: str, given: Any, default: tuple[float, float], decay: Decay) -> Schedule:
-    """Return the schedule of a (start, end) parameter, naming the parameter when it is bad."""
+    """Return the schedule of a (start, end) parameter, by default from a default start."""
     if given is None:
         given = default if decay != "constant" else (default[0], default[0])
-    try:
-        return Schedule(*_pair(given), decay)
-    except ValueError as error:
-        raise ValueError(f"{name}={given!r}: {error}") from None
-
-
-def _grid(size: Any) -> Grid:
-    try:
-        return Grid(*_pair(size))
-    except ValueError as error:
-        raise ValueError(f"grid={size!r}: {error}") from None
-
-
-def _pair(value: Any) -> tuple[Any, Any]:
-    if isinstance(value, tuple | list | np.ndarray) and len(value) == 2:
-        return value[0], value[1]
-    raise ValueError("expected a pair of numbers")
+    return schedule(name, given, decay)
 
 
 def _row_blocks(X: Array) -> Iterator[Array]:

@@ -7,7 +7,7 @@ on the block size, the processor and the library. Here those pairs, and only tho
 again term by term, so that the winner is the true one, and the lowest index among equals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,8 +24,8 @@ product to run at full speed, little enough to stay near the processor."""
 BLOCK_ROWS = 512
 """... but not fewer samples than this, below which the product slows down."""
 
-FEW = 2**15
-"""Differences that are sooner taken all at once than prepared for a product."""
+MAX_DIRECT_DIFFERENCES = 2**15
+"""Differences of single features, up to which computing them all is faster than a product."""
 
 CONFIDENCE = 6.0
 """Rounding errors of a product of length d add up like a random walk, to about √d ε ‖x‖ ‖w‖ with
@@ -36,7 +36,7 @@ analysis*, SIAM J. Sci. Comput. 41, 2019, theorem 3.1)."""
 
 
 class Block(NamedTuple):
-    """Some consecutive samples, centred.
+    """Some consecutive samples, centered.
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
     0), or None when nothing is missing; `norm` is ‖x‖ of each sample.
@@ -55,10 +55,10 @@ class Block(NamedTuple):
 
 @dataclass
 class Blocks:
-    """The samples minus a common centre, in blocks of rows on one device.
+    """The samples minus a common center, in blocks of rows on one device.
 
-    Without centring, an offset of the data far from the origin eats the digits that distinguish
-    one unit from the next. Data in memory are centred once; a `numpy.memmap` is read block by
+    Without centering, an offset of the data far from the origin eats the digits that distinguish
+    one unit from the next. Data in memory are centered once; a `numpy.memmap` is read block by
     block, so that it may be larger than the memory.
 
     Parameters
@@ -91,11 +91,11 @@ class Blocks:
 
     @property
     def resident(self) -> torch.Tensor | None:
-        """All samples at once, centred, NaN where missing; None when they are streamed."""
+        """All samples at once, centered, NaN where missing; None when they are streamed."""
         return self._resident
 
     def __getitem__(self, where: slice | torch.Tensor) -> torch.Tensor:
-        """Return centred samples, NaN where missing."""
+        """Return centered samples, NaN where missing."""
         if self._resident is not None:
             return self._resident[where]
         return self._load(where)
@@ -114,8 +114,8 @@ class Blocks:
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
-        centred = np.subtract(rows, self.center, dtype=self.center.dtype, casting="same_kind")
-        return torch.from_numpy(centred).to(self.device)
+        centered = np.subtract(rows, self.center, dtype=self.center.dtype, casting="same_kind")
+        return torch.from_numpy(centered).to(self.device)
 
 
 class Codebook:
@@ -124,7 +124,7 @@ class Codebook:
     Parameters
     ----------
     W : tensor of shape (K, d)
-        Prototypes, centred as the samples are.
+        Prototypes, centered as the samples are.
     """
 
     def __init__(self, W: torch.Tensor) -> None:
@@ -154,9 +154,9 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     Parameters
     ----------
     block : Block
-        n centred samples of d features.
+        n centered samples of d features.
     codebook : Codebook
-        K prototypes, centred alike.
+        K prototypes, centered alike.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     Distances too short for the matrix product to resolve are measured directly, so that a sample
     that equals a prototype is at distance 0.
     """
-    if block.known is None and len(block.x) * codebook.W.numel() <= FEW:
+    if block.known is None and len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES:
         return (block.x[:, None] - codebook.W).square().sum(2)
     relative, slack = _relative(block, codebook)
     squared = relative + block.norm.square()[:, None]
@@ -211,13 +211,59 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     return squared.clamp(min=0)
 
 
+@one_torch_thread
+def mean_over_samples(
+    X: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> float:
+    """Return the mean over all samples of a number that depends on their best-matching units.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Samples without missing values.
+    weights : ndarray of shape (K, d)
+        Prototypes.
+    measure : callable
+        `measure(units, apart)` is called with blocks of b samples and returns b numbers: `units`
+        of shape (b, 2) holds the two best units of each, `apart` of shape (b, d) its difference
+        x − w from the best, in float64. PyTorch has one thread meanwhile, as in all of the search.
+
+    Raises
+    ------
+    ValueError
+        When samples and prototypes differ in the number of features.
+
+    Examples
+    --------
+    >>> X, W = np.array([[0.0, 3.0], [4.0, 0.0]]), np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> mean_over_samples(X, W, lambda units, apart: apart.norm(dim=1))
+    1.5
+    """
+    if X.shape[1] != weights.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but weights have {weights.shape[1]}; "
+            "pass the data, or the codes, that the map was trained on"
+        )
+    center = weights.mean(0, dtype=np.float64).astype(np.result_type(X, weights))
+    W = torch.from_numpy(weights - center)
+    codebook = Codebook(W)
+    values = torch.empty(len(X), dtype=torch.float64)  # one by one they would fragment the memory
+    for block in Blocks(X, center, W.device).split(len(W)):
+        units, _ = best_units(block, codebook)
+        apart = block.x.to(torch.float64, copy=True).sub_(W[units[:, 0]])
+        values[block.where] = measure(units, apart)
+    return float(values.mean())
+
+
 def _relative(
     block: Block, codebook: Codebook, out: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product, and how far two may be off.
 
     ‖x‖² is the same for all units and stays out of their comparison: a map that training has
-    contracted around the centre has small w, hence small errors, however far its samples lie.
+    contracted around the center has small w, hence small errors, however far its samples lie.
     """
     relative = product(block.x, codebook.minus_two_W, out)
     if block.known is None:

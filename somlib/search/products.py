@@ -14,10 +14,11 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-Precision = Literal["float32", "fast"]
+Precision = Literal["highest", "high", "medium"]
+"""PyTorch's words for the precision of float32 products; see `products`."""
 
-SMALL = 2**24
-"""Multiplications that are sooner done by NumPy than another library is given its threads."""
+MAX_NUMPY_MULTIPLICATIONS = 2**24
+"""Multiplications up to which NumPy is done before another library has its threads."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,19 +31,21 @@ _numpy_alone: ContextVar[bool] = ContextVar("numpy_alone", default=False)
 def products(precision: Precision, device: torch.device) -> Iterator[None]:
     """Choose how matrix products are computed inside a `with`.
 
-    "float32" is what it says, also for convolutions on CUDA, which PyTorch rounds by itself.
-    "fast" rounds the factors, not the sums, to TensorFloat-32 on CUDA and to bfloat16 on
-    processors with units for those (AMX): weights, losses and Adam stay in float32. float64
-    products are not touched.
+    The values have the meaning of `torch.set_float32_matmul_precision`, and hold for convolutions
+    too. "highest" computes in float32. "high" may round the factors to TensorFloat-32, where the
+    device has it. "medium" may round them to bfloat16 on processors that have units for it (AMX),
+    and to TensorFloat-32 on CUDA. Sums, weights, losses and Adam stay in float32; float64 products
+    are not changed.
     """
     settings: list[Any]
     if device.type == "cuda":
-        settings, kind = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
+        settings, medium = [torch.backends.cuda.matmul, torch.backends.cudnn.conv], "tf32"  # type: ignore[attr-defined]
     else:
-        settings, kind = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
-    kinds = [kind, kind] if precision == "fast" else ["ieee", "ieee"]
-    if device.type == "cpu" and precision == "float32" and onednn_is_exact():
-        kinds[0] = "bf16"  # leave to round, of which no use is made
+        settings, medium = [torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv], "bf16"  # type: ignore[attr-defined]
+    kind = {"highest": "ieee", "high": "tf32", "medium": medium}[precision]
+    kinds = [kind, kind]
+    if device.type == "cpu" and onednn_is_exact():
+        kinds[0] = "bf16"  # permitted but unused by this processor; it makes PyTorch call oneDNN
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting, value in zip(settings, kinds, strict=True):
@@ -58,9 +61,10 @@ def onednn_is_exact() -> bool:
     """Return whether this processor's products are those of float32 even where they may be rounded.
 
     PyTorch gives float32 products to Intel's MKL, which on other makers' processors reaches less
-    than half of what oneDNN, beside it in the same PyTorch, does. Leave to round to bfloat16 is
-    the only way to have oneDNN called, and processors without units for bfloat16 matrices make no
-    use of that leave. Measured, not guessed: every kind of product that training needs, once.
+    than half of what oneDNN, beside it in the same PyTorch, does. To permit bfloat16 is the only
+    way to have oneDNN called, and processors without units for bfloat16 matrices compute in
+    float32 all the same. Whether this one does is measured, once, on every kind of product that
+    training needs.
     """
     generator = torch.Generator().manual_seed(0)
     setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
@@ -124,14 +128,16 @@ def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -
     """
     if a.device.type != "cpu":
         return torch.matmul(a, b, out=out)
-    large = a.shape[0] * a.shape[1] * b.shape[1] > SMALL and not _numpy_alone.get()
+    large = (
+        a.shape[0] * a.shape[1] * b.shape[1] > MAX_NUMPY_MULTIPLICATIONS and not _numpy_alone.get()
+    )
     if not (large and a.dtype == torch.float32 and onednn_is_exact()):
         to = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
     threads = torch.get_num_threads()
     torch.set_num_threads(_threads_outside.get() or threads)
     try:
-        with products("float32", a.device):
+        with products("highest", a.device):
             return torch.matmul(a, b, out=out)
     finally:
         torch.set_num_threads(threads)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from somlib import checks
 from somlib.search.products import Precision, products
 from somlib.training import processes
 from somlib.training.ensembles import train
+from somlib.training.layers import Architecture
 from somlib.training.loop import Callback, resolve_device
 from somlib.training.network import Array, Network, load_state
 from somlib.training.saving import Check, Saveable, array, count, each, require_names
@@ -57,8 +58,9 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     batch_size : int, default=256
     shuffle : bool, default=True
         Whether the samples come in a new order each epoch, its own for each seed.
-    precision : {"float32", "fast"}, default="float32"
-        "fast" rounds the factors of matrix products; see `products.products`.
+    precision : {"highest", "high", "medium"}, default="highest"
+        Precision of float32 matrix products, in PyTorch's words: "high" and "medium" may round
+        their factors; see `search.products.products`.
     random_state : int, Generator, RandomState or None, default=None
         Decides the first weights, the order of the samples and all noise.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
@@ -80,7 +82,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     batch_size: int = 256
     shuffle: bool = True
-    precision: Precision = "float32"
+    precision: Precision = "highest"
     random_state: Any = None
     device: str = "auto"
     progress: bool = False
@@ -317,8 +319,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 )
         if hasattr(self, "hidden"):
             self._check_architecture(d)
-        if self.precision not in ("float32", "fast"):
-            raise ValueError(f"precision={self.precision!r}; choose 'float32' or 'fast'")
+        checks.one_of("precision", self.precision, get_args(Precision))
         if hasattr(self, "learning_rate"):
             checks.positive("learning_rate", self.learning_rate)
         return int(n_epochs) * -(-n // self.batch_size) if by_epochs else int(n_iter)  # type: ignore[arg-type]
@@ -327,8 +328,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Refuse layers that cannot be built for d features."""
         hidden: Any = self.hidden
         architecture = getattr(self, "architecture", "mlp")
-        if architecture not in ("mlp", "conv"):
-            raise ValueError(f"architecture={architecture!r}; choose 'mlp' or 'conv'")
+        checks.one_of("architecture", architecture, get_args(Architecture))
         if not isinstance(hidden, Sequence | np.ndarray) or (
             architecture == "conv" and not list(hidden)
         ):

@@ -1,9 +1,11 @@
 """How a quantity moves from its start to its end over n steps: σ, α, T, β, ..."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+
+from somlib import checks
 
 Decay = Literal["exponential", "linear", "constant"]
 DECAYS: tuple[str, ...] = get_args(Decay)
@@ -41,11 +43,9 @@ class Schedule:
     decay: Decay = "exponential"
 
     def __post_init__(self) -> None:
-        if self.decay not in DECAYS:
-            raise ValueError(f"decay={self.decay!r} is unknown; choose one of {list(DECAYS)}")
+        checks.one_of("decay", self.decay, DECAYS)
         for name, value in (("start", self.start), ("end", self.end)):
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not (number and 0 < value < float("inf")):
+            if not (checks.is_number(value) and value > 0):
                 raise ValueError(
                     f"the schedule's {name} is {value!r}, but must be a positive, finite number; "
                     "a width or rate of zero freezes the map"
@@ -84,3 +84,19 @@ class Schedule:
         values[t >= 1] = self.end  # exactly, and from then on
         values[t <= 0] = self.start
         return [float(value) for value in values]
+
+
+def schedule(name: str, pair: Any, decay: Decay = "exponential") -> Schedule:
+    """Return the schedule of a (start, end) parameter, or raise a ValueError that names it.
+
+    Examples
+    --------
+    >>> schedule("sigma", (1.0, 2.0))
+    Traceback (most recent call last):
+    ValueError: sigma=(1.0, 2.0): the schedule ends at 2.0 above its start 1.0; it must shrink: \
+swap the two
+    """
+    try:
+        return Schedule(*checks.pair(pair), decay)
+    except ValueError as error:
+        raise ValueError(f"{name}={pair!r}: {error}") from None

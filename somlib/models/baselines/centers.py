@@ -20,11 +20,11 @@ from torch import Tensor
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder
 from somlib.models.desom import nearest_units
+from somlib.models.kohonen import as_grid
 from somlib.search.best_units import Block, Codebook, squared_distances
 from somlib.spaces import Grid
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds
 from somlib.training.layers import AutoencoderNetwork
-from somlib.training.schedules import Decay, Schedule
 
 # ---------------------------------------------------------------- codes and centers
 
@@ -72,27 +72,11 @@ def distances_to_prototypes(X: Array, prototypes: Array) -> Array:
 # ---------------------------------------------------------------- parameters
 
 
-def as_grid(grid: tuple[int, int] | Grid) -> Grid:
-    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
-    try:
-        return grid if isinstance(grid, Grid) else Grid(*grid)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
-
-
 def check_number(K: int, n: int, parameter: str) -> None:
     """Refuse a bad number K of centers for n samples; `parameter` is the one that decides it."""
     checks.count(parameter, K)
     if n < K:
         raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller {parameter}")
-
-
-def schedule(name: str, pair: tuple[float, float], decay: Decay = "exponential") -> Schedule:
-    """Return the schedule of a (start, end) parameter, or raise a ValueError that names it."""
-    try:
-        return Schedule(*pair, decay)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}={pair!r}: {error}") from None
 
 
 # ---------------------------------------------------------------- centers among codes

@@ -13,13 +13,13 @@ from somlib.models.baselines.centers import (
     EmbeddedMap,
     all_codes,
     random_samples,
-    schedule,
     squared_distance,
 )
 from somlib.models.baselines.dec import IDECNetwork
 from somlib.models.desom import grid_distances, neighborhood_weights
 from somlib.spaces import Grid
 from somlib.training import Array, Losses
+from somlib.training.schedules import schedule
 
 
 def kohonen_step(m: Tensor, z: Tensor, h: Tensor, alpha: Tensor) -> Tensor:

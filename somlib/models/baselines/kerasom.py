@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.models.baselines.centers import (
-    as_grid,
     check_number,
     distances_to_prototypes,
     random_samples,
-    schedule,
 )
 from somlib.models.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
+from somlib.models.kohonen import as_grid
 from somlib.spaces import Grid
 from somlib.training import Array, DeepEstimator, Losses, Network
-from somlib.training.schedules import Decay
+from somlib.training.schedules import Decay, schedule
 
 
 class KerasomNetwork(Network):

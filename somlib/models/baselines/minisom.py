@@ -9,8 +9,9 @@ from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from somlib import checks
-from somlib.models.baselines.centers import as_grid, distances_to_prototypes
+from somlib.models.baselines.centers import distances_to_prototypes
 from somlib.models.desom import nearest_units
+from somlib.models.kohonen import as_grid
 from somlib.spaces import Grid
 from somlib.training import Array
 from somlib.training.loop import resolve_seed
