@@ -32,7 +32,7 @@ import psutil
 from somlib.companion import cli
 from somlib.files import PARTIAL_PREFIX
 
-PACKAGE = Path(cli.__file__).parents[1]
+PACKAGE = Path(cli.__file__).parents[2]
 
 
 @dataclass

@@ -263,11 +263,13 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _network(self, device: torch.device) -> Any:
         """Return the network with the learned parameters."""
-        network = self._blank()
         state = {name: torch.from_numpy(a).clone() for name, a in self.parameters_.items()}
+        network = self._blank()
         load_state(network, state, assign=True)
-        like = next(iter(state.values()))
-        return network.to(device=device, dtype=like.dtype)
+        if any(buffer.is_meta for buffer in network.buffers()):  # not made by `hyperparameter`
+            network = self._build(self.n_features_in_, torch.Generator())
+            load_state(network, state)
+        return network.to(device=device, dtype=next(iter(state.values())).dtype)
 
     def _through(self, part: str, X: Array) -> Array:
         """Return what a part or method of the network, such as "encode", gives for each row."""
