@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import to_rgb
@@ -219,6 +220,64 @@ def test_error_curves_differ_in_line_and_marker_not_only_in_color():
         plots.error_curves({"quantization_error": [1]})
 
 
+# ---------------------------------------------------------------- over the seeds
+
+
+def runs(**errors):
+    """Return a table of runs with three seeds for each of two sizes."""
+    return pd.DataFrame(
+        [
+            {"method": method, "units": units, "error": value, "other": 1 - value}
+            for method, of_units in errors.items()
+            for units, values in zip((4, 16), of_units, strict=True)
+            for value in values
+        ]
+    )
+
+
+TABLE = runs(SOM=[[0.1, 0.2, 0.6], [0.4, 0.4, 0.4]], **{"k-means": [[1, 2, 3], [4, 4, 7]]})
+
+
+def test_seeds_are_drawn_as_mean_and_population_deviation():
+    left, right = plots.seeds(TABLE, "units", ["error", "other"], "method")
+    drawn = [line for line in left.lines if line.get_linestyle() != "None"]  # caps have none
+    bars = [c for c in left.collections if isinstance(c, LineCollection)]
+    groups = TABLE.groupby(["method", "units"], sort=False)["error"]
+    mean, sd = groups.mean(), groups.std(ddof=0)
+    for method, line, bar in zip(TABLE["method"].unique(), drawn, bars, strict=True):
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), mean[method])
+        ends = np.array([segment[:, 1] for segment in bar.get_segments()])
+        np.testing.assert_allclose(ends.mean(1), mean[method])
+        np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, sd[method], atol=1e-12)
+    assert (left.get_title(), right.get_title()) == ("error", "other")
+    assert left.get_xlabel() == right.get_xlabel() == "units"
+
+
+def test_groups_of_seeds_differ_in_color_marker_and_dashes_and_are_named_once():
+    left, right = plots.seeds(TABLE, "units", ["error", "other"], "method", log=True)
+    assert left.get_legend() is None
+    legend = right.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["SOM", "k-means"]
+    a, b = legend.get_lines()
+    assert a.get_marker() != b.get_marker()
+    assert a.get_linestyle() != b.get_linestyle()
+    assert [to_rgb(line.get_color()) for line in (a, b)] == [
+        to_rgb(color) for color in plots.LINE_COLORS[:2]
+    ]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["4", "16"]
+
+
+def test_a_group_without_values_is_left_out_of_its_panel():
+    table = TABLE.assign(TE=TABLE["error"].where(TABLE["method"] == "SOM"))
+    (ax,) = plots.seeds(table, "units", ["TE"], "method")
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    assert np.nanmax(heights) < 1
+
+
+def test_lines_are_dark_enough_on_white():
+    assert max(lightness(color) for color in plots.LINE_COLORS) < 75
+
+
 def lightness(color):
     """Return CIE L* of a color."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
@@ -258,6 +317,12 @@ WRONG = [
     (lambda g: plots.unit_values(np.ones(3), g), r"values has shape \(3,\)"),
     (lambda g: plots.unit_values(np.ones(12), g, text="ab"), r"text has shape \(2,\)"),
     (lambda g: plots.frames([g.coords], g, titles=["a", "b"]), "titles has 2 entries for 1"),
+    (lambda g: plots.seeds(TABLE, "units", ["purity"]), r"lacks \['purity'\]; .*'error', 'other'"),
+    (lambda g: plots.seeds(TABLE, "units", ["error"], "sort"), r"lacks \['sort'\]"),
+    (
+        lambda g: plots.seeds(TABLE.assign(run=range(len(TABLE))), "units", ["error"], "run"),
+        "'run' has 12 groups.*only 7 colors",
+    ),
 ]
 
 

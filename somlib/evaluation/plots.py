@@ -1,4 +1,4 @@
-"""Pictures of a map: its prototypes, its ridges, what lands where.
+"""Figures of a map: its prototypes, its U-matrix, its samples; and of results over seeds.
 
 All drawings of the lattice run the same way: unit (0, 0) is top left, rows go down, hexagons lean
 as `Grid` lays them. Each function draws on `ax`, or on a figure of its own, and returns the axes;
@@ -15,6 +15,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
@@ -37,6 +39,7 @@ COLORS = (
     *("#0072B2", "#E69F00", "#000000", "#F0E442", "#D55E00", "#56B4E9", "#009E73", "#CC79A7"),
     *("#B2DF8A", "#332288", "#DDDDDD", "#7F4F24"),
 )
+LINE_COLORS = tuple(COLORS[i] for i in (0, 1, 2, 4, 6, 7, 5))  # dark enough for thin lines
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 INK, FAINT = "0.2", "0.85"  # what is said, and the lattice behind it
 WIDTH_INCHES = 4.0  # of a map on a figure of its own
@@ -616,6 +619,80 @@ def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(handles=drawn, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return ax
+
+
+def seeds(
+    table: pd.DataFrame,
+    x: str,
+    columns: Sequence[str],
+    hue: str | None = None,
+    axes: Any = None,
+    log: bool = False,
+) -> Array:
+    """Draw a panel per column: its mean over the seeds and the standard deviation as bars.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per run. Runs that agree in `x` and `hue` differ in the seed. A group without
+        values in a column is left out of its panel.
+    x : str
+        Column of numbers for the horizontal axis.
+    columns : sequence of str
+        What is measured.
+    hue : str, optional
+        Column of groups, each a line with its own color, marker and dashes.
+    axes : array of at least as many Axes as columns, optional
+    log : bool, default=False
+        Whether the horizontal axis is logarithmic, with a tick for each of its values, or for
+        powers of ten where there are three or more of those.
+
+    Returns
+    -------
+    ndarray of Axes
+
+    Raises
+    ------
+    ValueError
+        When the table lacks a column, there are too few axes, or more groups than colors.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"units": [4, 4, 9, 9], "error": [3.0, 3.2, 2.0, 2.1]})
+    >>> seeds(table, "units", ["error"]).shape
+    (1,)
+    """
+    wanted = [x, *columns, *([] if hue is None else [hue])]
+    if missing := [name for name in wanted if name not in table]:
+        raise ValueError(f"table lacks {missing}; it has the columns {list(table)}")
+    groups = [] if hue is None else list(table[hue].unique())
+    if len(groups) > len(LINE_COLORS):
+        raise ValueError(
+            f"{hue!r} has {len(groups)} groups, but there are only {len(LINE_COLORS)} colors that "
+            "are dark enough for lines; draw fewer in one figure"
+        )
+    look: dict[str, Any] = {"marker": "o", "color": COLORS[0]}
+    if groups:
+        look = {"hue": hue, "style": hue, "hue_order": groups, "style_order": groups}
+        look |= {"palette": LINE_COLORS[: len(groups)], "markers": list(MARKERS[: len(groups)])}
+    panels = _panels(len(columns), axes, 5, 2.6, 2.5)
+    for ax, column in zip(panels, columns, strict=True):
+        known = table.dropna(subset=column)
+        look |= {"errorbar": _deviation, "err_style": "bars", "err_kws": {"capsize": 2}}
+        sns.lineplot(known, x=x, y=column, ax=ax, legend=ax is panels[-1], **look)
+        ax.set(title=column, ylabel="")
+        if log:
+            ax.set_xscale("log")
+            values = sorted(table[x].unique())
+            if values[-1] < 1000 * values[0]:  # of wider ranges powers of ten are enough
+                ax.set_xticks(values, [f"{value:g}" for value in values])
+                ax.minorticks_off()
+    return panels
+
+
+def _deviation(values: Any) -> tuple[float, float]:
+    """Return the mean of a column, less and plus its standard deviation over the runs at hand."""
+    return values.mean() - values.std(ddof=0), values.mean() + values.std(ddof=0)
 
 
 # ---------------------------------------------------------------- checks
