@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ else:
 
 PARTIAL_PREFIX = ".partial-"
 """Every unfinished file begins with this, so that left-overs can be recognised and removed."""
+
+_UMASK = threading.Lock()  # of two threads that set it at the same time one would restore 0
 
 PATIENCE = 5.0
 """Seconds after which `claimed(..., wait=True)` says for whom it waits."""
@@ -296,8 +299,9 @@ def _mode(target: Path) -> int:
     """Return the permissions that an ordinary open() would leave at `target`."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_IMODE(target.stat().st_mode)
-    umask = os.umask(0)  # there is no way to read it without setting it
-    os.umask(umask)
+    with _UMASK:
+        umask = os.umask(0)  # there is no way to read it without setting it
+        os.umask(umask)
     return 0o666 & ~umask
 
 

@@ -79,10 +79,10 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
 
     complete(folder / "warm-up")  # byte code, font caches, the server itself
     whole = complete(folder / "undisturbed")
-    seconds = _seconds((folder / "undisturbed" / "log.txt").read_text())
-    if not seconds:
+    log = (folder / "undisturbed" / "log.txt").read_text()
+    if not (seconds := _seconds(log)):
         return outcome
-    around = max(0.0, whole - sum(seconds.values()))  # start, page
+    around = max(0.0, whole - _running(log))  # start, page
     disturbed = folder / "disturbed"
     kernels: list[psutil.Process] = []
     for name in itertools.islice(_turns(list(seconds), rng), times):
@@ -125,8 +125,13 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
 
 def _seconds(log: str) -> dict[str, float]:
     """Return how long each notebook took, from what the runner printed."""
-    lines = re.findall(r"^\[\d+/\d+\] (\S+).* \.\.\. (\d+) s$", log, flags=re.MULTILINE)
-    return {name: float(seconds) for name, seconds in lines}
+    lines = re.findall(r"^\[\d+/\d+\] (\S+) done, (\d+) s", log, flags=re.MULTILINE)
+    return {name: float(seconds) for name, seconds in sorted(lines)}
+
+
+def _running(log: str) -> float:
+    """Return for how long notebooks were running, several of them at the same time."""
+    return float(re.findall(r"^all, start to end +(\d+)$", log, flags=re.MULTILINE)[-1])
 
 
 def _turns(names: list[str], rng: np.random.Generator) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """The runner: refuses early, runs each notebook in a kernel of its own, survives everything."""
 
 import importlib.util
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,13 +21,14 @@ import pytest
 from kill_runner import PACKAGE, kill_and_compare
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from somlib import SOM, files, report
-from somlib.companion import cli
+from somlib import SOM, files
+from somlib.companion import cli, runner
 
 PARAMETERS = """\
 profile: str = "quick"  # quick or full
 device: str = "cpu"  # auto, cpu, cuda or mps
 n_seeds: int = 2  # runs
+deterministic: bool = False  # on a GPU, too
 n_points: int = 40  # n = points of a walk
 rate: float = 0.5  # length of a step
 fast: bool = False  # skip something
@@ -47,10 +51,10 @@ fig = Figure(figsize=(4, 3))
 ax = fig.subplots()
 for path in walks:
     ax.plot(*path.T)
-report.save_figure(fig, "toy-walk", caption="Random walks.", alt="Two jagged lines.")""",
+run.save_figure(fig, "toy-walk", caption="Random walks.", alt="Two jagged lines.")""",
     """\
 ends = pd.DataFrame([path[-1] for path in walks], columns=["x", "y"])
-report.save_table(ends, "toy-ends", caption="Where they end.")""",
+run.save_table(ends, "toy-ends", caption="Where they end.")""",
     """\
 import os, sys
 print("facts", sys.executable, os.getcwd(), repr((rate, fast, name)))""",
@@ -147,11 +151,16 @@ def settings_of_a_user(project):
 
 
 def test_each_notebook_has_its_line_and_the_table_sums_up(whole):
-    assert re.search(r"^\[1/3\] 01_toy \.\.\. \d+ s$", whole.out, re.MULTILINE)
+    starts = re.findall(r"^(\w+) started$", whole.out, re.MULTILINE)
+    ends = re.findall(r"^\[(\d)/3\] (\w+) (done|failed), \d+ s$", whole.out, re.MULTILINE)
+    assert starts == ["01_toy", "02_bad", "03_dead"]
+    assert [number for number, *_ in ends] == ["1", "2", "3"]
+    expected = [("01_toy", "done"), ("02_bad", "failed"), ("03_dead", "failed")]
+    assert sorted((name, status) for _, name, status in ends) == expected
     memory = r"\d\d+" if importlib.util.find_spec("resource") else "–"  # in MB, where it is told
     assert re.search(rf"^01_toy +done +\d+ +1 +1 +{memory}$", whole.out, re.MULTILINE)
     assert re.search(r"^02_bad +failed +\d+ +0 +0 +–$", whole.out, re.MULTILINE)
-    assert re.search(r"^all +\d+$", whole.out, re.MULTILINE)
+    assert re.search(r"^all, start to end +\d+$", whole.out, re.MULTILINE)
     assert whole.code == 1
 
 
@@ -165,7 +174,6 @@ def test_settings_of_the_user_do_not_reach_the_kernel(whole, tmp_path, monkeypat
     ]
     assert len(shown) == 1
     monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
-    monkeypatch.setattr(report, "_run", None)
     names = {"profile": "quick", "device": "cpu", "n_seeds": 2, "n_points": 40}
     exec("\n".join(TOY[:3]), names)  # here, where there are none
     for suffix in (".png", ".svg"):
@@ -173,30 +181,102 @@ def test_settings_of_the_user_do_not_reach_the_kernel(whole, tmp_path, monkeypat
         assert made.read_bytes() == (tmp_path / "figures/quick" / made.name).read_bytes()
 
 
-def test_notebooks_beside_the_registered_are_passed_over_and_a_byte_order_mark_is_read(whole):
+def test_notebooks_beside_the_registered_are_skipped_and_a_byte_order_mark_is_read(whole):
     line, first, *_ = whole.out.splitlines()
-    assert line.startswith("passed over, ")
+    assert line.startswith("skipped, because not in figures/registry.csv: ")
     assert line.endswith(" 01_toy-Copy1.ipynb")
-    assert first.startswith("[1/3] 01_toy ")
+    assert first == "01_toy started"
     assert not list((whole.project / "runs").rglob("*Copy*"))
     assert "Copy" not in (whole.project / "figures/quick/README.md").read_text()
 
 
-def test_what_is_left_is_foretold_where_all_of_it_has_run_before():
-    records = [{"notebook": "01_toy", "duration": 2.0}, {"notebook": "01_toy", "duration": 3.4}]
-    usual = cli._usual_seconds([*records, {"notebook": "02_bad", "duration": 4.0}])
+def planned_runner(folder, at_once, *names):
+    jobs = [runner.Job(folder / f"{name}.ipynb", {}) for name in names]
+    return runner.Runner(jobs, folder, folder, at_once, {j.notebook: ExitStack() for j in jobs})
+
+
+@pytest.mark.parametrize(
+    ("at_once", "usual", "text"),
+    [
+        (1, {"01_toy": 3.4, "02_bad": 4.0}, "[0/2] news; about 7 s left"),
+        (2, {"01_toy": 3.4, "02_bad": 4.0}, "[0/2] news; about 4 s left"),
+        (2, {"01_toy": 3.4}, "[0/2] news"),
+    ],
+)
+def test_the_time_left_is_told_if_all_that_is_left_has_run_before(tmp_path, at_once, usual, text):
+    running = planned_runner(tmp_path, at_once, "01_toy", "02_bad")
+    running.usual = usual
+    assert running._state("news") == text
+
+
+def test_the_last_time_of_a_notebook_is_its_longest_duration():
+    records = [{"notebook": "01_toy", "duration": seconds} for seconds in (0.4, 3.4, 1.0)]
+    usual = runner.usual_seconds([*records, {"notebook": "02_bad", "duration": 4.0}])
     assert usual == {"01_toy": 3.4, "02_bad": 4.0}
-    assert cli._foretold([3.4, 4.0]) == " (last time 3 s; 7 s with all that follow)"
-    assert cli._foretold([3.4, None]) == ""
+
+
+def test_the_longest_start_first_and_what_reads_the_others_runs_last_and_alone(
+    tmp_path, monkeypatch
+):
+    usual = {"01_a": 1.0, "03_c": 9.0, "06_results": 99.0}
+    together, started, ended = threading.Barrier(2, timeout=30), [], []
+
+    def run(job, *_):
+        name = job.notebook.stem
+        started.append(name)
+        if name in ("02_b", "03_c"):
+            together.wait()  # for the other, which must run at the same time
+        if name == "06_results":
+            assert sorted(ended) == ["01_a", "02_b", "03_c"]
+        ended.append(name)
+
+    monkeypatch.setattr(runner, "usual_seconds", lambda _: usual)
+    monkeypatch.setattr(runner, "run", run)
+    running = planned_runner(tmp_path, 2, "01_a", "02_b", "03_c", "06_results")
+    running.run()
+    assert sorted(started[:2]) == ["02_b", "03_c"]
+    assert started[2:] == ["01_a", "06_results"]
+    assert {outcome.status for outcome in running.outcomes} == {"done"}
+
+
+def test_a_bug_in_the_thread_of_one_notebook_fails_that_notebook_alone(
+    tmp_path, monkeypatch, capsys
+):
+    def run(job, *_):
+        if job.notebook.stem == "01_a":
+            raise SystemExit
+
+    monkeypatch.setattr(runner, "run", run)
+    running = planned_runner(tmp_path, 2, "01_a", "02_b")
+    running.run()
+    assert {o.notebook: o.status for o in running.outcomes} == {"01_a": "failed", "02_b": "done"}
+    assert "SystemExit()" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_status_is_shown_on_a_terminal_alone_and_is_overwritten(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10")
+    blank = f"\r{'':9}\r"
+    on_terminal = f"{blank}a\n{blank}running f{blank}b\n"
+    for stream, expected in ((io.StringIO(), "a\nb\n"), (Terminal(), on_terminal)):
+        monkeypatch.setattr(sys, "stdout", stream)
+        runner.say("a")
+        runner.say("running for long", passing=True)
+        runner.say("b")
+        assert stream.getvalue() == expected
 
 
 def test_a_gpus_memory_has_a_column_where_there_is_one(capsys):
-    ran = cli.Outcome("01_toy", "done", 3.2, 1, 2, 512, 4096)
-    cli._print_summary([ran, ran._replace(notebook="02_bad", gpu_memory=None)])
+    ran = runner.Outcome("01_toy", "done", 3.2, 1, 2, 512, 4096)
+    runner.print_summary([ran._replace(notebook="02_bad", gpu_memory=None), ran], 4.4)
     *_, titles, first, second, total = capsys.readouterr().out.splitlines()
     assert titles.split()[-3:] == ["MB", "GPU", "MB"]
     assert first.split() == ["01_toy", "done", "3", "1", "2", "512", "4096"]
-    assert (second.split()[-1], total.split()) == ("–", ["all", "6"])
+    assert (second.split()[-1], total.split()[-1]) == ("–", "4")
 
 
 def test_nothing_is_said_that_is_not_ours(whole):
@@ -233,13 +313,13 @@ def test_parameters_arrive_typed_and_the_kernel_is_this_interpreter(whole):
 
 
 def test_a_success_takes_away_the_failed_copy(whole):
-    asked = "import os\nprint(os.environ['SOMLIB_DETERMINISTIC'])"
+    asked = "print(deterministic)"
     write_notebook(whole.project / "notebooks" / "02_bad.ipynb", START.format("02_bad"), asked)
     again = ("reproduce", "--only", "02", "--device", "cpu", "--deterministic")
     result = finished(command(whole.project, *again))
     assert (result.code, result.err) == (0, "")
     copy = nbformat.read(whole.project / "runs" / "quick" / "02_bad.ipynb", as_version=4)
-    assert copy.cells[-1].outputs[0].text == "1\n"
+    assert copy.cells[-1].outputs[0].text == "True\n"
     names = {path.name for path in (whole.project / "runs" / "quick").iterdir()}
     assert {"02_bad.ipynb", "02_bad.html"} <= names
     assert "02_bad.failed.ipynb" not in names
@@ -253,8 +333,8 @@ def test_a_success_takes_away_the_failed_copy(whole):
 def project(tmp_path, monkeypatch):
     make_project(tmp_path / "project", _01_toy=TOY, _02_walk=TOY)
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path / "project"))  # put back afterwards
-    monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("something was run"))
+    monkeypatch.delenv("SOMLIB_OUTPUT", raising=False)
+    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("something was run"))
     return tmp_path / "project"
 
 
@@ -264,6 +344,8 @@ def project(tmp_path, monkeypatch):
         ("--only 07", r"unknown notebook '07'; there are 01_toy, 02_walk"),
         ("--only 01 toy", r"unknown notebook 'toy'"),
         ("--seeds 0", r"--seeds 0: expected a whole number of at least 1"),
+        ("--jobs 0", r"--jobs 0: expected a whole number of at least 1"),
+        ("-p deterministic=true", r"-p deterministic: use --deterministic"),
         ("-p n_point=3", r"unknown parameter 'n_point'; the notebooks have .*n_points"),
         ("-p n_points", r"'n_points': expected NAME=VALUE"),
         ("-p n_points=1e3", r"parameter n_points = '1e3': 01_toy expects a value of type int"),
@@ -302,7 +384,7 @@ def test_an_absent_device_is_refused(project, capsys):
     ("content", "message"),
     [
         ("not a notebook", "01_toy.ipynb cannot be read"),
-        (None, "01_toy.ipynb must declare, with their types, device, n_seeds"),
+        (None, "01_toy.ipynb must declare, with their types, deterministic, device, n_seeds"),
     ],
 )
 def test_a_notebook_without_its_parameters_is_refused(project, content, message, capsys):
@@ -506,22 +588,28 @@ while mark.exists(): time.sleep(0.02)"""
     assert made == {f"0{n}_toy.{suffix}" for n in (1, 2) for suffix in ("html", "ipynb")}
 
 
-def test_ctrl_c_stops_the_kernel_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_stops_all_kernels_and_says_how_to_resume(tmp_path):
     mark = tmp_path / "mark"
-    wait = f"import pathlib, time\npathlib.Path({str(mark)!r}).touch()\ntime.sleep(60)"
-    project = make_project(tmp_path / "project", _01_toy=TOY, _02_wait=(wait,))
-    process = command(project, "reproduce", "--device", "cpu")
-    while not mark.exists():
+    mark.mkdir()
+    wait = f"import os, pathlib, time\npathlib.Path({str(mark)!r}, str(os.getpid())).touch()"
+    waiting = (wait, "time.sleep(60)")
+    project = make_project(
+        tmp_path / "project", _01_toy=TOY, _02_wait=waiting, _03_wait=waiting, _04_never=waiting
+    )
+    process = command(project, "reproduce", "--device", "cpu", "--jobs", "2")
+    while len(list(mark.iterdir())) < 2:
         assert process.poll() is None
         time.sleep(0.02)
     kernels = psutil.Process(process.pid).children(recursive=True)
+    assert len(kernels) == 2
     process.send_signal(signal.SIGINT)
     result = finished(process)
     assert (result.code, result.err) == (130, "")
     assert "Finished: 01_toy. Run the same command again" in result.out
-    assert kernels
+    assert "04_never started" not in result.out
     assert not psutil.wait_procs(kernels, timeout=5)[1]
     assert not list(Path(project).rglob(".partial-*"))
+    assert not list(Path(project).rglob("*.failed.ipynb"))
 
 
 def test_killed_twenty_times_the_results_are_those_of_an_undisturbed_run(tmp_path):

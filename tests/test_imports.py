@@ -10,8 +10,8 @@ import somlib
 
 ROOT = Path(somlib.__file__).parent
 FLOORS = ["spaces", "search", "data", "training", "models", "evaluation", "companion"]
-"""The rooms, from the lowest up. `files`, `checks` and `progress` lie below them all."""
-GROUND = {"files", "checks", "progress"}
+"""The rooms, from the lowest up. The modules of GROUND lie below them all."""
+GROUND = {"files", "checks", "hashing", "progress"}
 
 
 def dotted(path):

@@ -63,8 +63,8 @@ def test_one_parameters_cell_declares_and_explains_each_parameter(path):
     lines = source(cell).splitlines()
     assert all(re.fullmatch(r"\w+: \w+ = .+  # .+", line) for line in lines)
     names = [line.split(":")[0] for line in lines]
-    assert names[:3] == ["profile", "device", "n_seeds"]
-    assert len(names) <= 8
+    assert names[:4] == ["profile", "device", "n_seeds", "deterministic"]
+    assert len(names) <= 9
     declared = {
         node.target.id: ast.literal_eval(node.value) for node in ast.parse(source(cell)).body
     }
@@ -91,7 +91,7 @@ def test_exercises_have_solutions(path):
 
 
 @each_notebook
-def test_every_figure_and_table_leaves_through_the_report_with_texts(path):
+def test_every_figure_and_table_is_saved_by_the_run_with_texts(path):
     code = "\n".join(source(cell) for cell in cells(path, "code"))
     assert "savefig" not in code
     assert "to_csv" not in code
@@ -100,7 +100,7 @@ def test_every_figure_and_table_leaves_through_the_report_with_texts(path):
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("save_")
     ]
-    assert calls
+    assert {call.func.value.id for call in calls} == {"run"}
     names = [call.args[1].value for call in calls]
     assert len(names) == len(set(names))
     for call in calls:
@@ -113,9 +113,7 @@ def test_the_registry_has_what_the_notebooks_save_and_nothing_else():
     saved = {}
     for path in NOTEBOOKS:
         code = "\n".join(source(cell) for cell in cells(path, "code"))
-        for kind, name in re.findall(
-            r'report\.save_(figure|table)\(\s*[\w.\[\]]+,\s*"([^"]+)"', code
-        ):
+        for kind, name in re.findall(r'run\.save_(figure|table)\(\s*[\w.\[\]]+,\s*"([^"]+)"', code):
             assert name not in saved, f"{name} of {path.stem} is {saved[name]} already"
             saved[name] = (kind, path.stem)
     assert saved == {row.Index: (row.kind, row.notebook) for row in registered.itertuples()}
@@ -153,7 +151,7 @@ def test_all_of_them_run_headlessly(finished):
 def test_each_leaves_every_figure_and_table_that_it_names(finished, path):
     _, folder = finished
     code = "\n".join(source(cell) for cell in cells(path, "code"))
-    names = re.findall(r'report\.save_(figure|table)\(\s*[\w.\[\]]+,\s*"([\w-]+)"', code)
+    names = re.findall(r'run\.save_(figure|table)\(\s*[\w.\[\]]+,\s*"([\w-]+)"', code)
     index = (folder / "figures" / "quick" / "README.md").read_text(encoding="utf-8")
     assert names
     for kind, name in names:

@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from somlib import data, report
-from somlib.companion import cli
+from somlib.companion import runner
 
 
 @pytest.fixture
@@ -31,7 +31,6 @@ def project(tmp_path, monkeypatch):
         (tmp_path / "notebooks" / f"{name}.ipynb").touch()
     monkeypatch.delenv("SOMLIB_OUTPUT", raising=False)
     monkeypatch.chdir(tmp_path / "notebooks")
-    monkeypatch.setattr(report, "_run", None)
     return tmp_path
 
 
@@ -46,8 +45,8 @@ def line_figure(n=10):
     return fig
 
 
-def save(name="som-line", fig=None, caption="A line.", alt="A rising line"):
-    return report.save_figure(fig or line_figure(), name, caption=caption, alt=alt)
+def save(run, name="som-line", fig=None, caption="A line.", alt="A rising line"):
+    return run.save_figure(fig or line_figure(), name, caption=caption, alt=alt)
 
 
 def sidecar(path):
@@ -74,8 +73,7 @@ def test_the_output_folder_can_be_set(project, monkeypatch, tmp_path):
 
 
 def save_into_run(**texts):
-    begin()
-    return save(**texts)
+    return save(begin(), **texts)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +110,8 @@ def test_an_absent_device_is_an_error_not_a_fallback(project):
 
 def test_figures_are_the_same_whatever_the_settings_outside(project):
     """As where papermill or nbconvert run a notebook without the runner."""
-    begin()
-    expected = [save().with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
+    run = begin()
+    expected = [save(run).with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
     settings = {
         "lines.linewidth": 9,
         "savefig.facecolor": "red",
@@ -121,8 +119,8 @@ def test_figures_are_the_same_whatever_the_settings_outside(project):
         "svg.fonttype": "none",
     }
     with matplotlib.rc_context(settings):
-        begin()
-        assert [save().with_suffix(s).read_bytes() for s in (".png", ".svg")] == expected
+        run = begin()
+        assert [save(run).with_suffix(s).read_bytes() for s in (".png", ".svg")] == expected
 
 
 SHOWN = """\
@@ -139,7 +137,9 @@ def test_a_kernel_draws_into_the_notebook_whatever_the_settings_outside(
     monkeypatch.setenv("MPLBACKEND", backend)
     monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
     notebook = new_notebook(cells=[new_code_cell(SHOWN)])
-    client = NotebookClient(notebook, kernel_name="python3", kernel_manager_class=cli._own_kernel())
+    client = NotebookClient(
+        notebook, kernel_name="python3", kernel_manager_class=runner.own_kernel()
+    )
     client.execute()
     (output,) = notebook.cells[0].outputs
     assert "image/png" in output.data
@@ -149,8 +149,7 @@ def test_a_kernel_draws_into_the_notebook_whatever_the_settings_outside(
 
 
 def test_a_figure_leaves_png_svg_and_a_record(project):
-    begin(n_epochs=3)
-    path = save(caption="A  line\nthat rises.")
+    path = save(begin(n_epochs=3), caption="A  line\nthat rises.")
     assert path == project / "figures" / "quick" / "som-line.png"
     assert path.with_suffix(".svg").read_text().startswith("<?xml")
     record = sidecar(path)
@@ -170,18 +169,16 @@ def test_a_figure_leaves_png_svg_and_a_record(project):
 
 
 def test_equal_figures_give_equal_bytes(project):
-    begin()
-    first = [save().with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
-    assert first == [save().with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
+    run = begin()
+    first = [save(run).with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
+    assert first == [save(run).with_suffix(suffix).read_bytes() for suffix in (".png", ".svg")]
 
 
 def test_quick_figures_say_so_and_the_figure_itself_is_left_alone(project):
     fig = line_figure()
     before = list(fig.get_children())
-    begin()
-    quick = imread(save(fig=fig))
-    begin(profile="full")
-    full = imread(save(fig=fig))
+    quick = imread(save(begin(), fig=fig))
+    full = imread(save(begin(profile="full"), fig=fig))
     mark = quick.shape[0] - full.shape[0]  # what was added stands below everything else
     assert 10 <= mark <= 40
     assert quick.shape[1] == full.shape[1]
@@ -199,15 +196,14 @@ def test_a_large_figure_loses_resolution_never_the_figure(project):
     plain = io.BytesIO()
     fig.savefig(plain, dpi=150)
     assert plain.tell() > report.PNG_LIMIT
-    begin()
-    assert 0.3 * report.PNG_LIMIT < save(fig=fig).stat().st_size <= report.PNG_LIMIT
+    assert 0.3 * report.PNG_LIMIT < save(begin(), fig=fig).stat().st_size <= report.PNG_LIMIT
 
 
 def test_a_figure_that_cannot_fit_is_an_error(project, monkeypatch):
     monkeypatch.setattr(report, "PNG_LIMIT", 100)
-    begin()
+    run = begin()
     with pytest.raises(ValueError, match=r"'som-line' takes .* at most 100"):
-        save()
+        save(run)
     assert not list(report.output_folder("figures", "quick").iterdir())
 
 
@@ -223,21 +219,26 @@ def test_caption_and_alt_are_not_optional(project, texts):
         save_into_run(**texts)
 
 
-def test_saving_before_start_is_an_error(project):
-    with pytest.raises(RuntimeError, match=r"report\.start"):
-        save()
+def test_two_runs_in_one_process_do_not_share_anything(project):
+    first, second = begin("01_som", n_epochs=3), begin("02_soae", profile="full", seeds=1)
+    table = pd.DataFrame({"a": [1]})
+    records = [sidecar(save(first)), sidecar(second.save_table(table, "soae-a", caption="One."))]
+    assert [(r["notebook"], r["profile"], r["order"], r["seeds"]) for r in records] == [
+        ("01_som", "quick", 1, [0, 1]),
+        ("02_soae", "full", 1, [0]),
+    ]
+    assert [r["parameters"] for r in records] == [{"n_epochs": 3}, {}]
+    assert not {"save_figure", "save_table"} & vars(report).keys()
 
 
 def test_an_id_belongs_to_one_notebook(project):
     save_into_run()
-    begin("02_soae")
+    other = begin("02_soae")
     with pytest.raises(ValueError, match="'som-line' of 02_soae is taken by the figure of 01_som"):
-        save()
-    begin("01_som")
+        save(other)
     with pytest.raises(ValueError, match="taken by the figure"):
-        report.save_table(pd.DataFrame({"a": [1]}), "som-line", caption="A table.")
-    begin("02_soae", profile="full")
-    save()  # each profile is a world of its own
+        begin("01_som").save_table(pd.DataFrame({"a": [1]}), "som-line", caption="A table.")
+    save(begin("02_soae", profile="full"))  # each profile is a world of its own
 
 
 # ------------------------------------------------------------------ provenance
@@ -273,9 +274,9 @@ def test_a_record_names_no_host_and_no_path(project):
 
 
 def test_csv_keeps_every_digit_and_markdown_reads(project):
-    begin()
+    run = begin()
     table = pd.DataFrame({"map": ["8|8", "20×20"], "QE": [1 / 3, 12.345], "n": [1, np.nan]})
-    path = report.save_table(table, "som-map-size", caption="QE falls.")
+    path = run.save_table(table, "som-map-size", caption="QE falls.")
     assert path.read_text() == f"map,QE,n\n8|8,{1 / 3!r},1.0\n20×20,12.345,\n"
     assert path.with_suffix(".md").read_text() == (
         "QE falls.\n\n| map | QE | n |\n| :--- | ---: | ---: |\n"
@@ -285,9 +286,9 @@ def test_csv_keeps_every_digit_and_markdown_reads(project):
 
 
 def test_a_named_index_becomes_a_column(project):
-    begin()
+    run = begin()
     table = pd.DataFrame({"QE": [0.5]}, index=pd.Index(["pca"], name="start"))
-    path = report.save_table(table, "som-start", caption="One row.")
+    path = run.save_table(table, "som-start", caption="One row.")
     assert path.read_text() == "start,QE\npca,0.5\n"
 
 
@@ -494,29 +495,28 @@ def test_without_two_runs_on_either_side_there_is_no_test():
 
 
 def test_the_page_shows_everything_in_the_order_of_the_notebooks(project):
-    begin("02_soae")
-    save("soae-b")
-    save("soae-a", alt="A plane [0, 1]")
-    begin("01_som")
-    report.save_table(pd.DataFrame({"QE": [0.5]}), "som-table", caption="The table.")
-    page = report.index("quick").read_text()
+    run = begin("02_soae")
+    save(run, "soae-b")
+    save(run, "soae-a", alt="A plane [0, 1]")
+    begin("01_som").save_table(pd.DataFrame({"QE": [0.5]}), "som-table", caption="The table.")
+    page = report.index(report.output_folder("figures", "quick")).read_text()
     heads = [line for line in page.splitlines() if line.startswith(("## ", "### "))]
     assert heads == ["## 01_som", "### som-table", "## 02_soae", "### soae-b", "### soae-a"]
     assert "![A plane \\[0, 1\\]](soae-a.png)" in page
     assert "| 0.500 |" in page
     assert "quick · cpu · 2 seeds" in page
     assert "Not complete" not in page
-    assert report.index("quick").read_text() == page
+    assert report.index(report.output_folder("figures", "quick")).read_text() == page
 
 
 def test_the_page_tells_what_is_missing(project):
-    begin()
-    path = save("som-gone")
+    run = begin()
+    path = save(run, "som-gone")
     path.unlink()
-    old = save("som-old").with_suffix(".json")
+    old = save(run, "som-old").with_suffix(".json")
     old.write_text(json.dumps(sidecar(old) | {"date": "2020-01-01T00:00:00+00:00"}))
-    save("som-torn").with_suffix(".json").write_text('{"id": ')
-    page = report.index("quick").read_text()
+    save(run, "som-torn").with_suffix(".json").write_text('{"id": ')
+    page = report.index(report.output_folder("figures", "quick")).read_text()
     assert "- `som-gone.png` is missing" in page
     assert "- `som-old` is from an earlier run of 01_som than the rest" in page
     assert "- `som-torn.png` has no readable record" in page
@@ -529,15 +529,15 @@ def test_the_page_tells_what_is_missing(project):
     {"peak memory": 5}, {"alt": []},
 ])  # fmt: skip
 def test_a_record_that_is_none_of_ours_is_only_named(project, change):
-    begin()
-    save("som-good")
-    path = save("som-odd").with_suffix(".json")
+    run = begin()
+    save(run, "som-good")
+    path = save(run, "som-odd").with_suffix(".json")
     (project / "elsewhere.md").write_text("not for this page")
     path.write_text(json.dumps(sidecar(path) | change))
-    page = report.index("quick").read_text()
+    page = report.index(report.output_folder("figures", "quick")).read_text()
     assert "- `som-odd.png` has no readable record" in page
     path.write_text("[" * 100_000)
-    assert report.index("quick").read_text() == page
+    assert report.index(report.output_folder("figures", "quick")).read_text() == page
 
 
 # ------------------------------------------------------------------ the registry
@@ -557,10 +557,10 @@ def test_the_page_names_what_a_figure_repeats_and_tells_what_is_due(project):
         "som-late,table,01_som,,,Not made,",
         "soae-a,figure,02_soae,,,Of a notebook that has not run,",
     )
-    begin()
-    save("som-line")
-    save("som-new")
-    page = report.index("quick").read_text()
+    run = begin()
+    save(run, "som-line")
+    save(run, "som-new")
+    page = report.index(report.output_folder("figures", "quick")).read_text()
     assert "### som-line: A line (a-paper, figure 3)" in page
     assert "- `som-late` of 01_som was not made" in page
     assert "- `som-new` is not in the registry" in page
@@ -575,11 +575,10 @@ def test_the_gallery_shows_two_in_a_row_of_what_was_made_in_full(project):
         "som-c,figure,01_som,,,Not for the gallery,",
         "soae-d,figure,02_soae,,,Last,yes",
     )
-    begin(profile="full")
+    run = begin(profile="full")
     for name in ("som-a", "som-c"):
-        save(name, alt="A [line]")
-    begin("02_soae", profile="full")
-    save("soae-d")
+        save(run, name, alt="A [line]")
+    save(begin("02_soae", profile="full"), "soae-d")
     *head, row = report.gallery().splitlines()
     assert head == ["| | |", "| --- | --- |"]
     assert row == (
@@ -599,9 +598,8 @@ def test_only_registered_notebooks_belong_to_the_project(project):
     own, others = report.notebooks()
     assert [path.stem for path in own] == ["01_som", "02_soae"]
     assert [path.stem for path in others] == ["02_soae-Copy1", "03_draft", "notes"]
-    begin()
-    save("som-line")
-    page = report.index("quick").read_text()
+    save(begin(), "som-line")
+    page = report.index(report.output_folder("figures", "quick")).read_text()
     assert "nothing from 02_soae yet" in page
     assert "Copy1" not in page
     assert "draft" not in page
@@ -621,7 +619,6 @@ def test_without_a_registry_nothing_is_due_and_another_table_is_refused(project)
 
 
 def test_a_record_knows_the_memory_that_was_needed(project):
-    begin()
     pytest.importorskip("resource")
-    assert 20 < sidecar(save())["peak memory"]["MB"] < 100_000
-    assert "MB ·" in report.index("quick").read_text()
+    assert 20 < sidecar(save(begin()))["peak memory"]["MB"] < 100_000
+    assert "MB ·" in report.index(report.output_folder("figures", "quick")).read_text()

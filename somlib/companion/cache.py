@@ -1,27 +1,28 @@
-"""Results that were paid for once: `fit` and `fit_seeds` for estimators, `call` for the rest.
+"""Cached results: `fit` and `fit_seeds` for estimators, `call` for other functions.
 
-A result is kept under what it was made from: parameters, data, seed, versions and the source of
-the modules it depends on, followed from import to import (drawing and reporting apart). Change
-any of these and it is made again; an edit of another module leaves it be. In runs/cache/ lies an
-.npz per result and a .json that says what it was made from and holds the hash of the .npz, so
-that a damaged one is noticed. Deleting the folder is safe. Of several processes that want the same
-result one makes it, and the others wait.
+The key of a result is all that it was computed from: parameters, data, seed, versions and the
+source of the modules it depends on, which are found by following imports (plots and reports
+excluded). If any of these changes, the result is computed again; an edit of another module has no
+effect. runs/cache/ holds an .npz per result and a .json with its key and the hash of the .npz, so
+that a damaged file is noticed. The folder may be deleted at any time. If several processes ask for
+the same result, one computes it and the others wait.
 """
 
 import ast
-import dis
+import builtins
 import functools
 import hashlib
 import importlib.util
 import inspect
 import json
+import symtable
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ import pandas as pd
 from somlib import MODULES, NAMES
 from somlib.companion import report
 from somlib.files import claimed, replacing
+from somlib.hashing import content_hash
 
 Estimator = TypeVar("Estimator", bound=Any)
 
@@ -43,23 +45,23 @@ def _dotted(path: Path) -> str:
 
 
 SOURCE = {_dotted(path): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.py"))}
-"""The package's source by module, taken at import: of the code that runs, not of later edits."""
+"""Source of the package by module, read at import: that of the running code, not later edits."""
 
-# These make no result that is kept.
-_APART = {
-    *("", "__main__", "companion", "companion.cli", "companion.report"),
+# No cached result depends on these.
+_EXCLUDED = {
+    *("", "__main__", "companion", "companion.cli", "companion.report", "companion.runner"),
     *("evaluation", "evaluation.diagrams", "evaluation.plots"),
 }
 
 
 def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
-    """Return the estimator fitted to `X`, read from the cache when that was paid for before.
+    """Return the estimator fitted to `X`, read from the cache if it was fitted before.
 
     Parameters
     ----------
     estimator : estimator
-        With a whole number for its `random_state`, and `save(path)`. Where its `fit` takes a
-        `checkpoint`, it is given a file, so that an interrupted training goes on from there.
+        With an integer `random_state` and a method `save(path)`. If its `fit` has the argument
+        `checkpoint`, an interrupted training is resumed.
     X : array-like of shape (n, d)
         The data.
     *args, **options
@@ -68,20 +70,20 @@ def fit(estimator: Estimator, X: Any, *args: Any, **options: Any) -> Estimator:
     Returns
     -------
     estimator
-        The one that was given, as `fit` itself would return it.
+        The given one, as from `fit` itself.
 
     Raises
     ------
     ValueError
-        When a random state is None: nobody can ask for that training again. When there are
-        `callbacks`: what they see would be missing the next time.
+        When a random state is None, because the training cannot be repeated. When there are
+        `callbacks`, because they are not called if the result is read from the cache.
     TypeError
-        When something, such as a live random generator, has no content to be recognised by.
+        When an argument, such as a random generator, has no content that could be compared.
     """
     if options.get("callbacks"):
         raise ValueError(
-            f"callbacks={options['callbacks']!r} would see nothing when the result is read from "
-            "the cache; fit without the cache, or use `call` with a function that returns it all"
+            f"callbacks={options['callbacks']!r} are not called when the result is read from the "
+            "cache; fit without the cache, or use `call` with a function that returns what they see"
         )
 
     def make(checkpoint: Path) -> Any:
@@ -103,24 +105,24 @@ def fit_seeds(
     settings: Sequence[Mapping[str, Any]] | None = None,
     start: Sequence[Any] | None = None,
 ) -> list[Estimator]:
-    """Return one fitted clone of the estimator per seed, training only those not paid for before.
+    """Return one fitted clone of the estimator per seed; only those not in the cache are trained.
 
-    `training.fit_seeds` trains them, all in one pass; an interrupted training goes on from there
-    when the same seeds are asked for again. Where they do not fit into memory together, half of
-    them are trained at a time, with a warning, and again half.
+    `training.fit_seeds` trains them together; an interrupted training is resumed when the same
+    seeds are asked for again. If they do not fit into memory together, they are trained in
+    halves, with a warning, and these in halves again.
 
     Parameters
     ----------
     estimator : estimator
-        What `training.fit_seeds` takes; its own `random_state` does not matter.
+        As for `training.fit_seeds`; its own `random_state` is ignored.
     X : array-like of shape (n, d)
         The data.
     seeds : iterable of int
-        The random states. Each is kept on its own: after three seeds, ten cost seven.
+        The random states. Each has its own entry: after three seeds, ten need seven trainings.
     settings : sequence of dicts, optional
-        One per seed: parameters in which the models of the stack differ.
+        One per seed: parameters in which the models differ.
     start : list of fitted estimators, optional
-        One per seed, whose network weights its training begins from.
+        One per seed, whose network weights its training starts from.
 
     Returns
     -------
@@ -130,7 +132,7 @@ def fit_seeds(
     Raises
     ------
     ValueError
-        When a seed is not a whole number, or `start` is not one per seed.
+        When a seed is not an integer, or `start` is not one per seed.
     TypeError
         As `fit`.
 
@@ -147,82 +149,55 @@ def fit_seeds(
     >>> [model.random_state for model in four]
     [0, 1, 2, 3]
     """
-    import torch  # takes seconds
-
-    from somlib import training
+    from somlib import training  # imports torch, which takes seconds
 
     seeds = list(seeds)
-    if start is not None and len(start) != len(seeds):
-        raise ValueError(
-            f"start holds {len(start)} estimators for {len(seeds)} seeds; give one for each seed"
-        )
     settings = [{}] * len(seeds) if settings is None else settings
-    if len(settings) != len(seeds):
-        raise ValueError(
-            f"settings holds {len(settings)} dicts for {len(seeds)} seeds; give one for each seed"
-        )
+    for name, given in (("start", start), ("settings", settings)):
+        if given is not None and len(given) != len(seeds):
+            raise ValueError(f"{name} has {len(given)} items for {len(seeds)} seeds; give one each")
     entries = []
     shared = {"function": training.fit_seeds, "X": _content(X)}  # the data are hashed once
     for i, seed in enumerate(seeds):
         params = _params(estimator, **settings[i], random_state=seed)
         own = {"params": params, "start": start and start[i]}
         entries.append(_model_entry(estimator, shared | own))
-    found = {entry.path: entry.find() for entry in entries}
-    missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
-    parts = [list(missing.values())] if missing else []
-    while parts:
-        some = parts.pop(0)
-        together = _sha256(*(entries[i].path.name.encode() for i in some))[:24]
-        checkpoint = entries[0].path.with_name(f"{type(estimator).__name__}-{together}.checkpoint")
-        with claimed(checkpoint, wait=True):
-            found |= {entries[i].path: entries[i].find() for i in some}  # by another, just now
-            left = [i for i in some if found[entries[i].path] is _NOTHING]
-            if left != some:
-                parts = [left, *parts] if left else parts
-                continue
-            try:
-                fitted = training.fit_seeds(
-                    estimator,
-                    X,
-                    [seeds[i] for i in some],
-                    settings=[settings[i] for i in some],
-                    start=start and [start[i] for i in some],
-                    checkpoint=checkpoint,
-                )
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                if len(some) == 1:
-                    raise
-                half = len(some) // 2
-                warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=2)
-                parts = [some[:half], some[half:], *parts]
-                continue
-            for i, model in zip(some, fitted, strict=True):
-                with claimed(entries[i].path, wait=True):  # it may be in another's stack, too
-                    found[entries[i].path] = entries[i].keep(model)
-            checkpoint.unlink(missing_ok=True)
+
+    def train(some: list[int], checkpoint: Path) -> list[Any]:
+        return training.fit_seeds(
+            estimator,
+            X,
+            [seeds[i] for i in some],
+            settings=[settings[i] for i in some],
+            start=start and [start[i] for i in some],
+            checkpoint=checkpoint,
+        )
+
+    found = _all_of(type(estimator).__name__, entries, train)
     return [found[entry.path] for entry in entries]
 
 
 def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return `function(*args, **options)`, read from the cache when it was paid for before.
+    """Return `function(*args, **options)`, read from the cache if it was computed before.
 
     Parameters
     ----------
     function : callable
-        Its result depends on its arguments alone; of a function written in a notebook the source
-        and what it names, globals and imports, count as well.
+        Its result must depend on its arguments alone. Of a function written in a notebook, the
+        source and all modules, classes and functions that it uses are part of the key.
     *args, **options
-        Numbers, texts, arrays, tables, data sets, estimators, functions; lists and dicts of them.
+        Numbers, strings, arrays, tables, data sets, estimators, functions; lists and dicts of them.
 
     Returns
     -------
     object
-        Numbers, texts, arrays, DataFrames, and lists, tuples and dicts of them; nothing pickled.
+        Numbers, strings, arrays, DataFrames, and lists, tuples and dicts of them; no pickles.
 
     Raises
     ------
     ValueError, TypeError
-        As `fit`, and when the result holds something else.
+        As for `fit`, and when the result holds something else. Also when a function written in a
+        notebook uses a global variable that holds data.
 
     Examples
     --------
@@ -237,7 +212,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    made_from["format"] = _sha256(SOURCE["companion.cache"], SOURCE["training.saving"])
+    made_from["format"] = content_hash(SOURCE["companion.cache"], SOURCE["training.saving"])
     entry = _Entry(function.__name__, made_from, _save, _load)
     return _once(entry, lambda _: function(*args, **options))
 
@@ -248,7 +223,7 @@ _NOTHING = object()
 
 
 class _Entry:
-    """The place of a result, named by the hash of everything that it was made from."""
+    """The files of a result, named by the hash of its key."""
 
     def __init__(
         self,
@@ -258,29 +233,32 @@ class _Entry:
         load: Callable[[Path], Any],
     ) -> None:
         self.made_from = _content(made_from) | {"versions": report.versions()}
-        key = _sha256(json.dumps(self.made_from, sort_keys=True).encode())
+        torch = sys.modules.get("torch")  # results on a GPU depend on this setting
+        if torch and torch.are_deterministic_algorithms_enabled():
+            self.made_from["deterministic"] = True
+        key = content_hash(json.dumps(self.made_from, sort_keys=True))
         self.path = report.output_folder("runs", "cache") / f"{name}-{key[:24]}.npz"
         self.described = self.path.with_suffix(".json")
         self.save, self.load = save, load
 
     def find(self) -> Any:
-        """Return the result, or `_NOTHING` where none is or, with a warning, a damaged one."""
+        """Return the result, or `_NOTHING` if there is none or, with a warning, a damaged one."""
         try:
             described = json.loads(self.described.read_bytes())
             if described["sha256"] != _sha256(self.path.read_bytes()):
-                raise ValueError("the file is not the one that was written")
+                raise ValueError("its content has changed since it was written")
             return self.load(self.path)
         except FileNotFoundError:
             pass
         except Exception as error:  # whatever is wrong with it, the remedy is the same
-            message = f"{self.path} is damaged ({error}); making it again"
+            message = f"{self.path} is damaged ({error}); computing it again"
             warnings.warn(message, stacklevel=4)
-            with suppress(OSError):  # said once
+            with suppress(OSError):  # so that the warning is not repeated
                 self.described.unlink()
         return _NOTHING
 
     def keep(self, result: Any) -> Any:
-        """Write the result and read it back: the first run gives what every later one gives."""
+        """Write the result and read it back, so that the first run returns what later ones do."""
         with replacing(self.path) as partial:
             self.save(result, partial)
             sha256 = _sha256(partial.read_bytes())
@@ -291,16 +269,51 @@ class _Entry:
 
 
 def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
-    """Return what the entry holds, after making it if need be; `make` is given a checkpoint."""
+    """Return the result of the entry, from `make(checkpoint)` if it is not in the cache."""
     result = entry.find()
     if result is _NOTHING:
         with claimed(entry.path, wait=True):
-            result = entry.find()  # another may have made it just now
+            result = entry.find()  # another process may have computed it in the meantime
             if result is _NOTHING:
                 checkpoint = entry.path.with_suffix(".checkpoint")
                 result = entry.keep(make(checkpoint))
                 checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _all_of(
+    name: str, entries: Sequence[_Entry], train: Callable[[list[int], Path], list[Any]]
+) -> dict[Path, Any]:
+    """Return the results by path; `train(indices, checkpoint)` makes those of missing entries."""
+    import torch
+
+    found = {entry.path: entry.find() for entry in entries}
+    missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
+    parts = [list(missing.values())] if missing else []
+    while parts:
+        some = parts.pop(0)
+        together = content_hash(*(entries[i].path.name for i in some))[:24]
+        checkpoint = entries[0].path.with_name(f"{name}-{together}.checkpoint")
+        with claimed(checkpoint, wait=True):
+            found |= {entries[i].path: entries[i].find() for i in some}
+            left = [i for i in some if found[entries[i].path] is _NOTHING]
+            if left != some:  # another process has trained some in the meantime
+                parts = [left, *parts] if left else parts
+                continue
+            try:
+                fitted = train(some, checkpoint)
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                if len(some) == 1:
+                    raise
+                half = len(some) // 2
+                warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=3)
+                parts = [some[:half], some[half:], *parts]
+                continue
+            for i, model in zip(some, fitted, strict=True):
+                with claimed(entries[i].path, wait=True):  # it may be part of another training
+                    found[entries[i].path] = entries[i].keep(model)
+            checkpoint.unlink(missing_ok=True)
+    return found
 
 
 def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
@@ -309,13 +322,13 @@ def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
 
 
 def _load_model(path: Path) -> Any:
-    from somlib.training.saving import load  # brings torch, which takes seconds to import
+    from somlib.training.saving import load  # imports torch, which takes seconds
 
     return load(path)
 
 
 def _params(estimator: Any, **changes: Any) -> dict[str, Any]:
-    """Return the parameters, those of inner estimators too; a random state must be a number."""
+    """Return all parameters, those of inner estimators included, with checked random states."""
     params: dict[str, Any] = estimator.get_params() | changes
     for name, value in params.items():
         if name.split("__")[-1] == "random_state":
@@ -327,23 +340,21 @@ def _params(estimator: Any, **changes: Any) -> dict[str, Any]:
 def _require_seed(value: Any, where: str) -> None:
     if not isinstance(value, int | np.integer):
         raise ValueError(
-            f"{where} is {value!r}: a result that cannot be asked for again cannot be cached. "
+            f"{where} is {value!r}: a result that cannot be repeated cannot be cached. "
             "Expected a whole number as its random state."
         )
 
 
-# ---------------------------------------------------------------- what a result is made from
+# ---------------------------------------------------------------- the key of a result
 
 
-def _sha256(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+def _sha256(content: bytes) -> str:
+    """Return what `sha256sum` prints for a file of this content."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _content(value: Any) -> Any:
-    """Return JSON that differs whenever values differ in a way that a result may depend on."""
+    """Return JSON that differs whenever two values differ in what a result may depend on."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple | range):
@@ -351,16 +362,18 @@ def _content(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _content(item) for key, item in value.items()}
     if isinstance(value, pd.DataFrame | pd.Series):
-        return {"table": _sha256(value.to_csv().encode())}
+        return {"table": content_hash(value.to_csv())}
     if hasattr(value, "__array__"):
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         if array.dtype.hasobject:
             return _content(array.tolist())
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        return {"array": _sha256(raw), "shape": list(array.shape), "dtype": str(array.dtype)}
+        described = {"shape": list(array.shape), "dtype": str(array.dtype)}
+        return {"array": content_hash(array), **described}
     if isinstance(value, ModuleType):
         return _named(value.__name__, value.__name__)
-    if hasattr(value, "__qualname__"):  # classes, functions and methods of every make
+    if isinstance(value, np.ufunc):
+        return value.__name__
+    if hasattr(value, "__qualname__"):  # classes, functions and methods of all kinds
         owner = getattr(value, "__self__", None)
         bound = owner is not None and not isinstance(owner, ModuleType)
         return [_content(owner), value.__name__] if bound else _code(value)
@@ -373,14 +386,14 @@ def _content(value: Any) -> Any:
             {f.name: _content(getattr(value, f.name)) for f in fields(value)},
         ]
     raise TypeError(
-        f"a result made from {value!r} cannot be cached: nothing tells one "
-        f"{type(value).__name__} from another. Expected numbers, texts, arrays, tables, "
+        f"a result that depends on {value!r} cannot be cached: the content of a "
+        f"{type(value).__name__} cannot be compared. Expected numbers, strings, arrays, tables, "
         "estimators, functions or collections of them; for a random state a whole number."
     )
 
 
 def _code(thing: Any, inside: tuple[Any, ...] = ()) -> Any:
-    """Return the name of a class or function and the source that it stands on."""
+    """Return the name of a class or function and the source that it depends on."""
     name = f"{thing.__module__}.{thing.__qualname__}"
     if thing in inside:
         return name
@@ -388,46 +401,81 @@ def _code(thing: Any, inside: tuple[Any, ...] = ()) -> Any:
         return _named(name, str(thing.__module__))
     if not isinstance(thing, FunctionType):
         raise TypeError(f"{name} was written in a notebook: only functions there can be cached")
-    # what it names, nested functions included; those written in the notebook in full as well
-    codes = list(_nested(thing.__code__))
-    names = dict.fromkeys(name for code in codes for name in code.co_names)
-    values = [thing.__globals__[n] for n in names if n in thing.__globals__]
-    values += [cell.cell_contents for cell in thing.__closure__ or ()]
-    values += [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+    cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
+    closure = {variable: cell.cell_contents for variable, cell in cells}
+    definitions = _definitions(thing)
+    free = set().union(*map(_free_names, definitions)) & thing.__globals__.keys()
+    used = {n: thing.__globals__[n] for n in sorted(free - closure.keys())}
+    for variable, value in used.items():
+        # modules, classes and functions have names; data, or the object of a method, have none
+        owner = getattr(value, "__self__", None)
+        if not hasattr(value if owner is None else owner, "__name__"):
+            raise TypeError(
+                f"{name} uses the global variable {variable!r}, a {type(value).__name__}, and "
+                "would be cached whatever it holds; pass it as an argument"
+            )
+    given = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+    values = [*used.values(), *closure.values(), *given]
     uses = [
         _code(value, (*inside, thing)) if isinstance(value, FunctionType) else _content(value)
         for value in values
     ]
-    steps = [step for code in codes for step in dis.get_instructions(code)]
-    imports = [_named(s.argval, s.argval) for s in steps if s.opname == "IMPORT_NAME"]
-    source = inspect.getsource(thing.__code__)  # its own, where a decorator has put it in between
-    return {"name": name, "source": source, "uses": uses, "imports": imports}
+    imports = sorted(set().union(*map(_imported_names, definitions)))
+    return {
+        "name": name,
+        "source": [ast.unparse(definition) for definition in definitions],
+        "uses": uses,
+        "imports": [_named(imported, imported) for imported in imports],
+    }
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _nested(inner)
+def _definitions(function: FunctionType) -> list[ast.AST]:
+    """Return the definition of a function: of a lambda, all that begin in its line."""
+    code = function.__code__
+    lines, _ = inspect.findsource(code)  # the whole cell
+    found: list[ast.AST] = []
+    for node in ast.walk(ast.parse("".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            if (first, getattr(node, "name", "<lambda>")) == (code.co_firstlineno, code.co_name):
+                found.append(node)
+    return found
 
 
-# ---------------------------------------------------------------- the source that code stands on
-
-
-def _named(name: str, module: str) -> Any:
-    """Return a name, with hashes of the source that code of its module may run where somlib's."""
-    source = {stem: _sha256(SOURCE[stem])[:16] for stem in sorted(_stands_on(module))}
-    return {"name": name, "source": source} if source else name
-
-
-def _stands_on(module: str) -> set[str]:
-    """Return the modules of somlib that code of `module` may run: in doubt more than it does.
+def _free_names(definition: ast.AST) -> set[str]:
+    """Return the names that a definition uses without binding them.
 
     Examples
     --------
-    >>> sorted(_stands_on("somlib.search.best_units"))
+    >>> sorted(_free_names(ast.parse("def f(x): return [x.mean(axis) + g(i) for i in x]")))
+    ['axis', 'g']
+    """
+    names: set[str] = set()
+    tables = symtable.symtable(ast.unparse(definition), "notebook", "exec").get_children()
+    while tables:
+        table = tables.pop()
+        names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+        tables += table.get_children()
+    return names - set(vars(builtins))
+
+
+# ---------------------------------------------------------------- the source that code depends on
+
+
+def _named(name: str, module: str) -> Any:
+    """Return a name, with hashes of the modules of somlib that code of its module may run."""
+    source = {stem: content_hash(SOURCE[stem])[:16] for stem in sorted(_dependencies(module))}
+    return {"name": name, "source": source} if source else name
+
+
+def _dependencies(module: str) -> set[str]:
+    """Return the modules of somlib that code of `module` may run: if in doubt, too many.
+
+    Examples
+    --------
+    >>> sorted(_dependencies("somlib.search.best_units"))
     ['search', 'search.best_units', 'search.products']
-    >>> _stands_on("numpy.linalg")
+    >>> _dependencies("numpy.linalg")
     set()
     """
     package = module.partition(".")[0]
@@ -435,7 +483,7 @@ def _stands_on(module: str) -> set[str]:
         return set()
     start = _module_of(module)
     if not start:
-        return set(SOURCE) - _APART  # a module of the user's, or the whole package: may use all
+        return set(SOURCE) - _EXCLUDED  # a module of the user, or the whole package, may use all
     found: set[str] = set()
     ahead = [start]
     while ahead:
@@ -445,7 +493,7 @@ def _stands_on(module: str) -> set[str]:
             ahead += _imports(SOURCE[name])
             room = name.rpartition(".")[0]
             ahead += [room] if room else []  # importing a module runs the room's __init__
-    return found - _APART
+    return found - _EXCLUDED
 
 
 @functools.cache
@@ -459,15 +507,23 @@ def _imports(source: bytes) -> frozenset[str]:
     >>> sorted(_imports(b"import somlib; somlib.metrics.purity"))
     ['evaluation.metrics']
     """
+    tree = ast.parse(source)
+    names = _imported_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names.add(f"{node.value.id}.{node.attr}")
+    return frozenset(filter(None, (_module_of(name) for name in names)))
+
+
+def _imported_names(tree: ast.AST) -> set[str]:
+    """Return the dotted names that are imported anywhere in a tree."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            names.add(f"{node.value.id}.{node.attr}")
-    return frozenset(filter(None, (_module_of(name) for name in names)))
+    return names
 
 
 def _module_of(name: str) -> str:
@@ -489,12 +545,12 @@ def _module_of(name: str) -> str:
 
 
 def _installed(package: str) -> bool:
-    """Tell whether a package came with Python or was installed: such know nothing of somlib."""
+    """Return whether a package is Python's or installed: such packages do not use somlib."""
     if package in sys.stdlib_module_names:
         return True
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # made by hand, without a file
+    except ValueError:  # created at run time, without a file
         return False
     parts = Path(spec.origin or "").parts if spec else ()
     return "site-packages" in parts or "dist-packages" in parts

@@ -1,56 +1,55 @@
-"""`somlib reproduce` runs the notebooks, `somlib report` builds the page of what they made.
+"""`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
-`somlib fit` trains one model, also in several processes, which `torchrun` starts, on one machine
-or on many. Everything that can be refused is refused before a notebook or a training starts. Heavy
-imports wait until they are needed: a refusal or `--help` takes no time.
+`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or
+on many. All requests are checked before a notebook or a training starts. Slow imports wait until
+they are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
 import ast
-import importlib.util
 import io
 import itertools
 import json
-import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import somlib
 from somlib import __version__, files
 
-COMMON = ("profile", "device", "n_seeds")
-"""The parameters that every notebook has, and their options here set."""
+if TYPE_CHECKING:
+    from somlib.companion.runner import Job
+
+COMMON = ("profile", "device", "n_seeds", "deterministic")
+"""The parameters that every notebook has; each is set by an option of its own."""
 
 FULL_SEEDS = 10
-"""The papers report ten runs; the quick profile leaves it to the notebook."""
+"""The papers report ten runs; the quick profile uses the notebook's own number."""
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the program
-    """A request that cannot be met, in words for the user; exit code 2."""
+    """A request that cannot be met; the text tells the user why. Exit code 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done. 1: a notebook or a training failed. 2: refused, nothing was run. 130: stopped by
-    Ctrl-C. What is printed decides nothing: characters that the terminal's encoding lacks are
-    written as escapes, and what a closed pipe or a full disk does not take is dropped.
+    Ctrl-C. Printing never fails: characters that the terminal's encoding lacks are written as
+    escapes, and output that a closed pipe or a full disk does not accept is dropped.
 
     Examples
     --------
-    >>> main(["reproduce", "--only", "99_nothing"])  # in a project: names those that there are
+    >>> main(["reproduce", "--only", "99_nothing"])  # prints which notebooks the project has
     2
     """
     with _printing():
         options = _parser().parse_args(arguments)
-        if options.output:
-            os.environ["SOMLIB_OUTPUT"] = str(Path(options.output).expanduser().absolute())
         try:
             return int(options.command(options))
         except Refused as refusal:
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Lenient(io.FileIO):
-    """A file that loses what it cannot take."""
+    """A file that drops what cannot be written."""
 
     def write(self, data: Any) -> int:
         try:
@@ -71,14 +70,14 @@ class _Lenient(io.FileIO):
 
 @contextmanager
 def _printing() -> Iterator[None]:
-    """Let nothing that is printed inside a `with`, a progress bar included, raise an error."""
+    """Make sure that printing, also by a progress bar, raises no error inside a `with`."""
     before = sys.stdout, sys.stderr
     try:
         for name, original in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
             stream = getattr(sys, name)
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-            # a terminal takes all; on Windows it is more than a file
+            # a terminal accepts all; on Windows it is more than a file
             if stream is None or stream is not original or original.isatty():
                 continue
             lenient = io.TextIOWrapper(
@@ -101,43 +100,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"somlib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("reproduce", help="run notebooks, regenerate figures and tables")
-    run.set_defaults(command=reproduce)
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
-    page.set_defaults(command=build_report)
     train = commands.add_parser("fit", help="train one model and save it")
-    train.set_defaults(command=fit, output=None)
-    train.add_argument("model", metavar="MODEL", help=f"one of {_list(somlib.TRAINED)}")
-    train.add_argument(
-        "--data", required=True, metavar="NAME", help="a data set, or a FILE.npy of samples by rows"
-    )
-    train.add_argument("--split", choices=("all", "train", "test"), default="all")
-    # as texts: a path would lose the slash that makes a folder of a name
-    train.add_argument(
-        "--output", dest="file", type=os.path.expanduser, required=True, metavar="FILE.npz",
-        help="where the trained model goes; somlib.load reads it",
-    )  # fmt: skip
-    train.add_argument(
-        "--checkpoint", type=os.path.expanduser, metavar="FILE",
-        help="keeps the state every few seconds; the same command again then goes on from there",
-    )  # fmt: skip
+    _add_fit(train)
+    page.set_defaults(command=build_report)
     for command in (run, page):
-        command.add_argument("--profile", choices=("quick", "full"), default="quick")
         command.add_argument(
-            "--output", metavar="DIR", help="where figures/ and runs/ go (default: the project)"
-        )
-    run.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    run.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
-    )
-    run.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="let a GPU repeat itself bit for bit, or fail; processors always do",
-    )
+            "--profile", choices=("quick", "full"), default="quick",
+            help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
+        )  # fmt: skip
+        command.add_argument(
+            "--output", dest="folder", metavar="DIR",
+            help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
+        )  # fmt: skip
+    _add_reproduce(run)
     for command, what in (
         (run, "set a notebook's own parameter, in every selected notebook that has it"),
         (train, "set a parameter of the model, such as hidden=(64,) or init=sample"),
@@ -148,22 +124,62 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_reproduce(run: argparse.ArgumentParser) -> None:
+    run.set_defaults(command=reproduce)
+    run.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
+    run.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="where to compute (default: a CUDA GPU if there is one, else the CPU)",
+    )  # fmt: skip
+    run.add_argument(
+        "--seeds", type=int, metavar="N",
+        help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
+    )  # fmt: skip
+    run.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="notebooks that run at the same time (default: one per processor core in the quick "
+        "profile, where each has one thread; 1 in the full profile, where N share the cores)",
+    )  # fmt: skip
+    run.add_argument(
+        "--deterministic", action="store_true",
+        help="compute the same bits each time on a GPU too, or fail; a CPU always does",
+    )  # fmt: skip
+
+
+def _add_fit(train: argparse.ArgumentParser) -> None:
+    train.set_defaults(command=fit)
+    train.add_argument("model", metavar="MODEL", help=f"one of {_list(somlib.TRAINED)}")
+    train.add_argument(
+        "--data", required=True, metavar="NAME", help="a data set, or a FILE.npy of samples by rows"
+    )
+    train.add_argument(
+        "--split", choices=("all", "train", "test"), default="all",
+        help="part of the data set (default: all)",
+    )  # fmt: skip
+    # as strings: a Path would lose the slash that makes a folder of a name
+    train.add_argument(
+        "--output", dest="file", type=os.path.expanduser, required=True, metavar="FILE.npz",
+        help="file of the trained model; somlib.load reads it",
+    )  # fmt: skip
+    train.add_argument(
+        "--checkpoint", type=os.path.expanduser, metavar="FILE",
+        help="file of the state of the training, written every few seconds; if the training is "
+        "interrupted, the same command resumes it",
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- what to run, or why not
 
 
-class Job(NamedTuple):
-    """A notebook and what is passed to it."""
-
-    notebook: Path
-    parameters: dict[str, Any]
-
-
-def plan(options: argparse.Namespace) -> list[Job]:
+def plan(options: argparse.Namespace) -> "list[Job]":
     """Return the notebooks to run with their parameters, or raise `Refused`."""
     notebooks = _select(options.only)
     if options.seeds is not None and options.seeds < 1:
         raise Refused(f"--seeds {options.seeds}: expected a whole number of at least 1")
-    common = {"profile": options.profile, "device": options.device}
+    if options.jobs is not None and options.jobs < 1:
+        raise Refused(f"--jobs {options.jobs}: expected a whole number of at least 1")
+    names = ("profile", "device", "deterministic")
+    common = {name: getattr(options, name) for name in names}
     if seeds := options.seeds or (options.profile == "full" and FULL_SEEDS):
         common["n_seeds"] = seeds
     given = dict(_assignment(text) for text in options.parameters)
@@ -176,13 +192,13 @@ def plan(options: argparse.Namespace) -> list[Job]:
             raise Refused(f"unknown parameter {name!r}; the notebooks have {_list(known)}")
     if options.device not in ("auto", "cpu"):
         _require_device(options.device)
-    return [
-        Job(
-            notebook,
-            common | {n: _typed(n, given[n], types[n], notebook) for n in given if n in types},
-        )
+    parameters = {
+        notebook: common | {n: _typed(n, given[n], types[n], notebook) for n in given if n in types}
         for notebook, types in declared.items()
-    ]
+    }
+    from somlib.companion.runner import Job
+
+    return [Job(notebook, own) for notebook, own in parameters.items()]
 
 
 def _select(only: list[str] | None) -> list[Path]:
@@ -193,21 +209,21 @@ def _select(only: list[str] | None) -> list[Path]:
     if not found:
         folder = project_root() / "notebooks"
         raise Refused(f"no notebooks in {folder}; run this in the project's folder")
-    passed_over = f"not in figures/registry.csv: {_list(path.name for path in others)}"
+    skipped = f"not in figures/registry.csv: {_list(path.name for path in others)}"
     for wanted in only or ():
         if wanted not in found and wanted not in [stem[:2] for stem in found]:
-            known = f"{_list(found)} ({passed_over})" if others else _list(found)
+            known = f"{_list(found)} ({skipped})" if others else _list(found)
             raise Refused(f"unknown notebook {wanted!r}; there are {known}")
     if others and not only:
-        print(f"passed over, because {passed_over}", flush=True)
+        print(f"skipped, because {skipped}", flush=True)
     return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
 
 
 def _declared(notebook: Path) -> dict[str, str]:
     """Return the parameters that a notebook declares, `name: type = value`, and their types.
 
-    Papermill's own inspection overlooks lines whose comment holds an equals sign, so the cell is
-    parsed as the Python that it is.
+    The cell is parsed as Python, because papermill's own inspection overlooks lines whose comment
+    holds an equals sign.
     """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
@@ -277,244 +293,73 @@ def _list(names: Any) -> str:
 # ---------------------------------------------------------------- running
 
 
-class Outcome(NamedTuple):
-    """How a notebook ended; memory in MB, None where that cannot be told."""
-
-    notebook: str
-    status: str
-    seconds: float
-    figures: int
-    tables: int
-    memory: int | None
-    gpu_memory: int | None
-
-
 def reproduce(options: argparse.Namespace) -> int:
-    """Run the selected notebooks one after another, then build the page of the profile."""
-    with _own_settings(), ExitStack() as claims:
-        return _reproduce(plan(options), options, claims)
-
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """Let kernels that start inside a `with` see no settings of the user's.
-
-    Those of Jupyter, IPython and matplotlib decide what figures look like, whether they are
-    shown, and what runs before a notebook does. Nothing is written into the user's folders
-    either, which need not be writable.
-    """
-    before = dict(os.environ)
-    for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH"):
-        os.environ.pop(name, None)
-    if matplotlib := importlib.util.find_spec("matplotlib"):  # not imported: it would read them
-        own = Path(str(matplotlib.origin)).parent / "mpl-data" / "matplotlibrc"
-        os.environ["MATPLOTLIBRC"] = str(own)
-    # where the home cannot be written to, matplotlib says so and finds a folder itself
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        with tempfile.TemporaryDirectory(prefix="somlib-", ignore_cleanup_errors=True) as folder:
-            os.environ["IPYTHONDIR"] = str(Path(folder, "ipython"))
-            for kind in ("CONFIG", "DATA", "RUNTIME"):
-                os.environ[f"JUPYTER_{kind}_DIR"] = str(Path(folder, kind.lower()))
-            yield
-    finally:
-        os.environ.clear()
-        os.environ |= before
-
-
-def _reproduce(jobs: list[Job], options: argparse.Namespace, claims: ExitStack) -> int:
-    from somlib.companion import report
-
-    if options.deterministic:  # read where the device is chosen; cuBLAS asks for its part at once
-        os.environ |= {"SOMLIB_DETERMINISTIC": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    copies = report.output_folder("runs", options.profile)
-    places = (
-        copies,
-        report.output_folder("figures", options.profile),
-        report.output_folder("runs", "cache"),
-    )
+    """Run the selected notebooks, several at the same time, then build the page of the profile."""
+    jobs, output, began = plan(options), _output_folder(options), time.monotonic()
+    copies, page = output / "runs" / options.profile, output / "figures" / options.profile
+    places = (copies, page, output / "runs" / "cache")
     for folder in places:
         _require_writable(folder)
-    own = [claims.enter_context(ExitStack()) for _ in jobs]  # each is released when it has run
-    for job, claim in zip(jobs, own, strict=True):
-        _claim(copies / job.notebook.name, claim)
-    for folder in places:
-        files.remove_partials(folder)
-    outcomes: list[Outcome] = []
-    usual = _usual_seconds(report.records(options.profile))
-    try:
-        for number, job in enumerate(jobs, start=1):
-            name, began = job.notebook.stem, time.time()
-            left = [usual.get(later.notebook.stem) for later in jobs[number - 1 :]]
-            print(f"[{number}/{len(jobs)}] {name}{_foretold(left)} ... ", end="", flush=True)
-            with own[number - 1]:
-                problem = run(job, copies)
-            seconds = time.time() - began
-            print(f"{seconds:.0f} s" if problem is None else f"failed\n{problem}", flush=True)
-            made = [r for r in report.records(options.profile) if r["notebook"] == name]
-            kinds = [r["kind"] for r in made]
-            latest = max(made, key=lambda r: (str(r.get("date")), r["order"]), default={})
-            memory = latest.get("peak memory", {})
-            outcomes.append(
-                Outcome(
-                    name,
-                    "failed" if problem else "done",
-                    seconds,
-                    kinds.count("figure"),
-                    kinds.count("table"),
-                    memory.get("MB"),
-                    memory.get("GPU MB"),
-                )
+    from somlib.companion import report, runner
+
+    with ExitStack() as stack:
+        claims = {job.notebook: stack.enter_context(ExitStack()) for job in jobs}
+        for notebook, claim in claims.items():
+            _claim(copies / notebook.name, claim)
+        for folder in places:
+            files.remove_partials(folder)
+        at_once, threads = _shares(options)
+        running = runner.Runner(jobs, copies, page, at_once, claims)
+        try:
+            with runner.kernel_settings(output, threads), chdir(report.project_root()):
+                running.run()
+        except KeyboardInterrupt:
+            finished = _list(o.notebook for o in running.outcomes if o.status == "done")
+            runner.say(
+                f"stopped\nFinished: {finished}. Run the same command again to resume: results "
+                "computed until now are read from the cache."
             )
-    except KeyboardInterrupt:
-        finished = _list(o.notebook for o in outcomes if o.status == "done")
-        print(
-            f"stopped\nFinished: {finished}. Run the same command again to go on: what was "
-            "trained or computed until now is read from the cache."
-        )
-        return 130
-    page = report.index(options.profile)
-    _print_summary(outcomes)
-    print(f"Figures and tables: {page}\nExecuted notebooks: {copies}")
-    return 1 if any(o.status == "failed" for o in outcomes) else 0
+            return 130
+    runner.print_summary(running.outcomes, time.monotonic() - began)
+    print(f"Figures and tables: {report.index(page)}\nExecuted notebooks: {copies}")
+    return 1 if any(outcome.status == "failed" for outcome in running.outcomes) else 0
 
 
 def _claim(file: Path, claims: ExitStack) -> None:
-    """Have a file for this process alone until `claims` is closed."""
+    """Reserve a file for this process until `claims` is closed."""
     try:
         claims.enter_context(files.claimed(file))
     except files.InUseError as error:
         raise Refused(error.strerror) from error
 
 
-def run(job: Job, folder: Path) -> str | None:
-    """Execute a notebook into `folder`; return None, or in a few lines what went wrong.
+def _output_folder(options: argparse.Namespace) -> Path:
+    from somlib.companion.report import output_folder
 
-    The executed copy and its HTML get their names once they are whole; of a failed notebook the
-    part until the error is kept as NN_name.failed.ipynb.
+    return Path(options.folder).expanduser().absolute() if options.folder else output_folder()
+
+
+def _shares(options: argparse.Namespace) -> tuple[int, int | None]:
+    """Return how many notebooks run at the same time, and with how many threads, None for all.
+
+    In the quick profile each has one thread, so that results do not depend on `--jobs`.
     """
-    done = folder / job.notebook.name
-    failed = done.with_suffix(".failed.ipynb")
-    try:
-        with files.replacing(done) as partial:
-            if problem := _execute(job, partial, done.with_suffix(".html")):
-                raise _FailedError(problem, partial.read_bytes())
-        failed.unlink(missing_ok=True)
-        return None
-    except OSError as error:  # a full disk's: the other notebooks still run
-        return f"    {error.strerror or error}"
-    except _FailedError as failure:
-        problem, until_there = failure.args
-    try:
-        with files.replacing(failed) as partial:
-            partial.write_bytes(until_there)
-        return f"    {problem}\n    up to there: {failed}"
-    except OSError as error:
-        return f"    {problem}\n    {error.strerror or error}"
-
-
-class _FailedError(Exception):
-    """A notebook has failed, and the executed copy of an earlier run stays."""
-
-
-def _execute(job: Job, partial: Path, page_path: Path) -> str | None:
-    """Execute a notebook into the file `partial` and write its HTML; return what went wrong."""
-    import papermill
-    from nbconvert import HTMLExporter
-
-    from somlib.companion.report import project_root
-
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is said here
-    try:
-        # papermill reads no byte-order mark
-        partial.write_text(job.notebook.read_text(encoding="utf-8-sig"), encoding="utf-8")
-        notebook = papermill.execute_notebook(
-            _literal(partial),
-            _literal(partial),
-            job.parameters,
-            kernel_name="python3",
-            language="python",
-            kernel_manager_class=_own_kernel(),
-            progress_bar=False,
-            start_timeout=120,
-            shutdown_kernel="immediate",  # what it makes is whole already
-            cwd=project_root(),
-        )
-        exporter: Any = HTMLExporter
-        page, _ = exporter().from_notebook_node(notebook)
-        with files.replacing(page_path) as whole:
-            whole.write_text(page, encoding="utf-8")
-        return None
-    except Exception as error:  # a cell's, a dead kernel's, a full disk's: the others still run
-        if isinstance(error, papermill.PapermillExecutionError):
-            what = f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
-        else:
-            what = f"{type(error).__name__}: {error}"
-        return what.strip()[:600]
-
-
-def _literal(path: Path) -> str:
-    """Return a path as papermill takes it, which fills in braces."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _own_kernel() -> type[Any]:
-    """Return a kernel manager for which "python3" is the interpreter that runs this.
-
-    A kernelspec of that name in the user's folder or in JUPYTER_PATH, which other managers
-    prefer, would run the notebooks in another environment.
-    """
-    import zmq
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-
-    class OwnKernel(AsyncKernelManager):
-        def _kernel_spec_manager_default(self) -> KernelSpecManager:
-            return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
-
-        def _transport_encryption_default(self) -> str:  # without it the kernel warns each time
-            return "auto" if zmq.has("curve") else "disabled"
-
-    return OwnKernel
-
-
-def _usual_seconds(records: list[dict[str, Any]]) -> dict[str, float]:
-    """Return how long each notebook took when it last ran, as far as that is recorded."""
-    seconds: dict[str, float] = {}
-    for record in records:
-        name = record["notebook"]
-        seconds[name] = max(seconds.get(name, 0.0), record.get("duration", 0.0))
-    return seconds
-
-
-def _foretold(seconds: list[float | None]) -> str:
-    """Return in words how long this notebook and all that are left took the last time."""
-    known = [s for s in seconds if s is not None]
-    if len(known) < len(seconds):
-        return ""
-    return f" (last time {known[0]:.0f} s; {sum(known):.0f} s with all that follow)"
-
-
-def _print_summary(outcomes: list[Outcome]) -> None:
-    on_gpu = any(outcome.gpu_memory for outcome in outcomes)
-    titles = f"{'notebook':<20}{'status':<8}{'seconds':>8}{'figures':>9}{'tables':>8}{'MB':>8}"
-    print(f"\n{titles}" + (f"{'GPU MB':>8}" if on_gpu else ""))
-    for name, status, seconds, figures, tables, memory, gpu_memory in outcomes:
-        line = f"{name:<20}{status:<8}{seconds:>8.0f}{figures:>9}{tables:>8}{memory or '–':>8}"
-        print(line + (f"{gpu_memory or '–':>8}" if on_gpu else ""))
-    if len(outcomes) > 1:
-        print(f"{'all':<28}{sum(outcome.seconds for outcome in outcomes):>8.0f}")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if options.profile == "quick":
+        return options.jobs or cores, 1
+    at_once = options.jobs or 1
+    return at_once, max(1, cores // at_once) if at_once > 1 else None
 
 
 def build_report(options: argparse.Namespace) -> int:
-    """Build the page of a profile from what is there."""
+    """Build the page of a profile from the figures and tables that exist."""
     from somlib.companion import report
 
-    folder = report.output_folder("figures", options.profile)
-    if not report.records(options.profile):
+    folder = _output_folder(options) / "figures" / options.profile
+    if not report.records(folder):
         raise Refused(f"nothing recorded in {folder}; run `somlib reproduce` first")
     _require_writable(folder)
-    print(report.index(options.profile))
+    print(report.index(folder))
     return 0
 
 
@@ -522,7 +367,7 @@ def build_report(options: argparse.Namespace) -> int:
 
 
 def fit(options: argparse.Namespace) -> int:
-    """Train one model, in one process or in all that `torchrun` started, and save it."""
+    """Train one model, in one process or in all those started by `torchrun`, and save it."""
     if options.model not in somlib.TRAINED:
         raise Refused(f"unknown model {options.model!r}; there are {_list(somlib.TRAINED)}")
     outputs = _outputs(options)
@@ -537,14 +382,14 @@ def fit(options: argparse.Namespace) -> int:
                 for file in outputs:
                     _claim(file, claims)
             if processes.size() > 1:
-                processes.from_first(lambda: len(_samples(options)))  # downloads once
+                processes.from_first(lambda: len(_samples(options)))  # one download
             model.fit(_samples(options), checkpoint=options.checkpoint)
             if processes.rank() == 0:
                 model.save(options.file)
                 print(f"{options.model} trained and saved: {options.file}")
         return 0
     except KeyboardInterrupt:
-        again = "run the same command again to go on" if options.checkpoint else "nothing was kept"
+        again = "run the same command again to resume" if options.checkpoint else "nothing is kept"
         print(f"stopped; {again}", file=sys.stderr)
         return 130
     except (ValueError, MemoryError) as error:
@@ -555,7 +400,7 @@ def fit(options: argparse.Namespace) -> int:
 
 
 def _outputs(options: argparse.Namespace) -> list[Path]:
-    """Return the files that a training writes, once it is certain that it may write them."""
+    """Return the files that a training writes, after checking that it may write them."""
     if not options.file.lower().endswith(".npz"):
         raise Refused(f"--output {options.file}: expected a name that ends in .npz")
     named = {"--output": options.file, "--checkpoint": options.checkpoint}
@@ -574,7 +419,7 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 
 
 def _model(name: str, given: dict[str, str]) -> Any:
-    """Return a model with parameters as the command line gave them."""
+    """Return a model with the parameters of the command line."""
     made = getattr(somlib, name)()
     known = made.get_params(deep=False)
     parameters: dict[str, Any] = {"progress": True}
@@ -594,7 +439,7 @@ def _model(name: str, given: dict[str, str]) -> Any:
 
 
 def _samples(options: argparse.Namespace) -> Any:
-    """Return the samples of a data set, or of a file, which is then read as needed."""
+    """Return the samples of a data set, or of a file, which is memory-mapped."""
     import numpy as np
 
     from somlib import data

@@ -1,8 +1,8 @@
-"""The only ways out of a notebook: figures and tables, each with a record of how it was made.
+"""Figures and tables of a notebook, each with a record of how it was made.
 
-`start` opens a run, `save_figure` and `save_table` write into it, `index` turns the records of a
-profile into one page. A record is written after the files it describes, so what has a record is
-whole.
+`start` returns a `Run`, whose methods `save_figure` and `save_table` write files and records;
+`index` turns the records of a profile into one page. A record is written after the files that it
+describes, so that whatever has a record is complete.
 """
 
 import ast
@@ -47,7 +47,6 @@ _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
 }
 """What a record holds, in part, and of what sort that is."""
 _FILES = {"figure": (".png",), "table": (".csv", ".md")}  # what a record promises
-_run: "Run | None" = None
 
 
 # ---------------------------------------------------------------- where things lie
@@ -88,7 +87,7 @@ def notebooks() -> tuple[list[Path], list[Path]]:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One execution of one notebook, as `start` opened it.
+    """One execution of one notebook, as `start` returns it.
 
     Attributes
     ----------
@@ -96,6 +95,8 @@ class Run:
         Which notebook, in which size.
     device : str
         The device that is used: "auto" has been resolved.
+    deterministic : bool
+        Whether a GPU is limited to operations that give the same bits each time.
     seeds : range
         The seeds to run, 0 to n - 1.
     parameters : dict
@@ -107,6 +108,7 @@ class Run:
     notebook: str
     profile: str
     device: str
+    deterministic: bool
     seeds: range
     parameters: dict[str, Any]
     made_by: dict[str, Any]
@@ -123,13 +125,126 @@ class Run:
         """The folder that figures and tables go to."""
         return output_folder("figures", self.profile)
 
+    def save_figure(self, fig: Figure, name: str, *, caption: str, alt: str) -> Path:
+        """Write a figure as PNG and SVG, with its record; equal figures give equal bytes.
 
-def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters: Any) -> Run:
-    """Open the run that `save_figure` and `save_table` write to; the notebook's second cell.
+        Parameters
+        ----------
+        fig : matplotlib.figure.Figure
+            The figure; not changed. In the quick profile the files are marked "quick".
+        name : str
+            Id in lower-case-kebab-case, with the paper's own number where there is one. Unique
+            among the notebooks of a profile.
+        caption : str
+            What is shown and what to conclude from it.
+        alt : str
+            Alternative text: what can be seen, for readers who cannot see it.
 
-    From here on figures look the same whatever the user's own settings: matplotlib's parameters
-    are set back to its defaults, and a kernel draws into the notebook where MPLBACKEND, set
-    outside, would have it draw elsewhere.
+        Returns
+        -------
+        pathlib.Path
+            The PNG, of at most `PNG_LIMIT` bytes: the resolution is lowered until it fits.
+
+        Raises
+        ------
+        ValueError
+            When the name is malformed or taken, or a text is empty.
+        """
+        record = self._record("figure", name, caption=caption, alt=alt)
+        path = self.figures / f"{name}.png"
+        mark = _mark(fig) if self.quick else None
+        try:
+            _write_png(fig, path)
+            with (
+                replacing(path.with_suffix(".svg")) as partial,
+                matplotlib.rc_context({"svg.hashsalt": name}),
+            ):
+                fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
+        finally:
+            if mark is not None:
+                mark.remove()
+        self._write_record(record)
+        return path
+
+    def save_table(self, table: pd.DataFrame, name: str, *, caption: str) -> Path:
+        """Write a table as CSV, with all digits, and as Markdown, rounded, with its record.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            The table; an index other than 0, 1, 2, ... becomes its first columns.
+        name, caption : str
+            As for `save_figure`.
+
+        Returns
+        -------
+        pathlib.Path
+            The CSV file.
+
+        Raises
+        ------
+        ValueError
+            As for `save_figure`.
+        """
+        record = self._record("table", name, caption=caption)
+        path = self.figures / f"{name}.csv"
+        table = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+        with replacing(path) as partial:
+            table.to_csv(partial, index=False, lineterminator="\n")
+        _write(path.with_suffix(".md"), f"{record['caption']}\n\n{markdown(table)}\n")
+        self._write_record(record)
+        return path
+
+    def _record(self, kind: str, name: str, **texts: str) -> dict[str, Any]:
+        """Return the beginning of a record, once name and texts have been checked."""
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise ValueError(
+                f"{kind} id {name!r} must be lower-case-kebab-case, as 'som-digits-sheet'"
+            )
+        for what, text in texts.items():
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"{kind} {name!r} needs {what}: a sentence, found {text!r}")
+        path = self.figures / f"{name}.json"
+        other = _read(path) or {}
+        owner = (other.get("kind", kind), other.get("notebook", self.notebook))
+        if owner != (kind, self.notebook):
+            raise ValueError(
+                f"{kind} id {name!r} of {self.notebook} is taken by the {owner[0]} of {owner[1]}; "
+                f"choose another id, or delete {path} if that {owner[0]} is no longer made."
+            )
+        tidy = {what: " ".join(text.split()) for what, text in texts.items()}
+        return {"id": name, "kind": kind, "notebook": self.notebook, **tidy}
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        if record["id"] not in self._saved:
+            self._saved.append(record["id"])
+        made = {
+            "order": self._saved.index(record["id"]) + 1,
+            "profile": self.profile,
+            "device": self.device,
+            "deterministic": self.deterministic,
+            "seeds": list(self.seeds),
+            "parameters": self.parameters,
+            "duration": round(time.perf_counter() - self._clock, 1),
+            "peak memory": _peak_memory(self.device),
+        }
+        text = json.dumps(record | made | self.made_by, indent=2, ensure_ascii=False, default=str)
+        _write(self.figures / f"{record['id']}.json", text + "\n")
+
+
+def start(
+    notebook: str,
+    *,
+    profile: str,
+    device: str,
+    seeds: int,
+    deterministic: bool = False,
+    **parameters: Any,
+) -> Run:
+    """Return the run that saves the notebook's figures and tables; called in its second cell.
+
+    Figures then look the same whatever the user's settings: matplotlib's parameters are reset to
+    their defaults, and a kernel draws into the notebook even if MPLBACKEND names another backend.
 
     Parameters
     ----------
@@ -141,13 +256,11 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
         Where to compute; kept resolved in `Run.device`.
     seeds : int
         How many seeds to run.
+    deterministic : bool, default=False
+        Let PyTorch use on a GPU only operations that give the same bits each time, and raise an
+        error where it has none; on the CPU all of them do. Call before anything is computed.
     **parameters
         The notebook's own parameters, for the record.
-
-    Returns
-    -------
-    Run
-        The run that is now open.
 
     Raises
     ------
@@ -155,25 +268,31 @@ def start(notebook: str, *, profile: str, device: str, seeds: int, **parameters:
         When a value is not of its type. Given with papermill's own `-p`, `false` and `1e-3`
         arrive as text, and the text "false" is true.
     RuntimeError
-        When the device is not there.
+        When the device is not available.
     """
-    global _run
     _expect(re.fullmatch(r"\d\d_\w+", str(notebook)), "notebook", notebook, "a name like '01_som'")
     _expect(profile in PROFILES, "profile", profile, "'quick' or 'full'")
     _expect(isinstance(device, str), "device", device, "'auto', 'cpu', 'cuda' or 'mps'")
     _expect(type(seeds) is int and seeds > 0, "seeds", seeds, "a whole number of at least 1")
+    _expect(type(deterministic) is bool, "deterministic", deterministic, "True or False")
     for name, value in parameters.items():
         _expect(not _spells_a_value(value), name, value, "the value itself, not its spelling")
-    if device != "cpu":  # the processor is always there; torch takes seconds to import
+    if device != "cpu":  # the CPU is always there; torch takes seconds to import
         from somlib.training.loop import resolve_device
 
         device = str(resolve_device(device))
-    _forget_settings()
-    _run = Run(notebook, profile, device, range(seeds), parameters, provenance(device))
-    return _run
+    if device != "cpu":
+        import torch
+
+        if deterministic:  # PyTorch demands this of cuBLAS, which reads it when CUDA starts
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(deterministic)
+    _reset_matplotlib()
+    made_by = provenance(device)
+    return Run(notebook, profile, device, deterministic, range(seeds), parameters, made_by)
 
 
-def _forget_settings() -> None:
+def _reset_matplotlib() -> None:
     matplotlib.rcdefaults()
     outside = os.environ.get("MPLBACKEND", "")
     in_kernel = "ipykernel.kernelapp" in sys.modules
@@ -291,50 +410,6 @@ def gallery() -> str:
 # ---------------------------------------------------------------- figures and tables
 
 
-def save_figure(fig: Figure, name: str, *, caption: str, alt: str) -> Path:
-    """Write a figure as PNG and SVG, with its record; equal figures give equal bytes.
-
-    Parameters
-    ----------
-    fig : matplotlib.figure.Figure
-        The figure; left as it was. In the quick profile the files say so below the corner.
-    name : str
-        Id in lower-case-kebab-case, with the paper's own number where there is one. Unique
-        among the notebooks of a profile.
-    caption : str
-        What is shown and what to read off it.
-    alt : str
-        What is to be seen, for those who cannot see it.
-
-    Returns
-    -------
-    pathlib.Path
-        The PNG, of at most `PNG_LIMIT` bytes: the resolution is lowered until it fits.
-
-    Raises
-    ------
-    RuntimeError
-        Before `start`.
-    ValueError
-        When the name is malformed or taken, or a text is empty.
-    """
-    run, record = _record("figure", name, caption=caption, alt=alt)
-    path = run.figures / f"{name}.png"
-    mark = _mark(fig) if run.quick else None
-    try:
-        _write_png(fig, path)
-        with (
-            replacing(path.with_suffix(".svg")) as partial,
-            matplotlib.rc_context({"svg.hashsalt": name}),
-        ):
-            fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
-    finally:
-        if mark is not None:
-            mark.remove()
-    _write_record(run, record)
-    return path
-
-
 def _mark(fig: Figure) -> Text:
     """Write "quick" below the lower right corner of what is drawn, where nothing else is."""
     fig.draw_without_rendering()  # lays it out
@@ -363,36 +438,6 @@ def _write_png(fig: Figure, path: Path) -> None:
                     f"figure {path.stem!r} takes {size} bytes even at a resolution too coarse to "
                     f"read; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
                 )
-
-
-def save_table(table: pd.DataFrame, name: str, *, caption: str) -> Path:
-    """Write a table as CSV (every digit) and Markdown (readable), with its record.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        The table; an index other than 0, 1, 2, ... becomes its first columns.
-    name, caption : str
-        As for `save_figure`.
-
-    Returns
-    -------
-    pathlib.Path
-        The CSV file.
-
-    Raises
-    ------
-    RuntimeError, ValueError
-        As for `save_figure`.
-    """
-    run, record = _record("table", name, caption=caption)
-    path = run.figures / f"{name}.csv"
-    table = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
-    _write(path.with_suffix(".md"), f"{record['caption']}\n\n{markdown(table)}\n")
-    _write_record(run, record)
-    return path
 
 
 def published(
@@ -585,45 +630,6 @@ def _cell(value: Any) -> str:
 # ---------------------------------------------------------------- records and their index
 
 
-def _record(kind: str, name: str, **texts: str) -> tuple[Run, dict[str, Any]]:
-    """Return the open run and the beginning of a record, once name and texts are sound."""
-    if _run is None:
-        raise RuntimeError(
-            f"{kind} {name!r} cannot be saved: no run is open. Call report.start(...) first."
-        )
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"{kind} id {name!r} must be lower-case-kebab-case, as 'som-digits-sheet'")
-    for what, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{kind} {name!r} needs {what}: a sentence, found {text!r}")
-    path = _run.figures / f"{name}.json"
-    other = _read(path) or {}
-    owner = (other.get("kind", kind), other.get("notebook", _run.notebook))
-    if owner != (kind, _run.notebook):
-        raise ValueError(
-            f"{kind} id {name!r} of {_run.notebook} is taken by the {owner[0]} of {owner[1]}; "
-            f"choose another, or delete {path} when it is a left-over."
-        )
-    tidy = {what: " ".join(text.split()) for what, text in texts.items()}
-    return _run, {"id": name, "kind": kind, "notebook": _run.notebook, **tidy}
-
-
-def _write_record(run: Run, record: dict[str, Any]) -> None:
-    if record["id"] not in run._saved:
-        run._saved.append(record["id"])
-    made = {
-        "order": run._saved.index(record["id"]) + 1,
-        "profile": run.profile,
-        "device": run.device,
-        "seeds": list(run.seeds),
-        "parameters": run.parameters,
-        "duration": round(time.perf_counter() - run._clock, 1),
-        "peak memory": _peak_memory(run.device),
-    }
-    text = json.dumps(record | made | run.made_by, indent=2, ensure_ascii=False, default=str)
-    _write(run.figures / f"{record['id']}.json", text + "\n")
-
-
 def _peak_memory(device: str) -> dict[str, int | None]:
     """Return the MB that this process has had at most, and, where one is used, of a GPU's."""
     try:
@@ -658,25 +664,25 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def records(profile: str) -> list[dict[str, Any]]:
-    """Return what is recorded in a profile: by notebook, then in the order of saving."""
-    found = [_read(path) for path in output_folder("figures", profile).glob("*.json")]
+def records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records in a folder such as figures/quick: by notebook, in the order of saving."""
+    found = [_read(path) for path in folder.glob("*.json")]
     return sorted(filter(None, found), key=lambda r: (r["notebook"], r["order"], r["id"]))
 
 
-def index(profile: str) -> Path:
-    """Write the page of a profile, figures/<profile>/README.md, from its records.
+def index(folder: Path) -> Path:
+    """Write the page of a folder figures/<profile>, its README.md, from the records there.
 
     Returns
     -------
     pathlib.Path
         The page: every figure and table by notebook, how each was made, and what is missing.
     """
-    folder, found, known = output_folder("figures", profile), records(profile), registry()
+    found, known = records(folder), registry()
     lines = [
-        f"# Figures and tables: {profile}",
+        f"# Figures and tables: {folder.name}",
         "",
-        f"Made by `somlib reproduce --profile {profile}`.",
+        f"Made by `somlib reproduce --profile {folder.name}`.",
     ]
     if problems := _problems(folder, found, known):
         lines += ["", "Not complete:", "", *(f"- {problem}" for problem in problems)]
@@ -714,7 +720,7 @@ def _how(record: dict[str, Any]) -> str:
     used = ", ".join(f"{name} {version or '?'}" for name, version in record["versions"].items())
     parts = [
         record["profile"],
-        record["device"],
+        record["device"] + (", deterministic" if record.get("deterministic") else ""),
         f"{len(record['seeds'])} seeds",
         *(f"{name} = {value}" for name, value in record["parameters"].items()),
         f"{record['duration']} s after the start",

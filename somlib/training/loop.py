@@ -1,8 +1,6 @@
 """What every model's training shares: device, seed, loop, checkpoint."""
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -14,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib.hashing import content_hash
 from somlib.progress import progress_bar
 from somlib.training import processes
 from somlib.training.saving import encode, read_arrays, write_arrays
@@ -38,9 +37,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     ----------
     device : {"auto", "cpu", "cuda", "mps"} or torch.device, default="auto"
         "auto" takes a CUDA GPU where there is one, else the CPU. Apple's "mps" is used only when
-        asked for, because it has no float64. "cuda:1" names one of several GPUs. With
-        SOMLIB_DETERMINISTIC set in the environment (`somlib reproduce --deterministic`), CUDA
-        computes the same bits each time, or says what cannot; processors always do.
+        asked for, because it has no float64. "cuda:1" names one of several GPUs.
 
     Raises
     ------
@@ -76,8 +73,6 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"{torch.__version__}) does not have it; use device='cpu', or 'auto' to take the best "
             "there is"
         )
-    if found.type == "cuda" and os.environ.get("SOMLIB_DETERMINISTIC"):
-        torch.use_deterministic_algorithms(True)
     return found
 
 
@@ -237,11 +232,4 @@ def fingerprint(estimator: Any, *arrays: NDArray[Any] | None) -> str:
         )
     encoded, param_arrays = encode(params)
     made_of = [type(estimator).__qualname__, somlib.__version__, encoded]
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
-    for array in (*param_arrays.values(), *arrays):
-        if array is None:
-            digest.update(b"none")
-        else:
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
+    return content_hash(json.dumps(made_of, sort_keys=True), *param_arrays.values(), *arrays)
