@@ -1,1 +1,7 @@
-"""Side-by-side measurements against other libraries and against the machine's limit."""
+"""Speed and memory beside other programs, and of one revision beside another.
+
+som, desom, soae, somrl, memory    one subject each: cases, entrants, proof of equal work, prose
+networks                           what the three deep subjects share
+harness                            what all subjects share: turns, memory, page, figure, record
+compare, worker                    this checkout beside another revision
+"""

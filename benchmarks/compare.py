@@ -147,9 +147,9 @@ def compared(name: str, trees: tuple[Path, Path], files: Sequence[Path], repeats
     with Worker(trees[0], name, *files) as old, Worker(trees[1], name, *files) as new:
         both = (old, new)
         for process, tree in zip(both, trees, strict=True):
-            found = process.answer()
-            if Path(found).resolve() != tree.resolve():
-                raise RuntimeError(f"somlib of {found} was imported, not that of {tree}")
+            for file in process.answer():  # an installed somlib would stand in for what is missing
+                if not Path(file).resolve().is_relative_to(tree.resolve()):
+                    raise RuntimeError(f"{file} was imported, which is not of {tree}")
         short, long = np.empty((2, 2, repeats))
         for turn in range(repeats):
             for i in (0, 1) if turn % 2 == 0 else (1, 0):
