@@ -220,8 +220,8 @@ def test_aims_are_met_missed_or_not_run():
     assert one.to_list() == ["≤ 1.25 ×", "1.20 ×", "met"]
     usual = aims.loc["full: time of somlib / bare products, PyTorch's own"]
     assert usual.to_list() == ["≤ 1.25 ×", "0.80 ×", "met"]
-    fast = aims.loc["full: time of somlib, fast / bare products, fast"]
-    assert fast.to_list() == ["≤ 1.25 ×", "1.30 ×", "missed"]
+    medium = aims.loc["full: time of somlib, medium / bare products, medium"]
+    assert medium.to_list() == ["≤ 1.25 ×", "1.30 ×", "missed"]
     peer = aims.loc["full: time of plain PyTorch / somlib"]
     assert peer.to_list() == ["–", "1.67 ×", "–"]
     gpu = aims.loc["gpu-10-seeds: somlib, stacked"]
@@ -360,7 +360,7 @@ def test_the_twin_has_the_networks_of_the_nodes():
     assert {k: v.shape for k, v in ours.items() if "layers" in k} == {
         k: v.shape for k, v in twins.items()
     }
-    model = somrl.Twin(**vars(case)).model("float32", 1).fit(X)
+    model = somrl.Twin(**vars(case)).model("highest", 1).fit(X)
     codes = model.transform(X)
     assert 0 <= codes.min() <= codes.max() <= 1
 
