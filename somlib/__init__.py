@@ -1,17 +1,17 @@
-"""Self-organizing maps and their deep descendants: models, metrics, plots and a runner.
+"""Self-organizing maps and deep self-organizing models: models, metrics, plots and a runner.
 
 >>> from somlib import SOM, data
 >>> som = SOM(grid=(6, 6), random_state=0).fit(data.load("digits").X)
 
-The floor plan; imports run from the bottom up:
+The packages; each imports only those below it:
 
     companion    command line, runner, report, cache
     evaluation   metrics, plots, diagrams
     models       one file per model; baselines: the methods that the papers compare with
-    training     networks, one step, the loop, ensembles of seeds, estimators' base, saving
-    data         data sets, every byte checked
+    training     layers, one step, the loop, ensembles of seeds, estimators' base, saving
+    data         data sets with checksums
     search       exact best-matching units, matrix products
-    spaces       where latent codes live, and how far apart they are
+    spaces       latent spaces and their distances
 """
 
 from importlib import import_module
@@ -39,12 +39,12 @@ TRAINED = {
     "VAE": "models.vae",
     "VaDE": "models.baselines",
 }
-"""Estimators that `somlib fit` trains, with a device and checkpoints, and where they are."""
+"""Estimators that `somlib fit` trains, with a device and checkpoints, and their modules."""
 
 ESTIMATORS = TRAINED | {"MiniSomMap": "models.baselines", "SNE": "models.sne"}
-"""All estimators: what a saved file may name, by plain names, which outlive a move of modules."""
+"""All estimators by plain names, as saved files contain them, and their modules."""
 
-# Imported when first asked for, so that `somlib --help` need not wait for PyTorch.
+# Imported on first use, so that `somlib --help` does not import PyTorch.
 NAMES = ESTIMATORS | {
     "Euclidean": "spaces",
     "Grid": "spaces",
@@ -53,7 +53,7 @@ NAMES = ESTIMATORS | {
     "fit_seeds": "training",
     "load": "training.saving",
 }
-"""Public names, and where they are."""
+"""Public names, and their modules."""
 
 MODULES = {
     "autoencoders": "models.autoencoders",
@@ -77,7 +77,7 @@ MODULES = {
     "training": "training",
     "vae": "models.vae",
 }
-"""Public modules, as attributes of `somlib`, and where they are."""
+"""Public modules as attributes of `somlib`, and their paths."""
 
 __all__ = ["__version__", *NAMES, *MODULES]
 

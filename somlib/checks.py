@@ -1,4 +1,4 @@
-"""Checks of parameters: each passes, or raises a ValueError with the value and what is expected."""
+"""Checks of parameters: each raises a ValueError that names the value and what is expected."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Refuse a value that is not among the choices.
+    """Raise a ValueError unless the value is one of the choices.
 
     Examples
     --------
@@ -23,13 +23,13 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 
 def count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`."""
+    """Raise a ValueError unless the value is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
 
 
 def pair(value: Any) -> tuple[Any, Any]:
-    """Return the two entries of a tuple, list or array; refuse anything else."""
+    """Return the two entries of a tuple, list or array; raise a ValueError for anything else."""
     if isinstance(value, tuple | list | np.ndarray) and len(value) == 2:
         return value[0], value[1]
     raise ValueError("expected a pair of numbers")
@@ -42,18 +42,18 @@ def is_number(value: Any) -> bool:
 
 
 def positive(name: str, value: Any) -> None:
-    """Refuse what is not a finite number above 0."""
+    """Raise a ValueError unless the value is a finite number above 0."""
     if not (is_number(value) and value > 0):
         raise ValueError(f"{name}={value!r} must be a positive number")
 
 
 def not_negative(name: str, value: Any) -> None:
-    """Refuse what is not a finite number of at least 0."""
+    """Raise a ValueError unless the value is a finite number of at least 0."""
     if not (is_number(value) and value >= 0):
         raise ValueError(f"{name}={value!r} must be a finite number of at least 0")
 
 
 def from_0_to_1(name: str, value: Any) -> None:
-    """Refuse what is not a number from 0 to 1, both included."""
+    """Raise a ValueError unless the value is a number from 0 to 1, both included."""
     if not (is_number(value) and 0 <= value <= 1):
         raise ValueError(f"{name}={value!r} must be a number from 0 to 1")

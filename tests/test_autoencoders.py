@@ -128,7 +128,7 @@ def test_codes_and_decoded_codes_are_what_the_layers_make(monkeypatch):
     np.testing.assert_array_equal(model.fit_transform(X), codes)  # random_state repeats the fit
 
 
-def test_tensors_lists_and_samples_that_cannot_be_written_to_are_taken():
+def test_tensors_lists_and_read_only_samples_are_accepted():
     model = Autoencoder(**SMALL, n_epochs=2, random_state=0).fit(X)
     locked = X.copy()
     locked.flags.writeable = False
@@ -166,7 +166,7 @@ def test_as_a_scikit_learn_estimator():
 
 
 def missed(model, X):
-    """Return the mean squared error of samples drawn again."""
+    """Return the mean squared reconstruction error of samples."""
     return ((model.inverse_transform(model.transform(X)) - X) ** 2).mean()
 
 
@@ -175,7 +175,7 @@ def missed(model, X):
     {"hidden": [3], "latent_dim": 4, "architecture": "conv", "image_shape": (4, 3)},
     {"hidden": (), "latent_dim": 1, "n_iter": 5, "random_state": np.random.default_rng(0)},
 ])  # fmt: skip
-def test_a_saved_autoencoder_comes_back_whole(tmp_path, params):
+def test_a_saved_autoencoder_is_loaded_unchanged(tmp_path, params):
     frame = pd.DataFrame(X, columns=[f"p{i}" for i in range(12)])
     model = Autoencoder(**params, n_epochs=2, batch_size=40).fit(frame)
     model.save(tmp_path / "model.npz")
@@ -260,7 +260,7 @@ def test_without_noise_it_is_the_plain_autoencoder(corruption):
     np.testing.assert_array_equal(without.history_["loss"], plain.history_["loss"])
 
 
-def test_it_mends_what_it_has_learned_to_mend():
+def test_it_denoises_the_corruption_of_its_training():
     digits = load_digits().data / 16
     how = {"hidden": (64,), "latent_dim": 32, "n_iter": 400, "batch_size": 128, "random_state": 0}
     mending = DenoisingAutoencoder(corruption="masking", noise=0.3, **how).fit(digits)
@@ -295,12 +295,12 @@ def test_seeds_and_resuming_of_a_denoising_autoencoder(tmp_path):
         ({"corruption": "rain"}, "corruption='rain' is unknown"),
         ({"noise": -0.1}, "noise=-0.1 must be a number of at least 0"),
         ({"noise": float("nan")}, "noise=nan must be a number"),
-        ({"corruption": "masking", "noise": 1.1}, "at most 1, a share of features"),
+        ({"corruption": "masking", "noise": 1.1}, "at most 1, the fraction of features"),
         ({"clip": (1.0, 0.0)}, r"clip=\(1.0, 0.0\) must be \(lowest, highest\) or None"),
         ({"clip": 3}, "clip=3 must be"),
     ],
 )
-def test_bad_damage_is_named(change, message):
+def test_an_invalid_corruption_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         denoising(**change).fit(X)
 
@@ -373,7 +373,7 @@ def test_kl_sparsity_is_least_where_units_are_as_active_as_wanted():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_unit_that_is_always_or_never_active_costs_much_but_not_everything(dtype):
+def test_kl_sparsity_is_finite_where_a_unit_is_always_or_never_active(dtype):
     for active in (0.0, 1.0):
         divergence = bernoulli_divergence(0.1, torch.tensor([[active]], dtype=dtype)).item()
         assert 1 < divergence < 13
@@ -562,7 +562,7 @@ def test_a_bernoulli_likelihood_takes_probabilities_only(model, bad, range_):
     Y = X.copy()
     Y[3, 3] = bad
     message = (
-        "but a Bernoulli likelihood takes its values for probabilities; scale them to [0, 1], or "
+        "but a Bernoulli likelihood needs probabilities; scale them to [0, 1], or "
         "choose likelihood='gaussian'"
     )
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
@@ -612,14 +612,14 @@ def test_tied_the_decoder_is_the_encoder_transposed_before_and_after_training(hi
     assert weights == 2 * (counted - biases)
 
 
-def test_tied_and_free_begin_with_the_same_encoder():
+def test_tied_and_untied_have_the_same_initial_encoder():
     model = Autoencoder(**SMALL, n_iter=1, learning_rate=1e-12, random_state=3)
     tied, free = clone(model).set_params(tied=True).fit(X), model.fit(X)
     np.testing.assert_allclose(tied.transform(X), free.transform(X), atol=1e-9)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_start_of_the_other_kind_is_refused(there):
+def test_a_start_with_other_tying_raises_an_error(there):
     start = Autoencoder(**SMALL, n_iter=1, tied=there).fit(X)
     with pytest.raises(ValueError, match=r"^start does not fit: decoder\..* has none; give a"):
         Autoencoder(**SMALL, n_iter=1, tied=not there).fit(X, start=start)
@@ -634,7 +634,7 @@ def digits():
     return load_digits().data / 16
 
 
-def test_activity_goes_where_it_is_wanted():
+def test_mean_activation_approaches_the_target():
     how = {"weight": 0.1, "n_iter": 300, "learning_rate": 0.01, "random_state": 0}
     for rho in (0.1, 0.3):
         Z = SparseAutoencoder((), 80, rho=rho, **how).fit(digits()).transform(digits())
@@ -664,7 +664,7 @@ def test_of_a_k_sparse_code_the_k_largest_values_are_left(k, kept, hidden):
         assert set(np.flatnonzero(code)) == set(active)
 
 
-def test_k_shrinks_evenly_during_the_first_half_of_training():
+def test_k_decreases_linearly_during_the_first_half_of_training():
     model = SparseAutoencoder((), 14, sparsity="k-sparse", k=(13, 3), n_iter=20, batch_size=40)
     expected = [13, 12, 11, 10, 9, 8, 7, 6, 5, 4] + 10 * [3]
     assert model.fit(X).history_["k"].tolist() == expected
@@ -685,7 +685,7 @@ def test_only_active_units_learn():
     assert set(np.flatnonzero((start != learned).any(0))) == best
 
 
-def test_fewer_active_units_draw_worse():
+def test_fewer_active_units_reconstruct_worse():
     how = {"code": "linear", "sparsity": "k-sparse", "n_iter": 200, "tied": True}
     errors = [
         missed(SparseAutoencoder((), 60, k=k, random_state=0, **how).fit(digits()), digits())
@@ -813,9 +813,9 @@ def test_the_penalty_in_the_history_is_that_of_a_convolutional_encoder_too():
     ],
     ids=lambda model: type(model).__name__ + model.architecture,
 )
-def test_a_fitted_model_s_jacobian_is_how_its_codes_move(model, dtype, monkeypatch):
+def test_the_jacobian_of_a_fitted_model_is_that_of_finite_differences(model, dtype, monkeypatch):
     monkeypatch.setattr(
-        "somlib.models.autoencoders._JACOBIANS_AT_ONCE", 17
+        "somlib.models.autoencoders._JACOBIAN_BLOCK", 17
     )  # several blocks and a rest
     fitted = clone(model).set_params(n_iter=3, batch_size=40, random_state=0).fit(X.astype(dtype))
     J = fitted.jacobian(X[:40])
@@ -834,7 +834,7 @@ def test_a_k_sparse_code_s_jacobian_is_zero_where_a_unit_is_silent():
     np.testing.assert_allclose(model.jacobian(X[:9]), slopes, atol=1e-7)
 
 
-def test_a_heavier_penalty_makes_codes_move_less():
+def test_a_larger_penalty_reduces_the_jacobian():
     how = {"n_iter": 200, "random_state": 0}
     moved = [
         np.square(
@@ -968,7 +968,7 @@ def assert_same(one, other, rtol=0.0):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_seed_of_any_kind_gives_the_same_alone_or_among_others(name):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(name):
     together = fit_seeds(kind(name), X, [2, 0, 1])
     for seed, model in zip([2, 0, 1], together, strict=True):
         assert_same(kind(name, random_state=seed).fit(X), model, rtol=1e-9)
@@ -976,7 +976,7 @@ def test_a_seed_of_any_kind_gives_the_same_alone_or_among_others(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_training_of_any_kind_goes_on_bit_for_bit(tmp_path, name):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, name):
     model, kept = kind(name, n_iter=60), tmp_path / "ae.checkpoint"
 
     def stop(i, logs):
@@ -997,7 +997,7 @@ def test_a_training_of_any_kind_goes_on_bit_for_bit(tmp_path, name):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", KINDS)
-def test_a_saved_model_of_any_kind_comes_back_whole(tmp_path, name, dtype):
+def test_a_saved_model_is_loaded_unchanged(tmp_path, name, dtype):
     data = X.astype(dtype)
     model = kind(name, random_state=1).fit(data)
     assert {value.dtype for value in model.parameters_.values()} == {np.dtype(dtype)}
@@ -1060,7 +1060,8 @@ K_SPARSE = {"sparsity": "k-sparse", "latent_dim": 8}
     ({"activation": "softplus"}, f"activation='softplus' is unknown; choose one of {KNOWN}"),
     ({"code": None}, f"code=None is unknown; choose one of {KNOWN}"),
     ({"tied": True, "architecture": "conv", "image_shape": (4, 3)},
-     "tied=True transposes dense layers; architecture='conv' has others"),
+     "tied=True needs dense layers, but architecture='conv' has "
+     "convolutions; choose architecture='mlp' or tied=False"),
 ], ids=str)  # fmt: skip
 def test_bad_parameters_that_all_have_are_named(make, change, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -1074,9 +1075,9 @@ def test_bad_parameters_that_all_have_are_named(make, change, message):
     ({"weight": float("inf")}, "weight=inf must be a finite number of at least 0"),
     ({"code": "tanh"}, "sparsity='kl' compares probabilities, which code='tanh' does not give; "
      "choose code='sigmoid', or sparsity='l1'"),
-    ({"rho": 0}, "rho=0 must lie between 0 and 1: it is a mean activity"),
-    ({"rho": 1.0}, "rho=1.0 must lie between 0 and 1: it is a mean activity"),
-    ({"rho": float("nan")}, "rho=nan must lie between 0 and 1: it is a mean activity"),
+    ({"rho": 0}, "rho=0 must lie between 0 and 1: it is a mean activation"),
+    ({"rho": 1.0}, "rho=1.0 must lie between 0 and 1: it is a mean activation"),
+    ({"rho": float("nan")}, "rho=nan must lie between 0 and 1: it is a mean activation"),
     (K_SPARSE | {"k": 0}, f"k=0 {NOT_A_COUNT}"),
     (K_SPARSE | {"k": 2.0}, f"k=2.0 {NOT_A_COUNT}"),
     (K_SPARSE | {"k": True}, f"k=True {NOT_A_COUNT}"),
@@ -1111,7 +1112,7 @@ def test_a_code_may_be_wider_than_a_sample_where_something_else_forbids_to_copy(
 @pytest.mark.parametrize("tied", [False, True])
 def test_but_not_in_the_plain_autoencoder(tied):
     message = (
-        "latent_dim=13 is more than the 12 features of X: such a code need not compress anything; "
+        "latent_dim=13 is more than the 12 features of X, so the code would not compress; "
         "choose at most 12"
     )
     with pytest.raises(ValueError, match=f"^{message}$"):

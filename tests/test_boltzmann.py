@@ -31,7 +31,7 @@ from tests.helpers import built, noise, watched
 rng = np.random.default_rng(42)
 X = rng.random((90, 12))
 KINDS = ("sigmoid", "linear")
-NOT_PROBABILITIES = "but a Bernoulli likelihood takes its values for probabilities"
+NOT_PROBABILITIES = "but a Bernoulli likelihood needs probabilities"
 
 
 def rbm(code="sigmoid", **params):
@@ -111,7 +111,7 @@ def test_codes_and_decoded_codes_are_conditional_probabilities(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_real_hidden_units_answer_with_their_mean(seed):
+def test_gaussian_hidden_units_have_their_mean_as_code(seed):
     model, W, b, c = tiny("linear", seed)
     np.testing.assert_allclose(model.transform(states(4)), states(4) @ W + c, atol=1e-12)
     Z = rng.normal(size=(6, 3))
@@ -195,7 +195,7 @@ def test_the_gradient_of_the_difference_of_free_energies_is_the_usual_rule(code)
         for value in stack.parameters():
             value += 0.2 * torch.from_numpy(rng.normal(size=value.shape))
     v = torch.from_numpy(X[:33])  # fewer than there are draws for
-    drawn_by_seed = noise(stack, model, seeds, 5, v)["drawn"][:, :33]
+    drawn_by_seed = noise(stack, model, seeds, 5, v)["random"][:, :33]
     loss = stack.losses(v, drawn_by_seed)["loss"]
     assert loss.shape == (2,)
     gradients = torch.autograd.grad(loss.sum(), list(stack.parameters()))
@@ -224,14 +224,14 @@ def test_training_makes_the_samples_likely():
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_what_it_has_seen_it_draws_again(code):
+def test_it_reconstructs_its_training_samples(code):
     V = digits()
     model = RBM(32, code, n_epochs=20, batch_size=100, learning_rate=0.01, random_state=0).fit(V)
     missed = ((model.inverse_transform(model.transform(V)) - V) ** 2).mean()
     assert missed < 0.5 * V.var(0).mean()
 
 
-def test_its_draws_are_new_in_each_iteration_and_each_seed():
+def test_its_noise_differs_in_each_iteration_and_seed():
     constant = np.full((40, 6), 0.5)
     history = [
         m.history_["reconstruction"]
@@ -244,7 +244,7 @@ def test_its_draws_are_new_in_each_iteration_and_each_seed():
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_a_seed_gives_the_same_alone_or_among_others(code):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(code):
     together = fit_seeds(rbm(code), X, [2, 0, 1])
     for seed, model in zip([2, 0, 1], together, strict=True):
         assert_same(rbm(code, random_state=seed).fit(X), model, rtol=1e-9)
@@ -252,7 +252,7 @@ def test_a_seed_gives_the_same_alone_or_among_others(code):
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_a_training_goes_on_bit_for_bit_where_it_was_stopped(tmp_path, code):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, code):
     model, kept = rbm(code, n_iter=107), tmp_path / "rbm.checkpoint"
 
     def stop(i, logs):
@@ -273,7 +273,7 @@ def test_a_training_goes_on_bit_for_bit_where_it_was_stopped(tmp_path, code):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("code", KINDS)
-def test_a_saved_machine_comes_back_whole(tmp_path, code, dtype):
+def test_a_saved_machine_is_loaded_unchanged(tmp_path, code, dtype):
     model = rbm(code, random_state=1).fit(X.astype(dtype))
     model.save(tmp_path / "rbm.npz")
     back = somlib.load(tmp_path / "rbm.npz")
@@ -288,7 +288,7 @@ def test_a_saved_machine_comes_back_whole(tmp_path, code, dtype):
     np.testing.assert_allclose(again.transform(X), codes, atol=1e-5)
 
 
-def test_one_set_of_weights_leads_both_ways():
+def test_encoder_and_decoder_share_their_weights():
     model = rbm(random_state=0).fit(X)
     sizes = {name: value.size for name, value in model.parameters_.items()}
     assert sizes == {
@@ -423,7 +423,7 @@ def test_it_is_a_model_like_the_one_that_was_given_which_stays_as_it_was():
     assert not np.allclose(first.transform(frame), second.transform(frame))
 
 
-def test_a_seed_is_begun_alike_alone_or_among_others():
+def test_pre_training_of_a_seed_is_independent_of_the_ensemble():
     among = pretrained(deep(), X, [0, 1, 2], n_iter=10)
     for seed, begun in enumerate(among):
         (alone,) = pretrained(deep(), X, [seed], n_iter=10)
@@ -434,7 +434,7 @@ def test_a_seed_is_begun_alike_alone_or_among_others():
 @pytest.mark.parametrize(
     "make", [Autoencoder, DenoisingAutoencoder, SparseAutoencoder, ContractiveAutoencoder]
 )
-def test_training_begins_with_it(make, tied):
+def test_training_starts_from_the_pre_trained_model(make, tied):
     params = deep(tied=tied, code="sigmoid", shuffle=False, n_iter=1).get_params()
     model = make(**params)
     if make is DenoisingAutoencoder:
@@ -472,7 +472,7 @@ def test_a_deep_net_of_sigmoids_learns_more_from_there():
     assert begun.history_["loss"][-1] < 0.9 * from_nothing.history_["loss"][-1]
 
 
-def test_a_start_draws_better_than_the_mean_of_the_samples():
+def test_a_pre_trained_model_reconstructs_better_than_the_mean():
     V = digits()
     model = Autoencoder((40, 20), 5, activation="sigmoid", likelihood="bernoulli")
     (start,) = pretrained(model, V, [0], n_epochs=15, learning_rate=0.01)
@@ -500,13 +500,16 @@ def test_parameters_of_the_machines_are_passed_on_and_others_are_the_model_s(mon
 
 
 NO_MACHINES = (
-    "has no stack of Boltzmann machines: choose architecture='mlp' and a linear or sigmoid code"
+    "cannot be pre-trained by Boltzmann machines: choose architecture='mlp' and a linear or "
+    "sigmoid code"
 )
 NO_PROBABILITIES = (
-    "likelihood='gaussian': Boltzmann machines draw probabilities, which a decoder without a "
-    "sigmoid takes for values; choose likelihood='bernoulli'"
+    "likelihood='gaussian': Boltzmann machines model probabilities, which need a decoder "
+    "with a sigmoid; choose likelihood='bernoulli'"
 )
-NO_SIGMOIDS = "the units of a Boltzmann machine answer with a sigmoid; choose activation='sigmoid'"
+NO_SIGMOIDS = (
+    "the units of a Boltzmann machine have sigmoid activations; choose activation='sigmoid'"
+)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -518,7 +521,7 @@ NO_SIGMOIDS = "the units of a Boltzmann machine answer with a sigmoid; choose ac
     ({"activation": "linear"}, f"activation='linear': {NO_SIGMOIDS}"),
     ({"likelihood": "gaussian"}, NO_PROBABILITIES),
 ], ids=str)  # fmt: skip
-def test_a_model_that_is_no_stack_of_machines_is_refused(change, message):
+def test_a_model_with_other_layers_cannot_be_pre_trained(change, message):
     model = deep(**change)
     whole = f"{model!r} {message}" if message is NO_MACHINES else message
     with pytest.raises(ValueError, match=f"^{re.escape(whole)}$"):
@@ -537,6 +540,6 @@ def test_without_hidden_layers_their_activation_does_not_matter():
     (X, [0], {"n_iter": 0}, "n_iter=0 must be a whole number of at least 1"),
     (X, [0], {"batch_size": 91}, "batch_size=91 is larger than the data set of 90 samples"),
 ])  # fmt: skip
-def test_pre_training_says_what_is_wrong(data, seeds, how, message):
+def test_invalid_arguments_of_pre_training_raise_errors(data, seeds, how, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         pretrained(deep(), data, seeds, **{"n_iter": 1} | how)

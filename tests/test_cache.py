@@ -264,7 +264,7 @@ def test_unkeyable_calls_are_refused():
         cache.call(echo, 1, random_state=None)
     with pytest.raises(TypeError, match="content of a Generator cannot be compared"):
         cache.call(echo, np.random.default_rng(0))
-    with pytest.raises(TypeError, match=r"\{1\} cannot be written down"):
+    with pytest.raises(TypeError, match=r"\{1\} cannot be saved"):
         cache.call(lambda: {1})
 
 

@@ -172,7 +172,7 @@ def test_merging_prototypes_gives_samples_the_cluster_of_their_unit():
     assert labels[0] == labels[1]
     assert labels[2] == labels[3] == labels[5]
     assert len({labels[0], labels[2], labels[4]}) == 3
-    with pytest.raises(ValueError, match="k=6 clusters cannot be made of 5 prototypes"):
+    with pytest.raises(ValueError, match="k=6 is more than the 5 prototypes"):
         merge_prototypes(prototypes, [0], k=6)
     with pytest.raises(ValueError, match="k=0"):
         merge_prototypes(prototypes, [0], k=0)
@@ -322,7 +322,7 @@ def test_vade_takes_no_less_than_the_evidence():
     assert np.average(losses, weights=weights) >= -evidence
 
 
-def test_vade_begins_with_the_pictures_and_the_mixture_of_the_codes():
+def test_vade_starts_from_the_reconstructions_and_the_mixture_of_the_codes():
     start = Autoencoder(hidden=(5,), latent_dim=3, n_epochs=2, batch_size=8, random_state=0).fit(X)
     vade = clone(MODELS["vade"]).set_params(n_iter=1, learning_rate=1e-12, random_state=0)
     Z = vade.fit(X, start=start).transform(X)
@@ -335,7 +335,7 @@ def test_vade_begins_with_the_pictures_and_the_mixture_of_the_codes():
     assert (vade.labels_ == mixture.predict(Z)).all()
 
 
-def test_vade_draws_different_noise_at_each_iteration_and_for_each_seed():
+def test_vade_has_different_noise_in_each_iteration_and_seed():
     network, x, _ = built(clone(MODELS["vade"]))
     noise, drawn = NoiseSource(network.noise(8), [0, 1], x), []
     for i in (0, 1, 64):
@@ -344,7 +344,7 @@ def test_vade_draws_different_noise_at_each_iteration_and_for_each_seed():
     assert noise(1)["epsilon"][0].equal(drawn[2])
 
 
-# ---------------------------------------------------------------- who gets gradient from what
+# ---------------------------------------------------------------- gradients
 
 
 def gradient(loss, thing):
@@ -376,7 +376,7 @@ def test_what_is_pretrained_here_is_what_start_would_give():
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_somvae_sends_the_gradient_of_the_quantized_reconstruction_where_it_should(copied):
+def test_the_gradient_of_somvaes_quantized_reconstruction_reaches_the_right_parameters(copied):
     model = SOMVAE((2, 3), straight_through=copied, **SMALL)
     stack, x, _ = built(model)
     z_e = stack.encode(x)
@@ -413,7 +413,7 @@ def test_idecs_decoder_learns_from_the_reconstruction_alone():
 
 
 @ALL
-def test_a_seed_gives_the_same_alone_and_among_others(model):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(model):
     alone, *_ = fit_seeds(model, X, [5])
     _, among, _ = fit_seeds(model, X, [3, 5, 8])
     for name, value in alone.parameters_.items():
@@ -424,7 +424,7 @@ def test_a_seed_gives_the_same_alone_and_among_others(model):
 
 
 @ALL
-def test_an_interrupted_training_goes_on_bit_for_bit(model, tmp_path):
+def test_an_interrupted_training_resumes_bit_for_bit(model, tmp_path):
     model = clone(model).set_params(n_iter=70, random_state=2)
     if hasattr(model, "update_interval"):
         model.set_params(update_interval=30)  # the interrupt comes between two targets
@@ -518,7 +518,7 @@ def test_kerasom_names_the_lowest_unit_of_equals_and_has_no_decoder():
     assert not hasattr(kerasom, "decoded_prototypes_")
 
 
-def test_updates_tell_the_share_of_changed_labels():
+def test_history_holds_the_fraction_of_changed_labels():
     seen = {}
 
     def note(i, logs):
@@ -538,7 +538,7 @@ def test_updates_tell_the_share_of_changed_labels():
     assert changed[40] > 0
 
 
-def test_the_first_centers_are_those_of_kmeans_on_the_codes():
+def test_initial_centers_are_those_of_kmeans_on_the_codes():
     start = Autoencoder(hidden=(5,), latent_dim=3, n_epochs=2, batch_size=8, random_state=0).fit(X)
     model = clone(MODELS["idec"]).set_params(n_iter=1, learning_rate=1e-12, random_state=0)
     model.fit(X, start=start)
@@ -577,7 +577,7 @@ def test_clusters_of_codes_get_better(digits):
     assert model.history_["loss"][-20:].mean() < model.history_["loss"][:20].mean() - 2
 
 
-def test_idec_keeps_the_pictures_that_dec_forgets(digits):
+def test_idec_keeps_the_reconstructions_and_dec_does_not(digits):
     ds, ae, size = digits
     more = {"n_iter": 400, "random_state": 0, "update_interval": 20} | size
 
@@ -641,13 +641,13 @@ def test_minisom_map_passes_its_settings_on(tmp_path):
 def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
     with pytest.raises(ValueError, match="init='best' is unknown; choose one of"):
         MiniSomMap(init="best").fit(X)
-    with pytest.raises(ValueError, match="plain rectangular maps only"):
+    with pytest.raises(ValueError, match="needs a rectangular map without wrapping"):
         MiniSomMap(Grid(3, 4, "hex")).fit(X)
     with pytest.raises(ValueError, match="n_iter=0"):
         MiniSomMap(n_iter=0).fit(X)
     with pytest.raises(ValueError, match=r"grid=\(0, 3\)"):
         MiniSomMap((0, 3)).fit(X)
-    with pytest.raises(TypeError, match="does not train in stacks"):
+    with pytest.raises(TypeError, match="cannot be trained as an ensemble"):
         fit_seeds(MiniSomMap(), X, [0])
     monkeypatch.setitem(sys.modules, "minisom", None)
     with pytest.raises(ImportError, match="pip install minisom"):
@@ -673,10 +673,10 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
         ("somvae", {"grid": (7, 7)}, "49 centers for a data set of 40 samples.*smaller grid"),
         ("somvae", {"grid": 8}, "grid=8: .*give \\(rows, cols\\) or a Grid"),
         ("dnm", {"gamma": -1}, "gamma=-1"),
-        ("dnm", {"alpha": (2.0, 0.1)}, "alpha=\\(2.0, 0.1\\) steps past the sample"),
+        ("dnm", {"alpha": (2.0, 0.1)}, "alpha=\\(2.0, 0.1\\) must start at 1 or below"),
         ("dnm", {"alpha": 0.5}, "alpha=0.5"),
-        ("dnm", {"temperature": (1.0, 2.0)}, "temperature=.*must shrink"),
-        ("kerasom", {"temperature": (1.0, 2.0)}, "temperature=.*must shrink"),
+        ("dnm", {"temperature": (1.0, 2.0)}, "temperature=.*must decrease"),
+        ("kerasom", {"temperature": (1.0, 2.0)}, "temperature=.*must decrease"),
         ("kerasom", {"temperature": 3.0}, "temperature=3.0"),
         ("kerasom", {"neighborhood": "mexican"}, "neighborhood='mexican' is unknown"),
         ("kerasom", {"grid_distance": "taxi"}, "grid_distance='taxi' is unknown"),
@@ -691,7 +691,7 @@ def test_bad_parameters_are_named(name, change, message):
     assert not hasattr(model, "parameters_")
 
 
-def test_vade_refuses_what_is_no_probability_before_any_training():
+def test_vade_raises_an_error_for_values_outside_0_and_1():
     with pytest.raises(ValueError, match=r"within \[-3, .*scale them to \[0, 1\]"):
         VaDE(3, pretrain_epochs=10**9, batch_size=8).fit(np.where(X < 0.5, -3, X))
 

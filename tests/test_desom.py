@@ -186,7 +186,7 @@ def test_training_is_its_literal_transcription(name, seeds):
         np.testing.assert_array_equal(ours.prototypes_, ours.parameters_["prototypes"])
 
 
-def test_first_prototypes_are_codes_of_different_samples_by_the_untrained_encoder():
+def test_initial_prototypes_are_codes_of_different_samples():
     model = watched(DESOM)(**desom((5, 10), n_iter=1, hidden=(40,)).get_params())
     trained = fit_seeds(model, X, [0, 1])
     used = []
@@ -238,7 +238,7 @@ def test_the_released_code_takes_an_anti_diagonal_for_a_row(grid):
 
 
 @pytest.mark.parametrize("grid", [Grid(3, 4, "hex"), Grid(3, 4, wrap=(False, True))])
-def test_the_released_codes_distance_is_refused_where_it_never_existed(grid):
+def test_the_released_codes_distance_is_an_error_on_other_grids(grid):
     with pytest.raises(ValueError, match="grid_distance='desom-code' exists on plain rectangular"):
         grid_distances(grid, "desom-code")
     with pytest.raises(ValueError, match="choose 'manhattan' or 'hops'"):
@@ -352,7 +352,7 @@ def gradients(loss, params, architecture="mlp"):
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_who_gets_gradient_from_which_term(architecture):
+def test_each_loss_term_has_gradients_for_its_parameters(architecture):
     everything = {"encoder", "decoder", "prototypes"}
     assert gradients("reconstruction", {}, architecture) == {"encoder", "decoder"}
     assert gradients("som", {}, architecture) == {"encoder", "prototypes"}
@@ -393,7 +393,7 @@ def test_a_sample_belongs_to_the_prototype_nearest_to_its_code(grid, dtype, monk
         assert len(set(model.labels_)) > 3
 
 
-def test_of_equally_near_prototypes_it_is_the_first():
+def test_ties_go_to_the_lowest_index():
     Z = np.array([[0.0, 0.0], [1.0, 1.0]])
     prototypes = np.array([[2.0, 2.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     np.testing.assert_array_equal(nearest_units(Z, prototypes), [[1, 2], [1, 2]])
@@ -408,7 +408,7 @@ def test_decoded_prototypes_are_the_prototypes_decoded():
     )
 
 
-def test_it_draws_a_map_in_order():
+def test_its_map_is_topologically_ordered():
     t = np.linspace(0, 1, 200)[:, None]
     arc = np.concatenate([np.cos(2.5 * t), np.sin(2.5 * t), t, t**2], 1)  # one hidden number
     model = DESOM(
@@ -461,7 +461,7 @@ def test_precision_of_the_samples_is_kept(dtype):
     {"grid": Grid(4, 2, "hex", wrap=(True, False)), "grid_distance": "hops", "hidden": [5]},
     {"grid": [3, 2], "architecture": "conv", "image_shape": (3, 3), "random_state": 3},
 ])  # fmt: skip
-def test_a_saved_map_comes_back_whole(tmp_path, params):
+def test_a_saved_map_is_loaded_unchanged(tmp_path, params):
     frame = pd.DataFrame(X, columns=list("abcdefghi"))
     model = desom(**params).fit(frame)
     model.save(tmp_path / "map.npz")
@@ -492,10 +492,10 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     ({"gamma": float("nan")}, "gamma=nan must be a finite number of at least 0"),
     ({"gamma": float("inf")}, "gamma=inf must be a finite number of at least 0"),
     ({"temperature": (0.1, 10.0)}, r"temperature=\(0.1, 10.0\): .* ends at 10.0 above its start"),
-    ({"temperature": (2.0, 2.0)}, r"temperature=\(2.0, 2.0\) never shrinks; .* decay='constant'"),
+    ({"temperature": (2.0, 2.0)}, r"temperature=\(2.0, 2.0\) never decreases; .* decay='constant'"),
     ({"temperature": (2.0, 0.0)}, r"temperature=\(2.0, 0.0\): .* must be a positive, finite"),
     ({"temperature": 2.0}, r"temperature=2.0: "),
-    ({"decay": "constant"}, "decay='constant' never moves from 10.0 to 0.1; give one value twice"),
+    ({"decay": "constant"}, "decay='constant' cannot go from 10.0 to 0.1; give the same"),
     ({"decay": "cosine"}, r"decay='cosine' is unknown; choose one of \['exponential', 'linear'"),
     ({"neighborhood": "bubble"}, r"neighborhood='bubble' is unknown; choose .* 'window'\]"),
     ({"grid_distance": "cosine"}, r"grid_distance='cosine' is unknown; choose .* 'desom-code'\]"),
@@ -504,7 +504,7 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     ({"batch_size": 54}, "batch_size=54 is larger than the data set of 53 samples"),
     ({"latent_dim": 10}, "latent_dim=10 is more than the 9 features of X"),
 ])  # fmt: skip
-def test_fitting_says_what_is_wrong(params, message):
+def test_invalid_arguments_of_fit_raise_errors(params, message):
     with pytest.raises(ValueError, match=message):
         desom().set_params(**params).fit(X)
     with pytest.raises(ValueError, match=message):

@@ -56,10 +56,10 @@ MODELS = {
     "joint": (SOAE(training="joint", distance="l1", **SHAPE), X, {}),
 }
 REFUSED = (
-    (SOM(mode="online"), "mode='online' learns from one sample .* over 2 processes"),
+    (SOM(mode="online"), "mode='online' is sequential .* in 2 processes"),
     (SOM(mode="sgd"), "mode='sgd'"),
-    (SOMRL(), r"SOMRL\(\) needs each batch as a whole, .* but 2 processes divide it"),
-    (DEC(), r"DEC\(\) needs each batch as a whole"),
+    (SOMRL(), r"SOMRL\(\) needs undivided batches, .* but there are 2 processes"),
+    (DEC(), r"DEC\(\) needs undivided batches"),
     (SOAE(importance_sampling=True), r"SOAE\(importance_sampling=True\) needs"),
     (SparseAutoencoder(latent_dim=2), r"SparseAutoencoder\(latent_dim=2\) needs"),
     (Autoencoder(latent_dim=2, batch_size=1), "batch_size=1 leaves some of 2 processes without"),
@@ -151,19 +151,19 @@ def test_several_processes_train_what_one_trains(trained, name):
             np.testing.assert_allclose(found[key], value, 1e-9, 1e-9, err_msg=f"{attribute} {key}")
 
 
-def test_what_cannot_be_divided_is_refused_by_all_in_the_same_words(trained):
+def test_models_that_cannot_be_divided_raise_the_same_error_in_all_processes(trained):
     told = [json.loads(path.read_text()) for path in sorted(trained.glob("*.json"))]
     assert all(one == told[0] for one in told)
     for reason, (_, expected) in zip(told[0][0], REFUSED, strict=True):
         assert re.search(expected.replace("2 processes", f"{len(told)} processes"), reason)
 
 
-def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
+def test_a_killed_process_ends_all_and_the_same_command_resumes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    first, second = (  # as on two machines: nobody there but the processes themselves
+    first, second = (  # as on two machines
         start(__file__, "die_in_the_middle", str(tmp_path), RANK=rank, **where) for rank in "01"
     )
     second.communicate(timeout=60)
@@ -172,7 +172,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(tmp_path):
     _, err = first.communicate(timeout=60)
     assert time.monotonic() - died < 10
     assert first.returncode == 1
-    assert "somlib: another process of the training has ended, or answers no more" in err
+    assert "somlib: another process of the training has ended or does not respond" in err
     assert not (tmp_path / "model.npz").exists()
     assert 0 < read_arrays(tmp_path / "checkpoint")[1]["done"] < 400
 
@@ -215,7 +215,7 @@ def test_the_command_trains_in_one_process_too(tmp_path, capsys):
         ("SOM --data digits --checkpoint file/x", "cannot write to .*file: .*"),
     ],
 )
-def test_the_command_refuses_in_words(tmp_path, monkeypatch, capsys, options, message):
+def test_the_command_prints_errors(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert cli.main(["fit", *options.split(), "--output", "model.npz"]) == 2

@@ -138,7 +138,7 @@ CHECKED = [
 ]
 
 
-def test_no_estimator_of_the_package_is_left_out():
+def test_every_estimator_of_the_package_is_tested():
     found = {type(model) for model, _ in CHECKED}
     assert {c.__mro__[2] if issubclass(c, AnyRange) else c for c in found} == all_of(somlib)
 
@@ -154,11 +154,11 @@ def test_scikit_learns_checks_pass_or_fail_for_a_known_reason(model, expected):
 
 # there is no tag for "in [0, 1]", and scikit-learn's samples are normally distributed
 @pytest.mark.parametrize(("model", "message"), [
-    (RBM(3, **TRAINED), "takes its values for probabilities; scale them"),
-    (Autoencoder((3,), 1, likelihood="bernoulli", **TRAINED), "takes its values for probabilities"),
-    (VAE(1, (3,), likelihood="bernoulli", **TRAINED), "takes its values for probabilities"),
+    (RBM(3, **TRAINED), "needs probabilities; scale them"),
+    (Autoencoder((3,), 1, likelihood="bernoulli", **TRAINED), "needs probabilities"),
+    (VAE(1, (3,), likelihood="bernoulli", **TRAINED), "needs probabilities"),
     (SOMRL(0.9, **TRAINED), r"sklearn.preprocessing.MinMaxScaler\(clip=True\)"),
-    (VaDE(2, **EMBEDDED), "takes its values for probabilities; scale them"),
+    (VaDE(2, **EMBEDDED), "needs probabilities; scale them"),
 ], ids=lambda value: repr(value)[:40])  # fmt: skip
 def test_data_outside_the_range_are_all_that_else_fails_scikit_learns_checks(model, message):
     assert get_tags(model).input_tags.positive_only
@@ -216,7 +216,7 @@ each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: repr(mod
 SAMPLES = np.random.default_rng(0).random((24, 16), np.float32)
 
 
-def test_no_deep_model_is_left_out():
+def test_every_deep_model_is_tested():
     deep = {c for c in all_of(somlib) if issubclass(c, DeepEstimator)}
     assert {type(model) for model in MODELS} == deep
 
@@ -271,7 +271,7 @@ def test_an_iteration_needs_no_tensor_on_another_device(without_values, model):
 
 
 @pytest.mark.parametrize("model", [MODELS[0], DESOM((2, 3), **SMALL), SOMRL(0.9, **ALONE)])
-def test_a_tensor_that_is_left_behind_would_be_found(model):
+def test_a_tensor_on_another_device_is_detected(model):
     def plant(stack):
         name, part = [*stack.named_parameters(), *stack.named_buffers()][0]
         owner = stack.get_submodule(name.rpartition(".")[0])
@@ -307,14 +307,14 @@ class MatrixUnits(TorchDispatchMode):
 
 @pytest.fixture
 def matrix_units(monkeypatch):
-    """Compute on such a processor; what this one is like has not been asked yet."""
+    """Compute on such a processor; the processor has not been measured yet."""
     asked = functools.cache(products.onednn_is_exact.__wrapped__)
     monkeypatch.setattr(products, "onednn_is_exact", asked)
     with MatrixUnits() as units:
         yield units
 
 
-def test_units_that_round_are_found_out_and_left_alone(monkeypatch, matrix_units):
+def test_units_that_round_are_detected_and_not_used(monkeypatch, matrix_units):
     monkeypatch.setattr(products, "MAX_NUMPY_MULTIPLICATIONS", 0)
     rng = np.random.default_rng(0)
     X = (1000 + rng.random((300, 40))).astype(np.float32)
@@ -329,7 +329,7 @@ def test_units_that_round_are_found_out_and_left_alone(monkeypatch, matrix_units
 
 
 @each_model
-def test_only_fast_training_lets_products_be_rounded(matrix_units, model):
+def test_only_medium_precision_rounds_products(matrix_units, model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of maps that have no room
         exact = clone(model).set_params(random_state=0)

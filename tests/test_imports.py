@@ -10,7 +10,7 @@ import somlib
 
 ROOT = Path(somlib.__file__).parent
 FLOORS = ["spaces", "search", "data", "training", "models", "evaluation", "companion"]
-"""The rooms, from the lowest up. The modules of GROUND lie below them all."""
+"""The rooms, from the lowest. The modules of GROUND are below all of them."""
 GROUND = {"files", "checks", "hashing", "progress"}
 
 
@@ -46,14 +46,14 @@ def floor(name):
     return -1 if room in GROUND else FLOORS.index(room)
 
 
-def test_there_are_seven_rooms():
+def test_there_are_seven_packages():
     rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert rooms == set(FLOORS)
     assert {p.stem for p in ROOT.glob("*.py")} == GROUND | {"__init__", "__main__"}
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES.keys() - {""}))
-def test_nothing_lower_imports_anything_higher(name):
+def test_no_package_imports_a_higher_one(name):
     higher = {other for other in imports(name) if floor(other) > floor(name)}
     assert not higher
 

@@ -141,7 +141,7 @@ def test_a_tied_decoder_is_the_layers_in_reverse_with_weights_transposed(inside,
         torch.testing.assert_close(entry(out, s, S), nn.Sequential(*layers)(own))
 
 
-def test_what_is_tied_stays_tied():
+def test_tied_weights_stay_tied():
     stack = stirred(of_seeds((0, 1), lambda g: AutoencoderNetwork(6, (5, 4), 2, g, tied=True)))
     names = [name for name, _ in stack.named_parameters()]
     assert names == list(stack.state_dict()) == [
@@ -175,7 +175,7 @@ def test_what_is_tied_stays_tied():
     assert_tied(z.float())
 
 
-def test_a_tied_weight_learns_from_both_of_its_uses():
+def test_the_gradient_of_a_tied_weight_is_the_sum_of_both_uses():
     stack = stirred(AutoencoderNetwork(6, (), 2, torch.Generator(), code="sigmoid", tied=True))
     x, W = numbers(9, 6), stack.encoder.layers[0].weight
     ((stack.decoder(stack.encoder(x)) - x) ** 2).sum().backward()
@@ -218,7 +218,7 @@ def test_convolutions_are_conv2d_for_each_seed(shapes, S):
 
 @pytest.mark.parametrize("S", [1, 3])
 @pytest.mark.parametrize("shapes", [shapes[::-1] for shapes in IMAGES], ids=str)
-def test_upwards_they_are_conv_transpose_2d_for_each_seed(shapes, S):
+def test_transposed_convolutions_are_conv_transpose_2d_for_each_seed(shapes, S):
     stack = stirred(of_seeds(range(S), lambda g: Convolutions(shapes, g, output="linear")))
     channels, rows, cols = shapes[0]
     x = batch(S, False, 6, channels * rows * cols)
@@ -234,7 +234,7 @@ def test_upwards_they_are_conv_transpose_2d_for_each_seed(shapes, S):
 
 
 @given(rows=st.integers(1, 13), cols=st.integers(1, 13), depth=st.integers(1, 3))
-def test_a_convolutional_decoder_gives_back_the_shape_of_any_image(rows, cols, depth):
+def test_a_convolutional_decoder_has_the_shape_of_any_image(rows, cols, depth):
     how = "conv", (rows, cols)
     stack = of_seeds(
         (0, 1), lambda g: AutoencoderNetwork(rows * cols, range(2, 2 + depth), 2, g, *how)
@@ -247,7 +247,7 @@ def test_a_convolutional_decoder_gives_back_the_shape_of_any_image(rows, cols, d
 # ---------------------------------------------------------------- first weights
 
 
-def test_first_weights_are_uniform_within_glorots_bound():
+def test_initial_weights_are_uniform_within_glorots_bound():
     drawn = np.stack(
         [glorot_uniform((300, 200), 300, 200, g).detach().numpy() for g in generators((0, 1))]
     )
@@ -273,7 +273,7 @@ def test_fans_of_a_convolution_count_its_area(upwards, shape):
 
 
 @pytest.mark.parametrize(("architecture", "tied"), [("mlp", False), ("mlp", True), ("conv", False)])
-def test_a_seed_begins_alike_alone_and_among_others(architecture, tied):
+def test_initial_weights_of_a_seed_are_independent_of_the_ensemble(architecture, tied):
     def stack(seeds):
         shape = (architecture, (5, 7))
         return of_seeds(

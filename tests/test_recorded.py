@@ -1,11 +1,10 @@
-"""What every model learned in a short run, recorded before the code inside was rearranged.
+"""Short trainings of every model compared with recorded losses and parameters.
 
     python -m tests.test_recorded            # how far each model is from its record
-    python -m tests.test_recorded --record   # make the records anew
+    python -m tests.test_recorded --record   # write new records
 
-All in float64 with fixed seeds, by public names alone, so that whatever changes inside must come to
-the same losses and parameters. A change that is meant to change them needs new records, and says so
-in its message.
+All in float64 with fixed seeds, by public names only: internal changes must give the same losses
+and parameters. A change that is meant to change them needs new records, and its commit message says so.
 """
 
 import argparse

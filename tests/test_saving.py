@@ -182,7 +182,7 @@ def test_a_class_of_ones_own_is_known_once_it_is_defined(tmp_path):
 
 def test_a_class_that_borrows_a_name_is_not_saved_as_another(tmp_path):
     borrowed = type("SOM", (SOM,), {"__init__": SOM.__init__, "__module__": __name__})
-    message = r"stands for somlib\.models\.som\.SOM; give your class another"
+    message = r"is that of somlib\.models\.som\.SOM; give your class another"
     with pytest.raises(ValueError, match=message):
         borrowed((2, 2)).fit(X).save(tmp_path / "map.npz")
 
@@ -191,7 +191,7 @@ def test_a_class_that_borrows_a_name_is_not_saved_as_another(tmp_path):
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_a_model_comes_back_as_it_was(folder, name):
+def test_a_saved_model_is_loaded_unchanged(folder, name):
     back = somlib.load(saved(name, folder))
     assert type(back) is type(fitted(name))
     assert content(back) == content(fitted(name))
@@ -246,7 +246,7 @@ def test_what_could_not_be_saved_is_refused_before_training(hidden):
     np.where(Y == "hi", "ends in\0", "\ud800").astype(object),
     (Y == "hi").astype(int).astype(object), (Y == "hi").astype("M8[D]"), Y.tolist(),
 ], ids=str)  # fmt: skip
-def test_labels_of_any_sort_are_saved(tmp_path, labels):
+def test_labels_of_any_type_are_saved(tmp_path, labels):
     som = SOM((2, 2), n_epochs=1, random_state=0).fit(X)
     som.label_units(X, labels)
     som.save(tmp_path / "map.npz")
@@ -260,11 +260,11 @@ def test_labels_of_any_sort_are_saved(tmp_path, labels):
     [None, *Y[1:]], [None] * len(Y), [1, *Y[1:].tolist()], [float("nan")] * len(Y),
     [date(2020, 1, 1)] * len(Y), [("a", "b")] * len(Y), pd.array([pd.NA, *Y[1:]], "string"),
 ], ids=str)  # fmt: skip
-def test_labels_that_cannot_be_kept_are_refused_in_words(labels):
+def test_labels_that_cannot_be_saved_raise_errors(labels):
     som = SOM((2, 2), n_epochs=1, random_state=0).fit(X)
     given = np.empty(len(Y), object)
     given[:] = list(labels)
-    with pytest.raises(ValueError, match=r"y holds labels such as .*leave out samples without"):
+    with pytest.raises(ValueError, match=r"y holds labels such as .*omit samples without"):
         som.label_units(X, given)
     assert not hasattr(som, "unit_labels_")
 
@@ -280,11 +280,11 @@ class Plane(Euclidean):
 @pytest.mark.parametrize(
     ("given", "usual"), [({"distance": half}, "'l2'"), ({"space": Plane(2)}, "Torus")]
 )
-def test_code_of_ones_own_is_not_saved_and_nothing_is_lost(tmp_path, given, usual):
+def test_functions_of_the_user_are_not_saved(tmp_path, given, usual):
     model = somlib.SOAE(**PARAMS["SOAE"] | given, random_state=0).fit(X)
     before = model.transform(X)
     (name,) = given
-    with pytest.raises(TypeError, match=rf"cannot be written down.*set_params\({name}={usual}"):
+    with pytest.raises(TypeError, match=rf"cannot be saved.*set_params\({name}={usual}"):
         model.save(tmp_path / "map.npz")
     assert not list(tmp_path.iterdir())
     np.testing.assert_array_equal(model.transform(X), before)
@@ -298,7 +298,9 @@ def test_code_of_ones_own_is_not_saved_and_nothing_is_lost(tmp_path, given, usua
 ])  # fmt: skip
 def test_what_load_would_refuse_is_not_written(tmp_path, change):
     model = somlib.DESOM(**PARAMS["DESOM"]).fit(X).set_params(**change)
-    with pytest.raises(ValueError, match=r"this DESOM is not as its fit left it.*Set its param"):
+    with pytest.raises(
+        ValueError, match=r"this DESOM was modified after its fit.*Restore its param"
+    ):
         model.save(tmp_path / "map.npz")
     assert not list(tmp_path.iterdir())
 
@@ -438,7 +440,7 @@ GIANT = 10**15
     npy("__import__('os').system('true')"), npy("{'descr': '<f8'}"), npy("(" * 5000),
     b"", b"\x93NUMPY", b"\x93NUMPY\x02\x00" + b"0" * 100, b"no array at all",
 ])  # fmt: skip
-def test_a_header_is_compared_with_what_is_there(tmp_path, folder, member):
+def test_a_header_is_compared_with_the_data(tmp_path, folder, member):
     path = tmp_path / "header.npz"
     with zipfile.ZipFile(saved("SOM", folder)) as good, zipfile.ZipFile(path, "w") as bad:
         for info in good.infolist():
@@ -508,7 +510,7 @@ def test_files_of_other_kinds_are_refused(tmp_path, folder):
     assert_refused(path)
 
 
-def test_a_newer_format_is_refused_in_words(tmp_path, folder, monkeypatch):
+def test_a_newer_format_raises_an_error(tmp_path, folder, monkeypatch):
     arrays, facts = read_arrays(saved("SOM", folder))
     with monkeypatch.context() as later:
         later.setattr(storage, "FORMAT", storage.FORMAT + 1)
@@ -565,7 +567,7 @@ def interrupted(name, folder):
 @pytest.mark.parametrize("name", TRAININGS)
 @settings(FUZZ, max_examples=10)
 @given(data=st.data())
-def test_a_checkpoint_with_other_content_goes_on_or_is_refused(folder, name, data):
+def test_a_checkpoint_with_other_content_resumes_or_raises_an_error(folder, name, data):
     with pytest.MonkeyPatch.context() as short:
         short.setattr(ensembles, "ITERATIONS_PER_LOG", 2)
         (arrays, facts), expected = interrupted(name, folder)
@@ -584,7 +586,7 @@ def test_a_checkpoint_with_other_content_goes_on_or_is_refused(folder, name, dat
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_an_unharmed_checkpoint_goes_on_to_the_same(folder, name, monkeypatch):
+def test_an_intact_checkpoint_resumes_to_the_same_result(folder, name, monkeypatch):
     monkeypatch.setattr(ensembles, "ITERATIONS_PER_LOG", 2)
     (arrays, facts), expected = interrupted(name, folder)
     write_arrays(folder / "same.checkpoint", arrays, facts)

@@ -10,7 +10,7 @@ positive = st.floats(1e-3, 1e3)
 
 
 @given(positive, positive, st.sampled_from(["exponential", "linear"]), st.integers(2, 1000))
-def test_both_ends_are_reached_exactly_and_nothing_lies_outside(a, b, decay, n):
+def test_both_ends_are_reached_exactly_and_values_are_between(a, b, decay, n):
     start, end = max(a, b), min(a, b)
     values = [Schedule(start, end, decay)(i, n) for i in (0, n // 3, n // 2, n - 1, n, 10 * n)]
     assert values[0] == start
@@ -24,7 +24,7 @@ def test_exponential_is_the_formula_of_the_papers():
         assert Schedule(10, 0.1)(i, 11) == pytest.approx(10 * (0.1 / 10) ** (i / 10), rel=1e-12)
 
 
-def test_a_single_step_takes_the_start_and_divides_by_nothing():
+def test_a_single_step_has_the_start_value():
     for decay in DECAYS:
         assert Schedule(2.0, 2.0, decay)(0, 1) == 2.0
     assert Schedule(2.0, 1.0)(0, 1) == 2.0
@@ -38,10 +38,10 @@ def test_a_single_step_takes_the_start_and_divides_by_nothing():
         ((float("inf"), 1.0), "start is inf"),
         ((float("nan"), 1.0), "start is nan"),
         ((1.0, 2.0), "ends at 2.0 above its start 1.0"),
-        ((2.0, 1.0, "constant"), "never moves"),
+        ((2.0, 1.0, "constant"), "cannot go from"),
         ((2.0, 1.0, "cosine"), "decay='cosine' is unknown; choose one of"),
     ],
 )
-def test_impossible_schedules_say_why(args, message):
+def test_invalid_schedules_raise_errors(args, message):
     with pytest.raises(ValueError, match=message):
         Schedule(*args)

@@ -278,7 +278,7 @@ def test_fit_equals_algorithm_2_as_the_paper_states_it(params, n):
         np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-9, err_msg=name)
 
 
-def test_asleep_only_the_encoder_learns_awake_only_the_decoder_bit_for_bit(monkeypatch):
+def test_sleep_steps_update_the_encoder_only_and_wake_steps_the_decoder(monkeypatch):
     step, seen = torch.optim.Adam.step, []
 
     def state(adam):
@@ -306,11 +306,11 @@ def test_asleep_only_the_encoder_learns_awake_only_the_decoder_bit_for_bit(monke
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 @pytest.mark.parametrize(("training", "index", "reached"), [
-    ("wake-sleep", 0, {"encoder", "decoder"}),  # (5): G is fixed by who is taught, see above
+    ("wake-sleep", 0, {"encoder", "decoder"}),  # (5): the update leaves out G
     ("wake-sleep", 1, {"decoder"}),  # (9)
     ("joint", 0, {"encoder", "decoder"}),
 ])  # fmt: skip
-def test_who_gets_gradient_from_which_loss(training, index, reached, architecture):
+def test_each_loss_has_gradients_for_its_networks(training, index, reached, architecture):
     model = soae(training=training, architecture=architecture, image_shape=(3, 3))
     x = torch.from_numpy(X)
     network, arguments = stack_of(model, x, (0, 1))
@@ -570,11 +570,11 @@ def test_a_callable_sees_pairs_of_samples_whatever_the_seeds():
     (lambda x, y: (x - y).square().sum(1, keepdim=True), r"returned \(12, 1\) for 12 pairs"),
     (lambda x, y: 0.0, "returned a float for 12 pairs of samples"),
     (lambda x, y: (x - y).detach().numpy().sum(1), "returned a ndarray for 12 pairs"),
-    (lambda x, y: -(x - y).square().sum(1), "returned the negative number -.*; a distance is at "
-                                            "least 0, else its minimum would not be where"),
+    (lambda x, y: -(x - y).square().sum(1), "returned the negative number -.*; a distance must "
+                                            "be at least 0, with its minimum where the two"),
 ])  # fmt: skip
 @pytest.mark.parametrize("importance_sampling", [False, True])
-def test_a_bad_distance_says_so(kind, message, importance_sampling):
+def test_an_invalid_distance_raises_an_error(kind, message, importance_sampling):
     if importance_sampling:
         message = message.replace("12", "53")  # all are looked at before the first step
     model = soae(distance=kind, importance_sampling=importance_sampling)
@@ -582,7 +582,7 @@ def test_a_bad_distance_says_so(kind, message, importance_sampling):
         model.fit(X)
 
 
-def test_a_bad_distance_leaves_an_earlier_fit_in_place():
+def test_an_invalid_distance_keeps_an_earlier_fit():
     model = soae(random_state=0).fit(X)
     before = clone(model).fit(X)
     with pytest.raises(ValueError, match="negative"):
@@ -711,7 +711,7 @@ def test_losses_when_last_seen_are_in_the_checkpoint_and_not_in_the_model(tmp_pa
     assert model.parameters_.keys() == soae(1).fit(X).parameters_.keys()
 
 
-def test_what_is_hard_is_drawn_more_often(monkeypatch):
+def test_samples_with_large_losses_are_chosen_more_often(monkeypatch):
     hard = X.copy()
     hard[:5] *= 4
     rows_seen = []
@@ -758,7 +758,7 @@ def test_gradient_norms_of_images_and_in_single_precision():
     assert norms.std() > 0
 
 
-def test_gradient_norms_say_what_is_wrong():
+def test_invalid_arguments_of_gradient_norms_raise_errors():
     with pytest.raises(NotFittedError, match="SOAE instance is not fitted yet"):
         gradient_norms(SOAE(), X)
     model = soae(2).fit(X)
@@ -788,7 +788,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_seed_gives_the_same_alone_and_among_others(name):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(name):
     model = MODELS[name]
     (alone,) = fit_seeds(model, X, [3])
     among = fit_seeds(model, X, range(4))
@@ -841,7 +841,7 @@ def interrupted_at(iteration, error=KeyboardInterrupt):
     ("plane, joint", [20], np.float64),
     ("convolutions", [17], np.float32),
 ])  # fmt: skip
-def test_what_was_broken_off_goes_on_bit_for_bit(tmp_path, name, iterations, dtype):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, name, iterations, dtype):
     model, data = MODELS[name], X.astype(dtype)
     undisturbed = fit_seeds(model, data, [2, 5])
     for iteration in iterations:
@@ -857,7 +857,7 @@ def test_what_was_broken_off_goes_on_bit_for_bit(tmp_path, name, iterations, dty
 
 
 @pytest.mark.parametrize("importance_sampling", [False, True])
-def test_what_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, importance_sampling):
+def test_a_killed_training_resumes_bit_for_bit(tmp_path, monkeypatch, importance_sampling):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(time, "monotonic", iter(range(10**6)).__next__)  # each look: a second later
     file, model = tmp_path / "one.checkpoint", soae(120, importance_sampling=importance_sampling)
@@ -909,7 +909,7 @@ def test_same_seed_same_map_other_seed_another():
     assert (np.random.get_state()[1] == state[1]).all()  # noqa: NPY002
 
 
-def test_training_begins_with_the_networks_of_its_plain_twin():
+def test_training_starts_from_a_plain_autoencoder():
     twin = Autoencoder(
         hidden=(8, 6), latent_dim=4, n_iter=20, batch_size=12, random_state=0
     ).fit(X)  # fmt: skip
@@ -993,7 +993,7 @@ def test_its_score_is_minus_the_distance_per_feature(kind, monkeypatch):
     assert model.score(X, np.arange(53)) == model.score(X)
 
 
-def test_samples_are_decoded_codes_drawn_uniformly(fitted):
+def test_samples_are_uniform_codes_decoded(fitted):
     samples = fitted.sample(6, random_state=5)
     codes = fitted.space_.sample(6, np.random.default_rng(5))
     np.testing.assert_array_equal(samples, fitted.inverse_transform(codes))
@@ -1033,7 +1033,7 @@ def test_a_decoded_grid_is_the_spaces_mesh_decoded(fitted):
     assert fitted.decode_grid().shape[0] == 15
 
 
-def test_interpolations_begin_and_end_at_reconstructions(fitted):
+def test_interpolations_start_and_end_at_reconstructions(fitted):
     between = fitted.interpolate(X[:4], X[4:8], 5)
     for end, samples in ((0, X[:4]), (-1, X[4:8])):
         reconstructed = fitted.inverse_transform(fitted.transform(samples))
@@ -1094,7 +1094,7 @@ def test_as_a_scikit_learn_estimator():
     {"space": Euclidean(2, low=(-1.0, 0.0), high=2.0), "importance_sampling": True},
     {"space": Torus(1), "random_state": 3, **CONV},
 ], ids=str)  # fmt: skip
-def test_a_saved_map_comes_back_whole(tmp_path, params):
+def test_a_saved_map_is_loaded_unchanged(tmp_path, params):
     frame = pd.DataFrame(X, columns=list("abcdefghi"))
     model = soae(**params).fit(frame)
     model.save(tmp_path / "map.npz")
@@ -1111,9 +1111,9 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     assert clone(back).fit(frame, start=back).n_iter_ == 12
 
 
-def test_a_function_cannot_be_written_down(tmp_path):
+def test_a_function_cannot_be_saved(tmp_path):
     model = soae(distance=three_halves).fit(X)
-    message = "<function three_halves at .*> cannot be written down; only data, spaces and arrays"
+    message = "<function three_halves at .*> cannot be saved; only data, spaces and arrays"
     with pytest.raises(TypeError, match=message):
         model.save(tmp_path / "map.npz")
     with pytest.raises(TypeError, match=message):
@@ -1129,15 +1129,15 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
 
 @pytest.mark.parametrize(("params", "message"), [
     ({"sigma": (0, 0.1)}, r"sigma=\(0, 0.1\): the schedule's start is 0, but must be a positive, "
-                          "finite number; a width or rate of zero freezes the map"),
+                          "finite number: with a width or rate of zero nothing is learned"),
     ({"sigma": (1, 0)}, r"sigma=\(1, 0\): the schedule's end is 0, but must be a positive, finite"),
     ({"sigma": (0.1, 1)}, r"sigma=\(0.1, 1\): the schedule ends at 1 above its start 0.1; it must "
-                          "shrink: swap the two"),
+                          "decrease: swap the two"),
     ({"sigma": (1, float("nan"))}, r"sigma=\(1, nan\): the schedule's end is nan"),
     ({"sigma": (-1, -2)}, r"sigma=\(-1, -2\): the schedule's start is -1"),
     ({"sigma": 1.5}, "sigma=1.5: "),
     ({"sigma": (1.5,)}, r"sigma=\(1.5,\): "),
-    ({"decay": "constant"}, r"sigma=\(1.5, 0.2\): decay='constant' never moves from 1.5 to 0.2"),
+    ({"decay": "constant"}, r"sigma=\(1.5, 0.2\): decay='constant' cannot go from 1.5 to 0.2"),
     ({"decay": "cosine"}, r"sigma=\(1.5, 0.2\): decay='cosine' is unknown; choose one of"),
     ({"encoder_steps": 0}, "encoder_steps=0 must be a whole number of at least 1"),
     ({"decoder_steps": 0}, "decoder_steps=0 must be a whole number of at least 1"),
@@ -1153,28 +1153,28 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"training": "dream"}, r"training='dream' is unknown; choose one of \['wake-sleep', "
                             r"'joint'\]"),
     ({"training": "joint", "encoder_steps": 2}, "training='joint' takes one step for both "
-     "networks, but encoder_steps=2 and decoder_steps=1 were asked for; leave them at 1"),
-    ({"training": "joint", "decoder_steps": 3}, "training='joint' .* decoder_steps=3 were asked"),
-    ({"space": "torus"}, r"space='torus' is no continuous space; choose Euclidean\(m\), Torus\(m\) "
-                         r"or Sphere\(m\). \(On a Grid, SOM is this model.\)"),
-    ({"space": Grid(3, 4)}, r"space=Grid\(rows=3, .* is no continuous space"),
-    ({"space": Torus}, "space=<class .*Torus'> is no continuous space"),
-    ({"space": (8, 8)}, r"space=\(8, 8\) is no continuous space"),
-    ({"space": None}, "space=None is no continuous space"),
-    ({"space": Torus(10)}, r"space=Torus\(m=10\) has more dimensions than the 9 features of X: "
-                           "such a code need not compress anything; choose at most 9"),
+     "networks, but encoder_steps=2 and decoder_steps=1; set both to 1"),
+    ({"training": "joint", "decoder_steps": 3}, "training='joint' .* decoder_steps=3; set both"),
+    ({"space": "torus"}, r"space='torus' is not a continuous space; choose Euclidean\(m\), "
+                         r"Torus\(m\) or Sphere\(m\). \(On a Grid, SOM is this model.\)"),
+    ({"space": Grid(3, 4)}, r"space=Grid\(rows=3, .* is not a continuous space"),
+    ({"space": Torus}, "space=<class .*Torus'> is not a continuous space"),
+    ({"space": (8, 8)}, r"space=\(8, 8\) is not a continuous space"),
+    ({"space": None}, "space=None is not a continuous space"),
+    ({"space": Torus(10)}, r"space=Torus\(m=10\) has more dimensions than the 9 features of X, "
+                           "so the code would not compress; choose at most 9"),
     ({"space": Sphere(11)}, r"space=Sphere\(m=11\) has more dimensions than the 9 features"),
     ({"batch_size": 54}, "batch_size=54 is larger than the data set of 53 samples"),
     ({"n_iter": 0}, "n_iter=0 must be a whole number of at least 1"),
     ({"n_iter": None}, "n_iter=None must be a whole number of at least 1"),
     ({"hidden": 6}, "hidden=6 must be a sequence of whole numbers"),
     ({"hidden": (6, 0)}, "each of hidden=0 must be a whole number"),
-    ({"architecture": "conv", "image_shape": (2, 4)}, r"image_shape=\(2, 4\) does not fold 9"),
+    ({"architecture": "conv", "image_shape": (2, 4)}, r"image_shape=\(2, 4\) does not fit 9"),
     ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
     ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"device": "tpu"}, "device='tpu' is unknown"),
 ])  # fmt: skip
-def test_fitting_says_what_is_wrong(params, message):
+def test_invalid_arguments_of_fit_raise_errors(params, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         soae(2).set_params(**params).fit(X)
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -1199,7 +1199,7 @@ def test_as_many_dimensions_as_features_are_fine(params):
     (X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
     (X[:, :0], r"Found array with 0 feature\(s\)"),
 ])  # fmt: skip
-def test_data_that_are_no_samples_are_refused(data, message):
+def test_invalid_data_raise_errors(data, message):
     with pytest.raises(ValueError, match=message):
         soae().fit(data)
     model = soae(2).fit(X)
@@ -1209,7 +1209,7 @@ def test_data_that_are_no_samples_are_refused(data, message):
             use(data)
 
 
-def test_using_says_what_is_wrong(fitted):
+def test_invalid_arguments_of_a_fitted_model_raise_errors(fitted):
     m = fitted.space.m
     for use in (fitted.transform, fitted.score, lambda Y: fitted.interpolate(Y, Y)):
         with pytest.raises(ValueError, match="X has 8 features, but SOAE is expecting 9 features"):
@@ -1249,7 +1249,7 @@ def test_nothing_is_used_before_it_is_fitted(tmp_path):
             use()
 
 
-def test_zeros_on_the_sphere_do_no_harm_while_training():
+def test_zeros_on_the_sphere_do_not_disturb_training():
     data = X.copy()
     data[:3] = 0  # with no biases yet, the encoder has no direction for these
     model = soae(space=Sphere(3), random_state=0).fit(data)
@@ -1263,12 +1263,12 @@ def test_zeros_on_the_sphere_do_no_harm_while_training():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("importance_sampling", [False, True])
 @pytest.mark.parametrize("space", SPACES)
-def test_a_step_too_large_says_when_and_what_to_change(space, importance_sampling):
+def test_a_diverging_training_names_iteration_and_remedy(space, importance_sampling):
     params = {"space": SPACES[space], "importance_sampling": importance_sampling}
     model = soae(random_state=7, learning_rate=1e200, **params)
     message = (
-        r"^the loss of seed 7 is no longer a number at iteration [01] of 12; "
-        r"lower learning_rate=1e\+200, or look at the scale of X$"
+        r"^the loss of seed 7 is not finite at iteration [01] of 12; "
+        r"lower learning_rate=1e\+200, or check the scale of X$"
     )
     with pytest.raises(FloatingPointError, match=message):
         model.fit(X)
@@ -1283,7 +1283,7 @@ def test_a_step_too_large_says_when_and_what_to_change(space, importance_samplin
 @pytest.mark.parametrize(("when", "space"), [
     ("sleep", "torus"), ("wake", "plane"), ("wake", "sphere"),
 ])  # fmt: skip
-def test_the_last_good_weights_are_kept(space, when, monkeypatch):
+def test_the_parameters_of_the_last_finite_losses_are_kept(space, when, monkeypatch):
     params = {"space": SPACES[space], "sigma": (0.5, 0.5), "decay": "constant"}
     model = soae(120, random_state=0, **params)
     loss, calls = getattr(SOAENetwork, when), iter(range(10**6))
@@ -1294,7 +1294,7 @@ def test_the_last_good_weights_are_kept(space, when, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SOAENetwork, when, poisoned)
         with pytest.raises(
-            FloatingPointError, match="the loss of seed 0 is no longer a number at iteration 107 of"
+            FloatingPointError, match="the loss of seed 0 is not finite at iteration 107 of"
         ):
             model.fit(X)
     good = clone(model).set_params(n_iter=100).fit(X)  # σ is constant: the same steps

@@ -133,7 +133,7 @@ def test_sgd_training_is_autograd_on_the_loss_of_the_slides(grid):
 
 @pytest.mark.parametrize("mode", ["batch", "online"])
 @pytest.mark.parametrize("grid", GRIDS[:3], ids=str)
-def test_missing_values_are_left_out_of_distances_and_updates(mode, grid):
+def test_missing_values_are_ignored_in_distances_and_updates(mode, grid):
     gaps = X.copy()
     gaps[rng.random(X.shape) < 0.25] = np.nan
     gaps = gaps[~np.isnan(gaps).all(1)]
@@ -193,7 +193,7 @@ def test_results_are_identical_for_every_block_size(monkeypatch, mode):
         np.testing.assert_array_equal(fits[0].weights_, other.weights_)
 
 
-def test_an_offset_a_billion_times_the_spread_does_not_disturb_the_winners():
+def test_an_offset_a_billion_times_the_spread_does_not_change_the_bmus():
     far = X + 1e9
     som = SOM((5, 5), n_epochs=3).fit(far)
     literal = ((far[:, None] - som.weights_[None]) ** 2).sum(-1).argmin(1)
@@ -201,7 +201,7 @@ def test_an_offset_a_billion_times_the_spread_does_not_disturb_the_winners():
     assert len(np.unique(som.labels_)) > 15
 
 
-def test_of_equal_prototypes_the_lowest_index_wins():
+def test_ties_go_to_the_lowest_index():
     init = np.repeat(rng.random((1, 4)), 6, axis=0)
     som = SOM((2, 3), n_epochs=1, sigma=(1e-3, 1e-3), init=init).fit(X)
     np.testing.assert_array_equal(som.weights_[1:], init[1:])  # units without samples stay
@@ -218,7 +218,7 @@ def test_a_map_of_a_square_unfolds(mode, grid):
     assert som.topographic_error_ < 0.15
 
 
-def test_the_first_sheet_has_the_variance_of_the_data_along_its_two_main_axes():
+def test_pca_initialization_has_the_variance_of_the_data_along_two_axes():
     cloud = rng.normal(size=(5000, 3)) * [1000.0, 1.0, 0.01] + [5.0, 0.0, 100.0]
     for grid in (Grid(5, 12), Grid(12, 5, "hex")):
         sheet = pca_sheet(cloud, grid)
@@ -231,7 +231,7 @@ def test_the_first_sheet_has_the_variance_of_the_data_along_its_two_main_axes():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_history_tells_errors_and_schedules_of_each_epoch(mode):
+def test_history_holds_errors_and_schedules_of_each_epoch(mode):
     from somlib.evaluation.metrics import quantization_error, topographic_error
 
     som = SOM((4, 5), mode, 6, SIGMA, random_state=0).fit(X)
@@ -249,7 +249,7 @@ def test_history_tells_errors_and_schedules_of_each_epoch(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_seed_decides_everything_and_nothing_global_is_touched(mode):
+def test_results_depend_on_the_seed_and_no_global_state_changes(mode):
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     first, again, other = (
         SOM((4, 4), mode, 3, init="sample", random_state=s).fit(X).weights_ for s in (5, 5, 6)
@@ -276,7 +276,7 @@ def test_partial_fits_add_up_to_a_fit(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, mode):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, mode):
     file = tmp_path / "map.checkpoint"
 
     def interrupt(epoch, logs):
@@ -371,7 +371,7 @@ def test_streamed_files_are_read_in_blocks_by_every_method(tmp_path, monkeypatch
     assert 0 < max(largest) <= 100
 
 
-def test_the_start_does_not_depend_on_the_rhythm_of_the_data():
+def test_the_initialization_does_not_depend_on_periodic_data():
     cloud = rng.random((3000, 2))
     paired = np.repeat(cloud, 2, axis=0)
     paired[1::2] = 0.5  # every second sample is the same
@@ -380,7 +380,7 @@ def test_the_start_does_not_depend_on_the_rhythm_of_the_data():
     assert in_step == pytest.approx(shuffled, rel=0.05)
 
 
-def test_a_new_fit_forgets_what_belonged_to_the_last_map():
+def test_a_new_fit_removes_results_of_the_last_one():
     som = SOM((4, 4), n_epochs=3).fit(X)
     som.label_units(X, X[:, 0] > 0.5)
 
@@ -394,7 +394,7 @@ def test_a_new_fit_forgets_what_belonged_to_the_last_map():
         som.predict_labels(X)
 
 
-def test_a_refused_fit_leaves_the_last_map_as_it_was():
+def test_a_failed_fit_does_not_change_the_last_map():
     som = SOM((4, 4), n_epochs=3).fit(X)
     before = som.weights_
     wrong = ({"sigma": (0, 0)}, {"mode": "sgd", "learning_rate": (1, 2)}, {"n_epochs": 0})
@@ -456,7 +456,7 @@ def test_more_units_score_better():
     {"grid": Grid(4, 3, "hex", wrap=(True, False)), "mode": "online", "init": "sample"},
     {"grid": (2, 2), "init": X[:4], "mode": "sgd", "random_state": 3},
 ])  # fmt: skip
-def test_a_saved_map_comes_back_whole(tmp_path, params):
+def test_a_saved_map_is_loaded_unchanged(tmp_path, params):
     import pandas as pd
 
     som = SOM(**params, n_epochs=2).fit(pd.DataFrame(X, columns=list("abcd")))
@@ -488,7 +488,7 @@ def test_a_saved_map_comes_back_whole(tmp_path, params):
     ],
     ids=str,
 )
-def test_a_space_comes_back_from_a_file_as_it_was(tmp_path, space):
+def test_a_saved_space_is_loaded_unchanged(tmp_path, space):
     content = {
         "space": space,
         "among": [(space, 1.5), None],
@@ -506,7 +506,7 @@ def test_a_space_comes_back_from_a_file_as_it_was(tmp_path, space):
     np.testing.assert_array_equal(back["space"].mesh(4), space.mesh(4))
 
 
-def test_saving_and_loading_say_what_is_wrong(tmp_path):
+def test_errors_of_saving_and_loading_name_the_cause(tmp_path):
     with pytest.raises(ValueError, match="not fitted"):
         SOM().save(tmp_path / "map.npz")
     with pytest.raises(FileNotFoundError, match="there is no file"):
@@ -542,12 +542,12 @@ ENDLESS[5, 1] = np.inf
          r"no known value in row 4 \(all NaN\): drop the row"),
         ({"allow_missing": True}, np.where(np.arange(4) == 1, np.nan, X),
          "no known value in column 1.*drop the column"),
-        ({"allow_missing": True, "mode": "sgd"}, X, "choose another mode or fill the gaps"),
+        ({"allow_missing": True, "mode": "sgd"}, X, "choose another mode or impute"),
         ({}, X[:, 0], "Expected 2D array, got 1D array.*[Rr]eshape"),
         ({}, np.empty((0, 4)), "0 sample.*minimum of 2 is required"),
         ({}, np.empty((9, 0)), "0 feature.*minimum of 1 is required"),
         ({}, X[:1], "1 sample.*minimum of 2 is required"),
-        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "no number.*'a'.*encode text"),
+        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "not a number.*'a'.*encode text"),
         ({"sigma": ("3", "1")}, X, "start is '3', but must be a positive, finite number"),
         ({"sigma": (3, None)}, X, "end is None, but must be a positive"),
         ({"learning_rate_decay": "linear"}, X, "learning_rate_decay='linear' has no effect"),
@@ -560,7 +560,7 @@ ENDLESS[5, 1] = np.inf
         ({"sigma": 3.0}, X, "sigma=3.0: expected a pair"),
         ({"mode": "online", "learning_rate": (0.1, 0.5)}, X, "learning_rate=.*above its start"),
         ({"mode": "online", "learning_rate": (1.5, 0.5)}, X, "learning_rate=.*at most 1"),
-        ({"learning_rate": (0.5, 0.1)}, X, "no effect with mode='batch'.*leave it out"),
+        ({"learning_rate": (0.5, 0.1)}, X, "no effect with mode='batch'.*omit it"),
         ({"decay": "cosine"}, X, "decay='cosine' is unknown; choose one of"),
         ({"mode": "offline"}, X, "mode='offline' is unknown; choose one of"),
         ({"neighborhood": "mexican"}, X, "neighborhood='mexican' is unknown; choose one of"),
@@ -574,12 +574,12 @@ ENDLESS[5, 1] = np.inf
         ({"device": "tpu"}, X, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused_with_what_was_expected_and_what_to_do(params, data, message):
+def test_invalid_input_raises_an_error_with_a_remedy(params, data, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         SOM(**params).fit(data)
 
 
-def test_bad_input_to_a_fitted_map_is_refused_too():
+def test_invalid_input_to_a_fitted_map_raises_an_error():
     som = SOM((2, 3)).fit(X)
     for method in (som.predict, som.transform, som.score):
         with pytest.raises(ValueError, match="X has 3 features, but SOM is expecting 4"):
@@ -608,7 +608,7 @@ def test_the_default_widths_suit_the_map():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_map_of_one_unit_is_the_mean_and_cannot_be_torn(mode):
+def test_a_map_of_one_unit_is_the_mean_and_has_no_topographic_error(mode):
     rate = {"batch": None, "online": (0.5, 0.001), "sgd": (0.1, 0.1)}[mode]
     som = SOM((1, 1), mode, 30, learning_rate=rate).fit(X)
     np.testing.assert_allclose(som.weights_[0], X.mean(0), atol=0.02)

@@ -377,7 +377,7 @@ def test_repulsion_is_equation_4_and_its_readings(repel):
     np.testing.assert_allclose(found[0, 0], literal_repulsion(d[0, 0], repel), atol=1e-15)
 
 
-def test_read_with_a_sign_it_pushes_away_from_the_center_as_printed_always_down():
+def test_signed_repulsion_is_away_from_the_center_and_the_printed_one_down():
     d = torch.arange(-100, 101, dtype=torch.float64) / 100  # c̄ − c
     moved = {kind: -repulsion(d, kind) for kind in REPEL}  # (3) subtracts it
     near = d.abs() < 0.499
@@ -392,7 +392,7 @@ def test_read_with_a_sign_it_pushes_away_from_the_center_as_printed_always_down(
     assert repulsion(torch.zeros(1)).item() == 0  # the center itself stays
 
 
-def test_with_a_sign_nodes_part_as_printed_they_sink():
+def test_signed_repulsion_separates_nodes_and_the_printed_one_moves_them_down():
     start = torch.tensor([[0.45, 0.45], [0.55, 0.55]], dtype=torch.float64)
     rule = RULE | {"rho": 0.1, "gamma": 1e-3, "a_t": 0.999999}
 
@@ -534,7 +534,7 @@ def test_a_fitted_map_is_the_literal_one(repel, life_rule):
     assert model.history_["loss"][-1] == pytest.approx(np.mean(D))
 
 
-def test_constant_dimensions_are_relevant_and_do_no_harm():
+def test_constant_dimensions_are_relevant():
     data = X.copy()
     data[:, 2], data[:, 5] = 0.0, 0.7
     model = somrl(activation_threshold=0.9, relevance_smoothness=0.1, random_state=0).fit(data)
@@ -679,7 +679,7 @@ def first_losses(alpha, **params):
     return stack, losses
 
 
-def test_who_gets_gradient_from_which_term():
+def test_each_loss_term_has_gradients_for_its_networks():
     stack, losses = first_losses(2.0)
     assert {name.split(".")[0] for name, _ in stack.named_parameters()} == {"encoder", "decoder"}
     assert not any(buffer.requires_grad for buffer in stack.nodes.buffers())  # they have a rule
@@ -761,7 +761,7 @@ def test_a_model_that_scales_is_one_of_scaled_samples(scaling):
     assert float(model.parameters_["scale"].item()) == pytest.approx(scale)
 
 
-def test_pictures_come_back_in_the_units_of_the_data():
+def test_reconstructions_are_in_the_units_of_the_data():
     data = 200 + 50 * X  # far from where a network would begin
     model = dcsomrl(600, alpha=0.1, random_state=0).fit(data)
     again = model.inverse_transform(model.transform(data))
@@ -772,7 +772,7 @@ def test_pictures_come_back_in_the_units_of_the_data():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_constant_data_are_scaled_without_harm(dtype):
+def test_constant_data_can_be_scaled(dtype):
     model = dcsomrl(random_state=0).fit(np.full((53, 9), 0.3, dtype))
     assert all(np.isfinite(value).all() for value in model.parameters_.values())
     np.testing.assert_allclose(model.decoded_centers_, 0.3, atol=1e-5)
@@ -894,7 +894,7 @@ def test_somrl_transforms_into_activations(data):
         model.inverse_transform(model.transform(data))
 
 
-def test_large_data_pass_in_pieces(fitted, data, monkeypatch):
+def test_large_data_are_processed_in_blocks(fitted, data, monkeypatch):
     def used():
         return [fitted.predict(data), fitted.predict(data, noise=True), fitted.memberships(data),
                 fitted.transform(data), fitted.connections_]  # fmt: skip
@@ -924,7 +924,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_seed_gives_the_same_alone_and_among_others(name):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(name):
     model = MODELS[name]
     (alone,) = fit_seeds(model, X, [3])
     among = fit_seeds(model, X, range(4))
@@ -976,7 +976,7 @@ def test_what_may_differ_and_what_may_not():
     assert set(DCSOMRL._may_differ) == {*PARAMETER.values(), "alpha"}
     for model in (somrl(), dcsomrl()):
         for name in ("max_nodes", "repel", "life_rule", "batch_size"):
-            with pytest.raises(ValueError, match=f"'{name}' cannot differ within a stack of"):
+            with pytest.raises(ValueError, match=f"'{name}' cannot differ within an ensemble of"):
                 fit_seeds(model, X, [0], settings=[{name: 3}])
         with pytest.raises(ValueError, match=r"^relevance_rate=2 must be a number from 0 to 1$"):
             fit_seeds(model, X, [0, 1], settings=[{}, {"relevance_rate": 2}])
@@ -1008,7 +1008,7 @@ def interrupted_at(model, iteration, error=KeyboardInterrupt):
     ("dcsomrl", np.float64),
     ("dcsomrl as listed", np.float32),
 ])  # fmt: skip
-def test_what_was_broken_off_goes_on_bit_for_bit(tmp_path, name, dtype):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, name, dtype):
     model, samples = MODELS[name], X.astype(dtype)
     given_ = {"settings": [{}, {"activation_threshold": 0.96}]}
     undisturbed = fit_seeds(model, samples, [2, 5], **given_)
@@ -1028,7 +1028,7 @@ def test_what_was_broken_off_goes_on_bit_for_bit(tmp_path, name, dtype):
 
 
 @pytest.mark.parametrize("model", [somrl(n_iter=120), dcsomrl(120)], ids=["SOMRL", "DCSOMRL"])
-def test_what_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, model):
+def test_a_killed_training_resumes_bit_for_bit(tmp_path, monkeypatch, model):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(time, "monotonic", iter(range(10**6)).__next__)  # each look: a second later
     file = tmp_path / "one.checkpoint"
@@ -1059,7 +1059,7 @@ def test_an_interrupt_before_the_first_batch_is_passed_on(tmp_path, model):
         torch.set_grad_enabled(True)  # so that a failure stays this test's own
 
 
-def test_a_look_at_the_activations_leaves_gradients_on():
+def test_computing_activations_does_not_disable_gradients():
     activations = somrl(random_state=0).fit(X)._activations(X)
     next(activations)
     try:
@@ -1069,7 +1069,7 @@ def test_a_look_at_the_activations_leaves_gradients_on():
         torch.set_grad_enabled(True)
 
 
-def test_nodes_too_go_back_to_the_last_good_loss(monkeypatch):
+def test_nodes_are_rolled_back_to_the_last_finite_loss(monkeypatch):
     model, updates = dcsomrl(120, random_state=0), DCSOMRLNetwork.updates
     calls = iter(range(10**6))
 
@@ -1080,19 +1080,19 @@ def test_nodes_too_go_back_to_the_last_good_loss(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(DCSOMRLNetwork, "updates", poisoned)
-        with pytest.raises(FloatingPointError, match="no longer a number at iteration 107 of 120"):
+        with pytest.raises(FloatingPointError, match="not finite at iteration 107 of 120"):
             model.fit(X)
     assert_same(model, clone(model).set_params(n_iter=100).fit(X))
 
 
 def test_a_step_too_large_names_the_rate_that_made_it():
     model = dcsomrl(5, learning_rate=1e200, random_state=7)
-    message = r"^the loss of seed 7 is no longer a number .*; lower learning_rate=1e\+200"
+    message = r"^the loss of seed 7 is not finite .*; lower learning_rate=1e\+200"
     with pytest.raises(FloatingPointError, match=message):
         model.fit(X)
 
 
-def test_training_begins_with_the_networks_of_another():
+def test_training_starts_from_a_start_model():
     twin = dcsomrl(20, random_state=0).fit(X)
     still = dcsomrl(1, learning_rate=1e-30, random_state=1).fit(X, start=twin)
     for name, value in twin.parameters_.items():
@@ -1129,7 +1129,7 @@ def test_the_same_batches_give_the_same_map(dtype, life_rule):
     assert_same(pieces.partial_fit(samples), in_order(n_epochs=2, life_rule=life_rule).fit(samples))
 
 
-def test_it_goes_on_after_fit_and_after_a_file(tmp_path):
+def test_partial_fit_continues_after_fit_and_after_loading(tmp_path):
     model = in_order(n_epochs=2).fit(X)
     model.save(tmp_path / "map.npz")
     back = SOMRL.load(tmp_path / "map.npz").partial_fit(X)
@@ -1149,7 +1149,7 @@ def test_a_fitted_map_takes_a_single_sample():
     assert model.activation_threshold <= model.transform(1 - X[:1].round()).max()
 
 
-def test_other_samples_are_refused_when_going_on():
+def test_partial_fit_raises_errors_for_other_features():
     model = in_order().partial_fit(X)
     with pytest.raises(ValueError, match="X has 8 features, but SOMRL is expecting 9 features"):
         model.partial_fit(X[:, 1:])
@@ -1167,7 +1167,7 @@ def test_other_samples_are_refused_when_going_on():
     ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"node_rate": 0}, "node_rate=0 must be a positive number"),
 ])  # fmt: skip
-def test_going_on_says_what_is_wrong_as_fitting_does(params, message):
+def test_partial_fit_raises_the_errors_of_fit(params, message):
     for use in (SOMRL.fit, SOMRL.partial_fit):
         with pytest.raises(ValueError, match=f"^{message}"):
             use(somrl(**params), X)
@@ -1220,7 +1220,7 @@ def test_dc_somrl_warns_too():
     assert model.unplaced_ > 0
 
 
-def test_going_on_warns_of_what_is_new_and_where_it_was_called():
+def test_partial_fit_warns_of_new_samples_at_its_caller():
     model = in_order(max_nodes=3)
     with pytest.warns(UserWarning, match="no node was inserted for") as caught:
         model.partial_fit(X)
@@ -1306,7 +1306,7 @@ def test_same_seed_same_map_other_seed_another():
     dcsomrl(input_scaling=None),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_saved_map_comes_back_whole(tmp_path, model, dtype):
+def test_a_saved_map_is_loaded_unchanged(tmp_path, model, dtype):
     frame = X.astype(dtype)
     if dtype == np.float32:
         frame = pd.DataFrame(frame, columns=list("abcdefghi"))
@@ -1395,7 +1395,7 @@ DEEP = [
 
 @pytest.mark.parametrize(("params", "message"), COMMON)
 @pytest.mark.parametrize("make", [somrl, dcsomrl])
-def test_fitting_says_what_is_wrong(make, params, message):
+def test_invalid_arguments_of_fit_raise_errors(make, params, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make().set_params(**params).fit(X)
     if "random_state" not in params:
@@ -1448,7 +1448,7 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     (X[:, :0], r"Found array with 0 feature\(s\)"),
 ])  # fmt: skip
 @pytest.mark.parametrize("make", [somrl, dcsomrl])
-def test_data_that_are_no_samples_are_refused(make, samples, message):
+def test_invalid_data_raise_errors(make, samples, message):
     with pytest.raises(ValueError, match=message):
         make().fit(samples)
     model = make().fit(X)
@@ -1480,7 +1480,7 @@ def test_data_outside_the_unit_interval_name_the_scaler(change, low, high):
     dcsomrl().fit(change(X))  # which scales by itself
 
 
-def test_using_says_what_is_wrong():
+def test_invalid_arguments_of_a_fitted_model_raise_errors():
     for model in (somrl().fit(X), dcsomrl().fit(X)):
         name = type(model).__name__
         for use in (model.predict, model.memberships, model.transform):

@@ -20,7 +20,7 @@ from somlib.models.som import SOM
 from somlib.models.vae import VAE
 from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds, loop
 from somlib.training.network import NoiseSource, load_state
-from somlib.training.step import held_interrupts
+from somlib.training.step import deferred_interrupts
 
 rng = np.random.default_rng(42)
 X = rng.random((103, 12))
@@ -77,7 +77,7 @@ def interrupted_at(model, iteration, error=KeyboardInterrupt):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_seed_gives_the_same_alone_and_among_ten(name):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(name):
     model = MODELS[name]
     (alone,) = fit_seeds(model, X, [3])
     among = fit_seeds(model, X, range(10))
@@ -91,7 +91,7 @@ def test_a_seed_gives_the_same_alone_and_among_ten(name):
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "desom", "convolutional desom"])
-def test_in_single_precision_they_stay_together_for_a_while(name):
+def test_in_single_precision_results_agree_initially(name):
     model = clone(MODELS[name]).set_params(n_iter=10)
     single = X.astype(np.float32)
     (alone,), (_, among) = fit_seeds(model, single, [3]), fit_seeds(model, single, [1, 3])
@@ -99,7 +99,7 @@ def test_in_single_precision_they_stay_together_for_a_while(name):
     assert_same(alone, among, atol=1e-4)
 
 
-def test_models_begin_with_the_networks_of_others_each_with_its_own():
+def test_each_model_starts_from_its_start_model():
     starts = fit_seeds(autoencoder(20), X, range(4))
     (alone,) = fit_seeds(desom(100), X, [3], start=starts[3:])
     among = fit_seeds(desom(100), X, range(4), start=starts)
@@ -149,13 +149,13 @@ def rows_of(seeds, shuffle):
     return Watching.seen
 
 
-def test_batches_come_in_the_order_of_the_file_and_the_last_is_what_is_left():
+def test_batches_are_in_order_and_the_last_may_be_smaller():
     seen = rows_of([0, 1], shuffle=False)
     assert [len(rows) for rows in seen] == 3 * [25, 25, 25, 25, 3]
     np.testing.assert_array_equal(np.concatenate(seen), np.tile(np.arange(103), 3))
 
 
-def test_shuffled_batches_see_every_sample_once_an_epoch_in_an_order_of_each_seeds_own():
+def test_shuffled_batches_have_every_sample_once_per_epoch_and_seed():
     seen = rows_of([4, 2], shuffle=True)
     assert [rows.shape for rows in seen] == 3 * [(2, 25), (2, 25), (2, 25), (2, 25), (2, 3)]
     orders = [np.concatenate(seen[5 * e : 5 * e + 5], 1)[s] for e in range(3) for s in range(2)]
@@ -166,7 +166,7 @@ def test_shuffled_batches_see_every_sample_once_an_epoch_in_an_order_of_each_see
     np.testing.assert_array_equal(alone, np.concatenate(orders[1::2]))
 
 
-def test_an_iterable_of_seeds_and_a_frame_will_do():
+def test_seeds_may_be_an_iterable_and_data_a_frame():
     frame = pd.DataFrame(X.astype(np.float32), columns=[f"p{i}" for i in range(12)])
     models = fit_seeds(desom(2), frame, (s for s in (5, 1)))
     assert [m.seed_ for m in models] == [5, 1]
@@ -175,7 +175,7 @@ def test_an_iterable_of_seeds_and_a_frame_will_do():
         np.testing.assert_array_equal(model.labels_, model.predict(frame))
 
 
-def test_samples_are_kept_once_for_all_seeds(monkeypatch):
+def test_samples_are_stored_once_for_all_seeds(monkeypatch):
     made = []
     valid = DeepEstimator._valid
     monkeypatch.setattr(
@@ -312,7 +312,7 @@ def test_an_iteration_may_have_several_steps_each_for_its_own_parameters(seeds):
             np.testing.assert_allclose(model.history_[name], values, rtol=1e-11)
 
 
-def test_parameters_that_no_step_moves_stay_bit_for_bit_and_so_do_their_moments(monkeypatch):
+def test_parameters_without_update_and_their_moments_do_not_change(monkeypatch):
     step, seen = torch.optim.Adam.step, []
 
     def state(adam):
@@ -331,7 +331,7 @@ def test_parameters_that_no_step_moves_stay_bit_for_bit_and_so_do_their_moments(
     assert seen == 2 * [[True, False], [True, False], [False, True]]
 
 
-def test_a_model_may_learn_by_a_rule_of_its_own():
+def test_a_model_may_learn_without_gradients():
     class RunningMeanNetwork(OffsetsNetwork):
         def updates(self, x, rows, **arguments):
             losses = self.losses(x, **arguments)
@@ -353,7 +353,7 @@ def test_a_model_may_learn_by_a_rule_of_its_own():
     np.testing.assert_allclose(model.parameters_["mean"], mean, rtol=1e-6)
 
 
-def test_what_a_model_draws_is_what_it_gets_and_else_all_in_turn():
+def test_prepare_chooses_the_samples_of_an_iteration():
     seen = []
 
     class DrawingNetwork(OffsetsNetwork):
@@ -398,7 +398,7 @@ def test_noise_depends_on_seed_and_iteration_alone(kind, stream):
             np.testing.assert_array_equal(found[s], source([seed], noise)(i)["some"])
 
 
-def test_all_noise_is_different():
+def test_noise_differs_between_seeds_and_iterations():
     numbers = [
         some(i)["some"].flatten().tolist()
         for some in (
@@ -411,7 +411,7 @@ def test_all_noise_is_different():
     assert len({number for one in numbers for number in one}) == 3 * 130 * 2 * 6
 
 
-def test_noise_has_the_precision_of_the_samples_unless_it_asks_for_its_own():
+def test_noise_has_the_dtype_of_the_samples_unless_it_declares_one():
     exact = source([0, 1], Noise((3, 2)))(0)["some"]
     rounded = source([0, 1], Noise((3, 2)), torch.float32)(0)["some"]
     assert (exact.dtype, rounded.dtype) == (torch.float64, torch.float32)
@@ -420,7 +420,7 @@ def test_noise_has_the_precision_of_the_samples_unless_it_asks_for_its_own():
     assert torch.equal(exact, asked)
 
 
-def test_logs_are_means_over_iterations_and_seeds_and_the_model_is_there_to_be_looked_at():
+def test_logs_are_means_over_iterations_and_seeds_and_callbacks_see_the_model():
     seen = []
 
     def look(i, logs):
@@ -464,7 +464,7 @@ BROKEN = {  # ITERATIONS_PER_LOG is 50: the first, the last, within a chunk and 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_stack_broken_off_inside_a_step_goes_on_bit_for_bit(tmp_path, name, dtype):
+def test_an_ensemble_interrupted_inside_a_step_resumes_bit_for_bit(tmp_path, name, dtype):
     model, iterations = BROKEN[name]
     data = X.astype(dtype)
     undisturbed = fit_seeds(model, data, range(3))
@@ -480,7 +480,7 @@ def test_a_stack_broken_off_inside_a_step_goes_on_bit_for_bit(tmp_path, name, dt
 
 
 @pytest.mark.parametrize("last", [49, 99, 119])
-def test_a_stack_broken_off_by_a_callback_goes_on_bit_for_bit(tmp_path, last):
+def test_an_ensemble_stopped_by_a_callback_resumes_bit_for_bit(tmp_path, last):
     file, model = tmp_path / "stack.checkpoint", desom(120)
 
     def interrupt(i, logs):
@@ -501,7 +501,7 @@ def test_a_stack_broken_off_by_a_callback_goes_on_bit_for_bit(tmp_path, last):
         np.testing.assert_array_equal(one.labels_, other.labels_)
 
 
-def test_a_long_training_writes_its_state_now_and_then(tmp_path, monkeypatch):
+def test_a_long_training_writes_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(time, "monotonic", iter(range(10**6)).__next__)  # each look: a second later
     file, model = tmp_path / "stack.checkpoint", desom(200)
@@ -529,7 +529,7 @@ def test_an_interrupted_model_is_usable_as_of_its_last_iteration(iteration):
         assert_same(model, clone(model).set_params(n_iter=iteration).fit(X))
 
 
-def test_an_interrupted_pre_training_goes_on_too(tmp_path):
+def test_an_interrupted_pre_training_resumes(tmp_path):
     file, model = tmp_path / "one.checkpoint", desom(random_state=0, pretrain_epochs=30)
     undisturbed = clone(model).fit(X)
     with pytest.raises(KeyboardInterrupt), interrupted_at(autoencoder(), 120):
@@ -572,11 +572,11 @@ def test_a_real_ctrl_c_waits_for_the_end_of_the_iteration(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("python_answers_ctrl_c")
-def test_held_interrupts_are_passed_on_at_the_end():
+def test_deferred_interrupts_are_raised_at_the_end():
     reached = []
 
     def work(error):
-        with held_interrupts() as waiting:
+        with deferred_interrupts() as waiting:
             assert not waiting
             os.kill(os.getpid(), signal.SIGINT)
             while not waiting:
@@ -593,10 +593,10 @@ def test_held_interrupts_are_passed_on_at_the_end():
 
 
 @pytest.mark.usefixtures("python_answers_ctrl_c")
-def test_somebody_else_s_answer_to_ctrl_c_is_left_alone():
+def test_another_handler_of_ctrl_c_is_not_replaced():
     seen = []
     usual = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    with held_interrupts() as waiting:
+    with deferred_interrupts() as waiting:
         signal.raise_signal(signal.SIGINT)
         assert seen == [signal.SIGINT]
         assert not waiting
@@ -647,7 +647,7 @@ def test_a_damaged_checkpoint_is_named(kept):
         fit_seeds(desom(), X, [0, 1], checkpoint=kept)
 
 
-def test_a_seed_that_was_drawn_is_drawn_once(tmp_path):
+def test_a_random_seed_is_chosen_once(tmp_path):
     file, model = tmp_path / "one.checkpoint", desom()
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 30):
         model.fit(X, checkpoint=file)
@@ -667,19 +667,19 @@ def test_a_generator_s_training_could_not_be_resumed(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_loss_that_is_no_number_names_its_seed_and_iteration():
+def test_a_loss_that_is_not_finite_names_its_seed_and_iteration():
     starts = fit_seeds(autoencoder(1), X.astype(np.float32), [0, 1, 2])
     for value in starts[1].parameters_.values():
         value *= np.float32(1e12)  # this one's reconstruction is beyond float32
     with pytest.raises(FloatingPointError) as error:
         fit_seeds(desom(90), X.astype(np.float32), [10, 11, 12], start=starts)
     assert str(error.value) == (
-        "the loss of seed 11 is no longer a number at iteration 0 of 90; "
-        "lower learning_rate=0.001, or look at the scale of X"
+        "the loss of seed 11 is not finite at iteration 0 of 90; "
+        "lower learning_rate=0.001, or check the scale of X"
     )
 
 
-def test_a_loss_that_is_no_number_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
     file, model = tmp_path / "stack.checkpoint", desom(120)
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 60):
         fit_seeds(model, X, range(3), checkpoint=file)
@@ -723,11 +723,11 @@ STEADY = {"decay": "constant", "temperature": (2.0, 2.0), "random_state": 0}  # 
 @pytest.mark.parametrize(
     ("iteration", "good"), [(50, 50), (77, 50), (99, 50), (100, 100), (129, 100)]
 )
-def test_the_last_good_weights_are_kept(iteration, good, name, value):
+def test_the_parameters_of_the_last_finite_losses_are_kept(iteration, good, name, value):
     model = desom(130, **STEADY)
     with (
         poisoned(DESOMNetwork, iteration, name, value),
-        pytest.raises(FloatingPointError, match=f"no longer a number at iteration {iteration} of"),
+        pytest.raises(FloatingPointError, match=f"not finite at iteration {iteration} of"),
     ):
         model.fit(X)
     assert model.n_iter_ == good
@@ -749,7 +749,7 @@ def test_they_are_those_after_the_last_step_of_a_buffer_too():
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 49])
-def test_there_are_no_good_weights_in_the_first_iterations(iteration):
+def test_before_the_first_finite_losses_there_is_no_model(iteration):
     model = desom(130, **STEADY)
     for _ in range(2):
         with poisoned(DESOMNetwork, iteration), pytest.raises(FloatingPointError):
@@ -766,7 +766,7 @@ def test_there_are_no_good_weights_in_the_first_iterations(iteration):
 @pytest.mark.parametrize(
     ("iteration", "name"), [(0, "loss"), (12, "loss"), (12, "som"), (45, "som")]
 )
-def test_a_resumed_training_goes_back_to_what_was_good(tmp_path, iteration, name):
+def test_a_resumed_training_rolls_back_to_finite_losses(tmp_path, iteration, name):
     file, model = tmp_path / "one.checkpoint", desom(130, **STEADY)
     with pytest.raises(KeyboardInterrupt), interrupted_at(model, 60):
         model.fit(X, checkpoint=file)
@@ -801,7 +801,7 @@ def test_a_model_is_not_replaced_by_one_that_failed():
 
 
 @pytest.mark.parametrize(("dtype", "fit_in"), [(np.float32, 5), (np.float64, 2)])
-def test_a_stack_too_large_for_memory_says_how_many_seeds_would_fit(monkeypatch, dtype, fit_in):
+def test_an_ensemble_too_large_for_memory_says_how_many_seeds_fit(monkeypatch, dtype, fit_in):
     layers = [(12, 16), (16, 9), (9, 2), (2, 9), (9, 16), (16, 12)]
     numbers = sum(a * b + b for a, b in layers) + 6 * 2  # and the prototypes
     # weights, gradients, two moments; activations of weights, biases, prototypes, each twice
@@ -814,7 +814,7 @@ def test_a_stack_too_large_for_memory_says_how_many_seeds_would_fit(monkeypatch,
         fit_seeds(model, data, range(fit_in + 1))
 
 
-def test_nothing_is_trained_before_memory_and_parameters_are_looked_at(monkeypatch):
+def test_memory_and_parameters_are_checked_before_training(monkeypatch):
     monkeypatch.setattr(PlainNetwork, "losses", None)  # pre-training would call it
     for params in ({"grid_distance": "miles"}, {"gamma": -1}, {"decay": "slow"}):
         with pytest.raises(ValueError, match=next(iter(params))):
@@ -844,10 +844,10 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"hidden": 6}, X, "hidden=6 must be a sequence of whole numbers"),
     ({"hidden": (), **CONV}, X, r"hidden=\(\) must be a sequence .*, for 'conv' of at least one"),
     ({"architecture": "rnn"}, X, "architecture='rnn' is unknown; choose one of"),
-    ({"architecture": "conv"}, X, "image_shape=None does not fold 12 features into an image; "),
-    ({"architecture": "conv", "image_shape": (3, 5)}, X, r"image_shape=\(3, 5\) does not fold 12"),
-    ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) does not fold"),
-    ({"architecture": "conv", "image_shape": 12}, X, "image_shape=12 does not fold 12 features"),
+    ({"architecture": "conv"}, X, "image_shape=None does not fit 12 features; "),
+    ({"architecture": "conv", "image_shape": (3, 5)}, X, r"image_shape=\(3, 5\) does not fit 12"),
+    ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) does not fit"),
+    ({"architecture": "conv", "image_shape": 12}, X, "image_shape=12 does not fit 12 features"),
     ({"precision": "half"}, X, r"precision='half' is unknown; choose one of \['highest', 'high'"),
     ({"device": "tpu"}, X, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
     ({"learning_rate": 0}, X, "learning_rate=0 must be a positive number"),
@@ -860,7 +860,7 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({}, X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
     ({}, X[:, :0], r"Found array with 0 feature\(s\)"),
 ])  # fmt: skip
-def test_fitting_says_what_is_wrong(make, params, data, message):
+def test_invalid_arguments_of_fit_raise_errors(make, params, data, message):
     with pytest.raises(ValueError, match=message):
         make(2).set_params(**params).fit(data)
 
@@ -870,7 +870,7 @@ def test_parameters_are_only_stored_before_fit():
 
 
 @pytest.mark.parametrize("make", [autoencoder, desom])
-def test_using_says_what_is_wrong(make):
+def test_invalid_arguments_of_a_fitted_model_raise_errors(make):
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         make().transform(X)
     with pytest.raises(NotFittedError, match="is not fitted yet"):
@@ -885,13 +885,13 @@ def test_using_says_what_is_wrong(make):
             model.inverse_transform(Z)
 
 
-def test_stacks_say_what_is_wrong():
+def test_invalid_arguments_of_fit_seeds_raise_errors():
     fitted = fit_seeds(autoencoder(2), X, range(2))
     with pytest.raises(ValueError, match="seeds is empty; give at least one whole number"):
         fit_seeds(desom(), X, [])
-    with pytest.raises(TypeError, match="SOM does not train in stacks; fit it seed by seed"):
+    with pytest.raises(TypeError, match="SOM cannot be trained as an ensemble; call fit per seed"):
         fit_seeds(SOM(), X, [0])
-    with pytest.raises(ValueError, match="start holds 2 models for 3 seeds; give one each"):
+    with pytest.raises(ValueError, match="start has 2 models for 3 seeds; give one each"):
         fit_seeds(desom(), X, range(3), start=fitted)
     with pytest.raises(NotFittedError, match="Autoencoder instance is not fitted yet"):
         desom().fit(X, start=autoencoder())
@@ -904,7 +904,7 @@ def test_stacks_say_what_is_wrong():
 # ---------------------------------------------------------------- precision
 
 
-def test_a_training_puts_precision_back_whatever_happens():
+def test_training_restores_the_precision_setting():
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
     model = desom(60, precision="medium")
@@ -914,7 +914,7 @@ def test_a_training_puts_precision_back_whatever_happens():
 
 
 @pytest.mark.parametrize("name", ["desom", "convolutional desom"])
-def test_fast_is_nearly_single_precision_and_leaves_double_precision_alone(name):
+def test_medium_is_close_to_highest_and_does_not_change_double_precision(name):
     slow = clone(MODELS[name]).set_params(n_iter=20, random_state=0)
     fast = clone(slow).set_params(precision="medium")
     assert_same(clone(slow).fit(X), clone(fast).fit(X))
@@ -952,7 +952,7 @@ class Shrinking(Autoencoder):
         return ShrinkingNetwork(self, d, generator)
 
 
-def test_what_may_differ_within_a_stack_differs_and_is_as_it_is_alone():
+def test_settings_of_an_ensemble_give_the_results_of_single_models():
     settings = [{"weight": 0.0}, {"weight": 3.0}, {"weight": 3.0}]
     together = fit_seeds(Shrinking(), X, [0, 0, 1], settings=settings)
     for setting, seed, model in zip(settings, [0, 0, 1], together, strict=True):
@@ -963,7 +963,7 @@ def test_what_may_differ_within_a_stack_differs_and_is_as_it_is_alone():
 
 
 @pytest.mark.parametrize("model", [Autoencoder((9,), 2), VAE(hidden=(9,)), SOAE(hidden=(9,))])
-def test_a_learning_rate_within_a_stack_is_what_it_is_alone(tmp_path, model):
+def test_learning_rates_of_an_ensemble_give_the_results_of_single_models(tmp_path, model):
     model.set_params(n_iter=110, batch_size=25, device="cpu")
     rates, seeds, file = (0.03, 0.001, 0.004), [0, 0, 1], tmp_path / "rates.checkpoint"
     settings = [{"learning_rate": rate} for rate in rates]
@@ -988,14 +988,14 @@ def test_a_bad_learning_rate_among_others_is_named():
         fit_seeds(model, X, [0, 1], settings=settings)
 
 
-def test_the_rate_that_is_too_large_is_named():
+def test_a_learning_rate_that_is_too_large_is_named():
     settings = [{"learning_rate": rate} for rate in (1e-3, 1e30)]
     model = autoencoder()
     with pytest.raises(FloatingPointError, match=r"lower learning_rate=1e\+30"):
         fit_seeds(model, X, [0, 1], settings=settings)
 
 
-def test_a_checkpoint_knows_in_what_a_stack_differs(tmp_path):
+def test_a_checkpoint_depends_on_the_settings_of_the_ensemble(tmp_path):
     file = tmp_path / "stack.checkpoint"
     with pytest.raises(KeyboardInterrupt), interrupted_at(Shrinking(), 55):
         fit_seeds(Shrinking(), X, [0, 1], settings=[{"weight": 1.0}, {}], checkpoint=file)
@@ -1003,10 +1003,10 @@ def test_a_checkpoint_knows_in_what_a_stack_differs(tmp_path):
         fit_seeds(Shrinking(), X, [0, 1], settings=[{"weight": 2.0}, {}], checkpoint=file)
 
 
-def test_settings_say_what_is_wrong():
-    with pytest.raises(ValueError, match=r"settings holds 1 dicts for 2 seeds; give one for each"):
+def test_invalid_settings_raise_errors():
+    with pytest.raises(ValueError, match=r"settings has 1 dicts for 2 seeds; give one for each"):
         fit_seeds(Shrinking(), X, [0, 1], settings=[{}])
-    message = r"'n_iter' cannot differ within a stack of Shrinking; what can: \['weight'\]"
+    message = r"'n_iter' cannot differ within an ensemble of Shrinking; these can: \['weight'\]"
     with pytest.raises(ValueError, match=message):
         fit_seeds(Shrinking(), X, [0, 1], settings=[{}, {"n_iter": 3}])
 

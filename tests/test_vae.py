@@ -157,13 +157,13 @@ def test_a_linear_vae_with_learned_noise_is_probabilistic_pca():
     assert linear.noise_**2 == pytest.approx(exact.noise_variance_, rel=0.03)
     bound = linear.elbo(Y, 200, random_state=0).mean()
     tighter = linear.log_likelihood(Y, 200, random_state=0).mean()
-    assert bound < tighter < exact.score(Y) + 0.002  # nobody beats the optimum
+    assert bound < tighter < exact.score(Y) + 0.002  # no model exceeds the optimum
     assert bound == pytest.approx(exact.score(Y), abs=0.03)
     spanned = np.linalg.svd(linear.parameters_["decoder.layers.0.weight"], full_matrices=False)[2]
     assert np.linalg.svd(spanned @ exact.components_.T)[1].min() > 0.995  # the same plane
 
 
-def test_binarised_samples_are_drawn_anew_each_time_with_their_values_as_probabilities():
+def test_samples_are_binarized_in_each_iteration_with_their_values_as_probabilities():
     half = np.full((40, 9), 0.5)
     model = vae(likelihood="bernoulli", binarize=True, batch_size=40, n_iter=30, random_state=0)
     model.fit(half)
@@ -217,7 +217,7 @@ def test_more_draws_tighten_the_bound():
     assert (np.diff(bounds) > 0).all()
 
 
-def test_bounds_do_not_depend_on_how_many_rows_pass_together(monkeypatch):
+def test_bounds_do_not_depend_on_the_block_size(monkeypatch):
     model = vae(random_state=0).fit(X)
     whole = model.elbo(X, 4, random_state=1)
     monkeypatch.setattr("somlib.models.vae.ROWS_AT_ONCE", 28)
@@ -227,7 +227,7 @@ def test_bounds_do_not_depend_on_how_many_rows_pass_together(monkeypatch):
 # ---------------------------------------------------------------- codes
 
 
-def test_the_code_is_the_mean_of_the_cloud_and_comes_back_through_the_decoder():
+def test_the_code_is_the_posterior_mean_and_is_decoded():
     model = vae(random_state=0).fit(X)
     mean, sd = model.posterior(X)
     np.testing.assert_array_equal(model.transform(X), mean)
@@ -236,7 +236,7 @@ def test_the_code_is_the_mean_of_the_cloud_and_comes_back_through_the_decoder():
     assert vae(likelihood="bernoulli").fit(X).inverse_transform(mean).max() < 1
 
 
-def test_samples_are_decoded_draws_from_the_prior():
+def test_samples_are_decoded_codes_of_the_prior():
     model = vae(random_state=0).fit(X)
     z = np.random.RandomState(4).standard_normal((3, 2))
     np.testing.assert_allclose(model.sample(3, random_state=4), model.inverse_transform(z))
@@ -248,15 +248,15 @@ def test_samples_are_decoded_draws_from_the_prior():
         (lambda model: model.sample(0), "n=0 must be a whole number of at least 1"),
         (lambda model: model.sample(2.5), "n=2.5 must be a whole number of at least 1"),
         (lambda model: model.interpolate(X[:2], X[2:4], n=0), "n=0 must be a whole number"),
-        (lambda model: model.interpolate(X[:2], X[:1]), "x_0 has 2 samples, x_1 1; a way has one"),
+        (lambda model: model.interpolate(X[:2], X[:1]), "x_0 has 2 samples, x_1 1; give as many"),
     ],
 )
-def test_drawing_says_what_is_wrong(call, message):
+def test_invalid_arguments_of_sampling_raise_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call(vae(random_state=0).fit(X))
 
 
-def test_an_interpolation_begins_and_ends_at_the_reconstructions():
+def test_an_interpolation_starts_and_ends_at_the_reconstructions():
     model = vae(random_state=0).fit(X)
     way = model.interpolate(X[:4], X[4:8], n=5)
     assert way.shape == (4, 5, 9)
@@ -279,7 +279,7 @@ def test_a_direction_is_the_slope_of_the_codes_over_the_attribute():
 
 
 @pytest.mark.parametrize("change", [{}, {"likelihood": "bernoulli", "binarize": True}])
-def test_a_seed_gives_the_same_alone_or_among_others(change):
+def test_the_result_of_a_seed_is_independent_of_the_ensemble(change):
     together = fit_seeds(vae(**change), X, range(3))
     for seed, model in enumerate(together):
         alone = vae(random_state=seed, **change).fit(X)
@@ -297,7 +297,7 @@ def test_models_of_a_stack_may_differ_in_beta():
 
 
 @pytest.mark.parametrize("change", [{}, {"likelihood": "bernoulli", "binarize": True}])
-def test_a_training_goes_on_where_it_was_stopped(tmp_path, change):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, change):
     model = vae(n_iter=110, random_state=0, **change)
     whole, kept = clone(model).fit(X), tmp_path / "vae.checkpoint"
 
@@ -321,7 +321,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path, change):
         vae(architecture="conv", image_shape=(3, 3), hidden=(4,), random_state=0),
     ],
 )
-def test_a_saved_model_comes_back_whole(tmp_path, model):
+def test_a_saved_model_is_loaded_unchanged(tmp_path, model):
     model.fit(X.astype(np.float32)).save(tmp_path / "vae.npz")
     back = somlib.load(tmp_path / "vae.npz")
     assert repr(back) == repr(model)
@@ -370,7 +370,7 @@ def test_a_bad_beta_in_a_stack_is_found():
 def test_bernoulli_takes_probabilities_only(bad):
     Y = X.copy()
     Y[3, 3] = bad
-    with pytest.raises(ValueError, match=r"takes its values for probabilities; scale them"):
+    with pytest.raises(ValueError, match=r"needs probabilities; scale them"):
         vae(likelihood="bernoulli").fit(Y)
     model = vae(likelihood="bernoulli").fit(X)
     with pytest.raises(ValueError, match="probabilities"):
@@ -379,7 +379,7 @@ def test_bernoulli_takes_probabilities_only(bad):
 
 def test_exploding_log_variances_are_clamped_and_reported():
     with pytest.warns(
-        UserWarning, match=rf"kept within ±{LOG_VARIANCE_LIMIT} in \d+ of 12 iterations"
+        UserWarning, match=rf"clamped to ±{LOG_VARIANCE_LIMIT} in \d+ of 12 iterations"
     ):
         model = vae(random_state=0).fit(X * 1e4)
     assert all(np.isfinite(value).all() for value in model.history_.values())

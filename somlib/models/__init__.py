@@ -1,1 +1,1 @@
-"""The models: one module or package per family, each with its formulas, networks, estimators."""
+"""Models: one module or package per family, each with its formulas, networks and estimators."""

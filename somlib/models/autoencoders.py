@@ -1,7 +1,8 @@
-"""Autoencoders: a code from which a network can draw the sample again.
+"""Autoencoders: plain, denoising, sparse and contractive.
 
-One idea per class: a narrow code, damaged samples, few active units, a code that hardly moves when
-the sample does. `boltzmann` has the way they were once begun.
+An encoder maps a sample to a latent code, a decoder reconstructs the sample from it. One idea per
+class: a narrow code, corrupted inputs, few active units, a penalty on the encoder's Jacobian.
+`boltzmann` has layer-wise pre-training.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
 Sparsity = Literal["kl", "l1", "k-sparse"]
 
-_JACOBIANS_AT_ONCE = 128
-"""Samples whose Jacobians are taken together: each is as large as its code times its features."""
+_JACOBIAN_BLOCK = 128
+"""Number of samples per block of Jacobians, each of latent_dim × d numbers."""
 
 
 # ---------------------------------------------------------------- the formulas
@@ -34,8 +35,8 @@ _JACOBIANS_AT_ONCE = 128
 def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
     """Return the squared error of the reconstruction, the mean over samples and features.
 
-    ℒ_r of the DESOM slides with the mean over features that the released code takes: summed, it
-    would weigh d times as much against the other term of the loss.
+    ℒ_r of the DESOM slides, with the mean over features as in the released code. The sum would
+    have d times the weight relative to the other term of the loss.
     """
     difference = decoded - x
     return (difference * difference).mean((-2, -1))
@@ -44,7 +45,8 @@ def reconstruction_error(x: Tensor, decoded: Tensor) -> Tensor:
 def cross_entropy(x: Tensor, logits: Tensor) -> Tensor:
     """Return −x log p − (1 − x) log (1 − p), p = sigmoid(logits), per feature.
 
-    The lecture's loss of the 784-128-32 autoencoder: minus a Bernoulli log-likelihood per feature.
+    The lecture's loss of the 784-128-32 autoencoder: a negative Bernoulli log-likelihood per
+    feature.
     """
     loss = nn.functional.binary_cross_entropy_with_logits
     return loss(logits, x.expand_as(logits), reduction="none").mean((-2, -1))
@@ -56,28 +58,28 @@ def bernoulli_divergence(rho: float, active: Tensor) -> Tensor:
     Parameters
     ----------
     rho : float
-        ρ: how active a unit is to be.
+        ρ: target activation of a unit.
     active : tensor of shape (m,)
-        ρ̂: how active each is, in the mean over a batch.
+        ρ̂: mean activation of each unit over a batch.
 
     Examples
     --------
     >>> float(bernoulli_divergence(0.1, torch.tensor([0.1, 0.5])))  # doctest: +ELLIPSIS
     0.368...
     """
-    q = active.clamp(1e-6, 1 - 1e-6)  # a unit that is never active costs much, not everything
+    q = active.clamp(1e-6, 1 - 1e-6)  # keeps the divergence finite where a unit is never active
     return (rho * (rho / q).log() + (1 - rho) * ((1 - rho) / (1 - q)).log()).sum(-1)
 
 
 def keep_largest(z: Tensor, k: Tensor | int, at_most: int | None = None) -> Tensor:
-    """Return z with all but the k largest of the last axis set to 0, which then get no gradient.
+    """Return z with all but the k largest of the last axis set to 0, with gradient 0.
 
     Parameters
     ----------
     z : tensor of shape (..., m)
     k : int or tensor of shape ()
     at_most : int, optional
-        A bound for k, where reading that would make a GPU wait.
+        An upper bound of k, where reading a tensor k would synchronize with the GPU.
 
     Examples
     --------
@@ -92,7 +94,7 @@ def keep_largest(z: Tensor, k: Tensor | int, at_most: int | None = None) -> Tens
 def jacobian(encoder: nn.Module, x: Tensor) -> Tensor:
     """Return ∂z_j/∂x_i of each sample, shape (B, m, d), by reverse differentiation.
 
-    One backward pass per code dimension, all of them at once.
+    One backward pass per code dimension, in one batch.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -112,8 +114,8 @@ def contraction(encoder: Any, x: Tensor, activation: Activation | None = None) -
     encoder : network
     x : tensor of shape (B, d)
     activation : {"sigmoid", ...}, optional
-        That of an encoder of one dense layer, for which Σ_j a'_j² Σ_i W_ij² needs no
-        differentiation (Rifai et al. 2011, equation 7); None takes the Jacobian itself.
+        That of an encoder of one dense layer, for which the closed form Σ_j a'_j² Σ_i W_ij² is
+        used (Rifai et al. 2011, equation 7); None computes the Jacobian.
     """
     if activation is None:
         return jacobian(encoder, x).square().sum((-1, -2)).mean(-1)
@@ -161,46 +163,47 @@ class PlainNetwork(ReconstructionNetwork):
 
 @dataclass(eq=False, repr=False)
 class Autoencoder(DeepEstimator):
-    """The plain autoencoder: encode, decode, lower the error.
+    """Autoencoder: encoder and decoder trained to minimize the reconstruction error.
 
     Parameters
     ----------
     hidden : sequence of int, default=(500, 500, 2000)
-        Widths of the encoder's hidden layers, mirrored in the decoder; for "conv" the channels of
-        its convolutions. The default is the network of DEC, IDEC and DESOM.
+        Widths of the encoder's hidden layers, in reverse in the decoder; for "conv" the channels
+        of its convolutions. The default is the network of DEC, IDEC and DESOM.
     latent_dim : int, default=10
         Width of the code.
     architecture : {"mlp", "conv"}, default="mlp"
         Dense layers, or convolutions of stride 2.
     image_shape : (int, int), optional
-        Rows and columns that a sample folds into, for "conv"; square by default.
+        Rows and columns of a sample as an image, for "conv"; square by default.
     n_epochs : int, default=200
         Passes over the data; 200 is the pre-training of the DESOM code.
     n_iter : int, optional
-        Iterations in all, where a budget counts those; overrides `n_epochs`.
+        Total number of iterations; overrides `n_epochs`.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
         Adam's.
     shuffle : bool, default=True
-        Whether the samples come in a new order each epoch, its own for each seed.
+        Whether the samples are permuted each epoch, for each seed independently.
     precision : {"highest", "high", "medium"}, default="highest"
         Precision of float32 matrix products, in PyTorch's words: "high" and "medium" may round
         their factors; see `search.products.products`.
     random_state : int, Generator, RandomState or None, default=None
-        Decides first weights and order.
+        Determines the initial weights and the order of the samples.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
     progress : bool, default=False
         Show a progress bar.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        Of a feature, given what is decoded: the squared error, or, for features between 0 and 1,
-        the cross-entropy, with a sigmoid after the decoder. Both as means over features.
+        Distribution of a feature given the decoder's output: the loss is the squared error, or,
+        for features in [0, 1], the cross-entropy with a sigmoid after the decoder. Both are means
+        over features.
     activation : {"relu", "sigmoid", "tanh", "linear"}, default="relu"
         Of dense hidden layers.
     code : {"linear", "relu", "sigmoid", "tanh"}, default="linear"
         Activation of the code.
     tied : bool, default=False
-        Whether the decoder has the encoder's weights, transposed: half as many parameters. For
-        "mlp".
+        Whether the decoder's weights are the encoder's, transposed, which halves the number of
+        parameters. For "mlp".
 
     Attributes
     ----------
@@ -245,40 +248,40 @@ class Autoencoder(DeepEstimator):
         checks.one_of("code", self.code, get_args(Activation))
         if self.tied and self.architecture != "mlp":
             raise ValueError(
-                f"tied=True transposes dense layers; architecture={self.architecture!r} has others"
+                f"tied=True needs dense layers, but architecture={self.architecture!r} has "
+                "convolutions; choose architecture='mlp' or tied=False"
             )
 
     def jacobian(self, X: ArrayLike) -> Array:
-        """Return how the code moves with each feature, ∂z_j/∂x_i: shape (n, latent_dim, d).
+        """Return the Jacobian of the encoder at each sample, ∂z_j/∂x_i: shape (n, latent_dim, d).
 
-        Its singular vectors are the directions in which the sample can change and the code sees
-        it, its singular values how much.
+        Its right singular vectors are the directions of the sample to which the code is sensitive,
+        its singular values the sensitivities.
         """
         X = self._valid(X, reset=False)
         device = resolve_device(self.device)
         encoder = self._network(device).encoder
         with products(self.precision, device):
-            done = [
+            parts = [
                 jacobian(encoder, torch.from_numpy(rows).to(device)).numpy(force=True)
-                for rows in np.split(X, range(_JACOBIANS_AT_ONCE, len(X), _JACOBIANS_AT_ONCE))
+                for rows in np.split(X, range(_JACOBIAN_BLOCK, len(X), _JACOBIAN_BLOCK))
             ]
-        return np.concatenate(done)
+        return np.concatenate(parts)
 
 
 def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
-    """Return the principal components that a linear autoencoder has found, as rows of length d.
+    """Return the principal components learned by a linear autoencoder, as rows of length d.
 
-    Its decoder's rows span the same space, but any basis of that decodes as well. The codes of
-    the data tell which directions they use how much: with C their covariance, the right singular
-    vectors of C^½ W are the principal axes of what is decoded, by falling variance. (Those of W
-    alone are, where training has punished large weights.)
+    The rows of its decoder W span the principal subspace, but are an arbitrary basis of it. With C
+    the covariance of the codes, the right singular vectors of C^½ W are the principal axes of the
+    reconstructions, by decreasing variance. (With weight decay, those of W alone are.)
 
     Parameters
     ----------
     model : fitted Autoencoder
         With `hidden=()` and linear code.
     X : array of shape (n, d)
-        The data that it was trained with.
+        The training data.
 
     Raises
     ------
@@ -315,43 +318,43 @@ def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
     return np.asarray(np.linalg.svd(half @ W, full_matrices=False)[2])
 
 
-# ---------------------------------------------------------------- the others
+# ---------------------------------------------------------------- denoising, sparse, contractive
 
 
 class DenoisingNetwork(ReconstructionNetwork):
-    """An autoencoder that is given corrupted samples and reconstructs the clean ones."""
+    """An autoencoder that reconstructs clean samples from corrupted ones."""
 
     config: "DenoisingAutoencoder"
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
-        """Return the numbers that corrupt the samples."""
+        """Return the random numbers that corrupt the samples."""
         normal = self.config.corruption == "gaussian"
         shape = (batch_size, self.n_features)
-        return {"drawn": Noise(shape, "normal" if normal else "uniform", block=2)}
+        return {"random": Noise(shape, "normal" if normal else "uniform", block=2)}
 
-    def losses(self, x: Tensor, drawn: Tensor) -> Losses:
+    def losses(self, x: Tensor, random: Tensor) -> Losses:
         """Return the reconstruction error of the clean samples."""
-        corrupted = self.config.corrupt(x, drawn)
+        corrupted = self.config.corrupt(x, random)
         return {"loss": self.error(x, self.decode(self.encode(corrupted)))}
 
 
 @dataclass(eq=False, repr=False)
 class DenoisingAutoencoder(Autoencoder):
-    """An autoencoder that is given damaged samples and has to draw the whole ones.
+    """Denoising autoencoder: reconstructs clean samples from corrupted ones.
 
-    Copying no longer helps, whatever the width of the code: what is missing must come from what
-    samples have in common.
+    The identity is no solution, whatever the width of the code: the network must learn the
+    dependencies between features.
 
     Parameters
     ----------
     hidden, latent_dim, ...
         See `Autoencoder`; the code may be wider than a sample.
     corruption : {"gaussian", "masking", "salt-and-pepper"}, default="gaussian"
-        Noise is added; features are set to 0; or to 0 and 1, half each.
+        Gaussian noise is added; features are set to 0; or to 0 and 1, half each.
     noise : float, default=0.1
-        Standard deviation of Gaussian noise, or the share of features that are replaced.
+        Standard deviation of Gaussian noise, or the fraction of features that are replaced.
     clip : (float, float) or None, default=(0.0, 1.0)
-        Limits of what is damaged by Gaussian noise; None for data that have none.
+        Range to which samples with Gaussian noise are clipped; None does not clip.
 
     Attributes
     ----------
@@ -386,14 +389,14 @@ class DenoisingAutoencoder(Autoencoder):
     def _build(self, d: int, generator: torch.Generator) -> DenoisingNetwork:
         return DenoisingNetwork(self, d, generator)
 
-    def corrupt(self, x: Tensor, drawn: Tensor) -> Tensor:
-        """Return damaged samples, given standard normal or uniform random numbers."""
+    def corrupt(self, x: Tensor, random: Tensor) -> Tensor:
+        """Return corrupted samples, given standard normal or uniform random numbers."""
         if self.corruption == "gaussian":
-            damaged = x + self.noise * drawn
-            return damaged if self.clip is None else damaged.clamp(*self.clip)
+            noisy = x + self.noise * random
+            return noisy if self.clip is None else noisy.clamp(*self.clip)
         if self.corruption == "masking":
-            return torch.where(drawn < self.noise, 0.0, x)
-        salt, pepper = drawn > 1 - self.noise / 2, drawn < self.noise / 2
+            return torch.where(random < self.noise, 0.0, x)
+        salt, pepper = random > 1 - self.noise / 2, random < self.noise / 2
         return torch.where(pepper, 0.0, torch.where(salt, 1.0, x))
 
     def _check(self, n: int, d: int) -> None:
@@ -403,7 +406,7 @@ class DenoisingAutoencoder(Autoencoder):
         if not 0 <= self.noise <= most or self.noise == float("inf"):
             raise ValueError(
                 f"noise={self.noise!r} must be a number of at least 0"
-                + ("" if self.corruption == "gaussian" else " and at most 1, a share of features")
+                + ("" if most > 1 else " and at most 1, the fraction of features replaced")
             )
         if self.clip is not None and not (
             np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]
@@ -412,7 +415,7 @@ class DenoisingAutoencoder(Autoencoder):
 
 
 class SparseNetwork(ReconstructionNetwork):
-    """An autoencoder with a penalty or a hard limit on the activity of its code."""
+    """An autoencoder with a penalty or a hard limit on the activations of its code."""
 
     config: "SparseAutoencoder"
 
@@ -440,10 +443,10 @@ class SparseNetwork(ReconstructionNetwork):
 
 @dataclass(eq=False, repr=False)
 class SparseAutoencoder(Autoencoder):
-    """An autoencoder with a wide code, few units of which may answer each sample.
+    """Sparse autoencoder: a wide code, of which few units are active for each sample.
 
-    The loss is the error per feature + `weight` · the sparsity term; "k-sparse" has no such term,
-    but a code of which the k largest values alone are kept and learn.
+    The loss is the error per feature + `weight` · the sparsity term. "k-sparse" has no such term:
+    all but the k largest activations of the code are set to 0.
 
     Parameters
     ----------
@@ -451,15 +454,15 @@ class SparseAutoencoder(Autoencoder):
         See `Autoencoder`; the code may be wider than a sample, and is a sigmoid by default.
         Makhzani and Frey's k-sparse autoencoder has `hidden=()`, `code="linear"`, `tied=True`.
     sparsity : {"kl", "l1", "k-sparse"}, default="kl"
-        Divergence between the wanted and the measured mean activity of each unit, the sum over
+        Divergence between the target and the measured mean activation of each unit, summed over
         units (for a sigmoid code); Σ_j |z_j|, the mean over samples; or a hard limit.
     weight : float, default=1e-3
-        β: of the sparsity term, beside an error that is a mean over features.
+        β: weight of the sparsity term, relative to an error that is a mean over features.
     rho : float, default=0.05
-        ρ: wanted mean activity, for "kl".
+        ρ: target mean activation, for "kl".
     k : int or (int, int), default=25
-        Values kept, for "k-sparse"; (first, last) shrinks evenly during the first half of
-        training, so that all units find something to do before few are left.
+        Number of activations kept, for "k-sparse"; (first, last) decreases linearly during the
+        first half of training, so that all units receive gradients before few are kept.
 
     Attributes
     ----------
@@ -476,7 +479,7 @@ class SparseAutoencoder(Autoencoder):
     ----------
     A. Makhzani and B. Frey, "k-Sparse Autoencoders", ICLR 2014; the KL term as in the lecture
     "Unsupervised learning" (INF5860, Oslo 2018). (The lecture "Autoencoders" prints the L2 norm
-    under the name of L1.)
+    as L1.)
 
     Examples
     --------
@@ -497,7 +500,7 @@ class SparseAutoencoder(Autoencoder):
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]
-        return self.sparsity != "kl"  # which compares the mean activity of a whole batch
+        return self.sparsity != "kl"  # which compares mean activations of the whole batch
 
     def _build(self, d: int, generator: torch.Generator) -> SparseNetwork:
         return SparseNetwork(self, d, generator)
@@ -510,7 +513,7 @@ class SparseAutoencoder(Autoencoder):
         return np.asarray(keep_largest(torch.from_numpy(Z), self._ks()[1]))
 
     def jacobian(self, X: ArrayLike) -> Array:
-        """Return ∂z_j/∂x_i, shape (n, latent_dim, d), for "k-sparse" 0 where a unit is silent."""
+        """Return ∂z_j/∂x_i, shape (n, latent_dim, d), for "k-sparse" 0 for inactive units."""
         J = super().jacobian(X)
         return J * (self.transform(X) != 0)[:, :, None] if self.sparsity == "k-sparse" else J
 
@@ -527,7 +530,7 @@ class SparseAutoencoder(Autoencoder):
                 "choose code='sigmoid', or sparsity='l1'"
             )
         if not 0 < self.rho < 1:
-            raise ValueError(f"rho={self.rho!r} must lie between 0 and 1: it is a mean activity")
+            raise ValueError(f"rho={self.rho!r} must lie between 0 and 1: it is a mean activation")
         if isinstance(self.k, tuple) and len(self.k) != 2:
             raise ValueError(f"k={self.k!r} must be a whole number, or a tuple: (first, last)")
         if self.sparsity == "k-sparse":
@@ -557,18 +560,18 @@ class ContractiveNetwork(ReconstructionNetwork):
 
 @dataclass(eq=False, repr=False)
 class ContractiveAutoencoder(Autoencoder):
-    """An autoencoder whose code is to move as little as possible when the sample does.
+    """Contractive autoencoder: penalizes the squared norm of the encoder's Jacobian.
 
-    The loss is the error per feature + `weight` · ‖∂z/∂x‖²_F. To draw samples again, the code must
-    follow the changes that samples show; it is free to ignore all others.
+    The loss is the error per feature + `weight` · ‖∂z/∂x‖²_F. Reconstruction keeps the code
+    sensitive to the directions in which the data vary; the penalty reduces it in all others.
 
     Parameters
     ----------
     hidden, latent_dim, ...
         See `Autoencoder`; the code may be wider than a sample, and is a sigmoid by default. An
-        encoder of one layer has its penalty in closed form; of others it is differentiated.
+        encoder of one layer has the penalty in closed form; for others it is computed by autograd.
     weight : float, default=1e-2
-        λ: of the penalty, beside an error that is a mean over features.
+        λ: weight of the penalty, relative to an error that is a mean over features.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines, and deep autoencoders begun with them, layer by layer."""
+"""Restricted Boltzmann machines, and layer-wise pre-training of autoencoders with them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class RBMNetwork(AutoencoderNetwork):
         self.config = config
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
-        """Return the numbers that draw the hidden units."""
+        """Return the random numbers that sample the hidden units."""
         binary = self.config.code == "sigmoid"
         shape = (batch_size, self.config.latent_dim)
-        return {"drawn": Noise(shape, "uniform" if binary else "normal", block=2)}
+        return {"random": Noise(shape, "uniform" if binary else "normal", block=2)}
 
     def free_energy(self, v: Tensor) -> Tensor:
         """Return F(v) = −log Σ_h exp(−E(v, h)) of each sample, (B,), up to a constant."""
@@ -38,11 +38,11 @@ class RBMNetwork(AutoencoderNetwork):
         hidden = nn.functional.softplus(a) if self.config.code == "sigmoid" else a.square() / 2
         return cast("Tensor", -(v * self.decoder.biases[0]).sum(-1) - hidden.sum(-1))
 
-    def losses(self, x: Tensor, drawn: Tensor) -> Losses:
+    def losses(self, x: Tensor, random: Tensor) -> Losses:
         """Return F(v) − F(v') of one step of contrastive divergence, v' held fixed."""
         with torch.no_grad():
             p = self.encode(x)
-            h = (drawn < p).to(x) if self.config.code == "sigmoid" else p + drawn
+            h = (random < p).to(x) if self.config.code == "sigmoid" else p + random
             v_1 = self.decode(h).sigmoid()
         L = (self.free_energy(x) - self.free_energy(v_1)).mean(-1)
         return {"loss": L, "reconstruction": reconstruction_error(x, v_1)}
@@ -52,25 +52,25 @@ class RBMNetwork(AutoencoderNetwork):
 class RBM(DeepEstimator):
     """Restricted Boltzmann machine: p(v, h) ∝ exp(b·v + c·h + v W h), by contrastive divergence.
 
-    (Less ‖h‖²/2 in the exponent, where hidden units are real.)
+    (Minus ‖h‖²/2 in the exponent, for real-valued hidden units.)
 
-    One step of CD-1 goes from the sample v to hidden units h drawn from p(h|v), back to v' (the
-    probabilities, not drawn), and lowers F(v) − F(v') for the free energy F, v' held fixed. Its
-    gradient is that of the usual rule, ⟨v h⟩ of the data less ⟨v' h'⟩ of the reconstruction.
+    One step of CD-1 samples hidden units h from p(h|v), computes the reconstruction v' (the
+    probabilities, not sampled), and decreases F(v) − F(v') for the free energy F, v' held fixed.
+    Its gradient is that of the usual rule, ⟨v h⟩ of the data minus ⟨v' h'⟩ of the reconstruction.
 
     Parameters
     ----------
     latent_dim : int, default=100
         Hidden units.
     code : {"sigmoid", "linear"}, default="sigmoid"
-        Hidden units that are 0 or 1, or real with unit variance, as in the code layer of Hinton
+        Binary hidden units, or Gaussian ones with unit variance, as in the code layer of Hinton
         and Salakhutdinov.
     n_epochs : int, default=10
     n_iter : int, optional
         Overrides `n_epochs`.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
-        Adam's, which takes the steps.
+        Adam's.
     shuffle, precision, random_state, device, progress
         See `Autoencoder`.
 
@@ -78,18 +78,18 @@ class RBM(DeepEstimator):
     ----------
     parameters_, history_, n_iter_, seed_
         See `training.DeepEstimator`; the history also holds "reconstruction", the squared error
-        per feature between v and v'. The loss itself is no measure of progress.
+        per feature between v and v'. The loss itself does not measure progress.
 
     Raises
     ------
     ValueError
-        From `fit`, also for features outside [0, 1], which are taken for probabilities.
+        From `fit`, also for features outside [0, 1], which are not probabilities.
 
     References
     ----------
     G. Hinton, "Training Products of Experts by Minimizing Contrastive Divergence", Neural
-    Computation 14, 2002. scikit-learn's `BernoulliRBM` keeps its chains from batch to batch
-    (persistent contrastive divergence) and has no real hidden units.
+    Computation 14, 2002. scikit-learn's `BernoulliRBM` continues its Markov chains from
+    batch to batch (persistent contrastive divergence) and has no Gaussian hidden units.
 
     Examples
     --------
@@ -119,10 +119,10 @@ class RBM(DeepEstimator):
 def pretrained(
     model: Autoencoder, X: ArrayLike, seeds: Iterable[int], **rbm: Any
 ) -> list[Autoencoder]:
-    """Return autoencoders like `model`, one per seed, made of restricted Boltzmann machines.
+    """Return autoencoders like `model`, one per seed, pre-trained layer by layer with RBMs.
 
-    Greedy: each machine learns what the one below makes of the data. Training then goes on from
-    there, by `fit(X, start=...)` or `fit_seeds(..., start=...)`.
+    Greedy: each machine is trained on the hidden activations of the one below. The autoencoders
+    are then trained by `fit(X, start=...)` or `fit_seeds(..., start=...)`.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def pretrained(
     Raises
     ------
     ValueError
-        For a model whose layers are no such machines, and as `RBM.fit`.
+        For a model whose layers are not those of RBMs, and as `RBM.fit`.
 
     References
     ----------
@@ -149,44 +149,44 @@ def pretrained(
     --------
     >>> from somlib import data
     >>> X = data.load("digits").X
-    >>> how = {"activation": "sigmoid", "likelihood": "bernoulli", "n_epochs": 2}
-    >>> deep = Autoencoder((40, 20), 2, random_state=0, **how)
+    >>> params = {"activation": "sigmoid", "likelihood": "bernoulli", "n_epochs": 2}
+    >>> deep = Autoencoder((40, 20), 2, random_state=0, **params)
     >>> (start,) = pretrained(deep, X, [0], n_epochs=2)
     >>> deep.fit(X, start=start).transform(X).shape
     (1797, 2)
     """
     if model.architecture != "mlp" or model.code not in ("linear", "sigmoid"):
         raise ValueError(
-            f"{model!r} has no stack of Boltzmann machines: choose architecture='mlp' and a "
-            "linear or sigmoid code"
+            f"{model!r} cannot be pre-trained by Boltzmann machines: choose architecture='mlp' and "
+            "a linear or sigmoid code"
         )
     if model.likelihood != "bernoulli":
         raise ValueError(
-            f"likelihood={model.likelihood!r}: Boltzmann machines draw probabilities, which a "
-            "decoder without a sigmoid takes for values; choose likelihood='bernoulli'"
+            f"likelihood={model.likelihood!r}: Boltzmann machines model probabilities, which need "
+            "a decoder with a sigmoid; choose likelihood='bernoulli'"
         )
     if len(tuple(model.hidden)) and model.activation != "sigmoid":
         raise ValueError(
-            f"activation={model.activation!r}: the units of a Boltzmann machine answer with a "
-            "sigmoid; choose activation='sigmoid'"
+            f"activation={model.activation!r}: the units of a Boltzmann machine have sigmoid "
+            "activations; choose activation='sigmoid'"
         )
     shared = {name: getattr(model, name) for name in ("batch_size", "precision", "device")}
     widths = (*model.hidden, model.latent_dim)
     codes: list[Any] = ["sigmoid"] * (len(widths) - 1) + [model.code]
-    seeds, begun = list(seeds), []
+    seeds, autoencoders = list(seeds), []
     first = fit_seeds(RBM(widths[0], codes[0], **shared | rbm), X, seeds)
     for seed, lowest in zip(seeds, first, strict=True):
-        machines, seen = [lowest], lowest.transform(X)
+        machines, hidden = [lowest], lowest.transform(X)
         for width, code in zip(widths[1:], codes[1:], strict=True):
             machine = RBM(width, code, random_state=seed, **shared | rbm)
-            machines.append(machine.fit(seen))
-            seen = machine.transform(seen)
-        begun.append(_unrolled(model, X, seed, machines))
-    return begun
+            machines.append(machine.fit(hidden))
+            hidden = machine.transform(hidden)
+        autoencoders.append(_unrolled(model, X, seed, machines))
+    return autoencoders
 
 
 def _unrolled(model: Autoencoder, X: ArrayLike, seed: int, machines: Sequence[RBM]) -> Autoencoder:
-    """Return an autoencoder made of machines upwards and the same machines down again."""
+    """Return an autoencoder whose encoder and decoder have the weights of the machines."""
     whole: Autoencoder = clone(model).set_params(random_state=seed)
     data = torch.from_numpy(whole._valid(X, reset=True))
     network = whole._build(data.shape[1], torch.Generator().manual_seed(seed)).to(data)

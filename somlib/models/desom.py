@@ -1,8 +1,8 @@
-"""DESOM: an autoencoder and a self-organizing map of its latent codes, learned together.
+"""DESOM: an autoencoder and a self-organizing map of its latent codes, trained together.
 
-ℒ = ℒ_r + γ ℒ_som. The reconstruction loss ℒ_r sends its gradient to decoder and encoder, the SOM
-loss ℒ_som to prototypes and encoder. In this file: the formulas, the network (parameters, forward
-pass, loss), the training procedure as the slides state it, and the estimator.
+ℒ = ℒ_r + γ ℒ_som. The gradient of the reconstruction loss ℒ_r reaches decoder and encoder, that of
+the SOM loss ℒ_som prototypes and encoder. In this file: the formulas, the network (parameters,
+forward pass, loss), the training procedure of the slides, and the estimator.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ def grid_distances(grid: Grid, kind: GridDistance = "manhattan") -> NDArray[np.f
     ----------
     grid : Grid
     kind : {"manhattan", "euclidean", "chebyshev", "hops", "desom-code"}
-        "manhattan" is what the papers mean. "desom-code" is what their released code computes:
-        |a − b| // cols in place of the difference of rows, so that on a map of 8 × 8 it is wrong
-        for 38 % of all pairs (units on an anti-diagonal count as neighbours in one row).
+        "manhattan" is that of the papers. "desom-code" is what their released code computes:
+        |a − b| // cols instead of the difference of rows, which is wrong for 38 % of all pairs on
+        a map of 8 × 8 (units on an anti-diagonal count as neighbors in one row).
 
     Raises
     ------
@@ -77,10 +77,10 @@ def neighborhood_weights(delta: Tensor, T: Tensor, kind: str = "gaussian") -> Te
 
 
 class _SOMLoss(torch.autograd.Function):
-    """ℒ_som with its gradient written out.
+    """ℒ_som with an explicit gradient.
 
-    Autograd would keep all B × K differences of L numbers and run over them several times; the
-    sums over k and over i are two small matrix products. Tested against finite differences.
+    Autograd would store all B × K differences of L numbers and read them several times; the sums
+    over k and over i are two small matrix products. Tested against finite differences.
     """
 
     @staticmethod
@@ -134,7 +134,7 @@ class DESOMNetwork(AutoencoderNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     def __init__(self, config: "DESOM", n_features: int, generator: torch.Generator) -> None:
@@ -152,13 +152,13 @@ class DESOMNetwork(AutoencoderNetwork):
 
     @cached_property
     def delta(self) -> Tensor:
-        """δ between all units, (K, K): made when training asks for it."""
+        """δ between all units, (K, K), computed on first use."""
         return torch.from_numpy(grid_distances(self.grid, self.grid_distance)).to(self.prototypes)
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the prototypes to the codes of K random samples."""
-        drawn = torch.randperm(len(X), generator=generator)[: self.grid.n_units]
-        self.prototypes.copy_(self.encode(X[drawn.to(X.device)]))
+        rows = torch.randperm(len(X), generator=generator)[: self.grid.n_units]
+        self.prototypes.copy_(self.encode(X[rows.to(X.device)]))
 
     def schedules(self, n_iter: int) -> dict[str, Array]:
         """Return T at each iteration."""
@@ -175,10 +175,10 @@ class DESOMNetwork(AutoencoderNetwork):
 
 
 def train_desom(network: DESOMNetwork, X: Tensor, n_iter: int, batch_size: int = 256) -> None:
-    """Train by the procedure of the slides, as it is stated: literal, for one seed.
+    """Train literally by the procedure of the slides, one seed.
 
-    `DESOM.fit` does the same faster: all seeds in one pass, ℒ_som with a gradient written out,
-    and on a GPU the whole step recorded once.
+    `DESOM.fit` gives the same result faster: all seeds in one pass, an explicit gradient of ℒ_som,
+    and on a GPU the whole step captured as a graph.
     """
     T_max, T_min = network.temperature.start, network.temperature.end
     adam = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7)
@@ -211,26 +211,26 @@ class DESOM(ClusterMixin, DeepEstimator):
     hidden, latent_dim, architecture, image_shape
         The autoencoder; see `Autoencoder`.
     gamma : float, default=1e-3
-        Weight of the SOM loss. With 0 the prototypes stay where they began.
+        Weight of the SOM loss. With 0 the prototypes stay at their initial values.
     temperature : (float, float), default=(10.0, 0.1)
         T at the first and the last iteration.
     n_iter : int, default=10_000
-        Iterations; the DESOM papers count those, not epochs.
+        Iterations, as in the DESOM papers; not epochs.
     batch_size : int, default=256
     grid_distance : {"manhattan", "euclidean", "chebyshev", "hops", "desom-code"}
         Distance on the map, default "manhattan"; see `grid_distances`.
     neighborhood : {"gaussian", "window"}, default="gaussian"
-        K^T(δ) = exp(−δ²/T²), without the factor 2 of the SOM's; or 1 where δ ≤ T.
+        K^T(δ) = exp(−δ²/T²), without the factor 2 of the `SOM`; or 1 where δ ≤ T.
     decay : {"exponential", "linear", "constant"}, default="exponential"
-        How T goes from start to end.
+        How T decreases from start to end.
     update_interval : int, default=1
-        Iterations for which T stays the same.
+        Iterations between two updates of T.
     pretrain_epochs : int, default=0
-        Epochs of the plain autoencoder before; the published results have none.
+        Epochs of pre-training as a plain autoencoder; the published results have none.
     learning_rate : float, default=1e-3
-        Of the one Adam over encoder, decoder and prototypes.
+        Adam's, for encoder, decoder and prototypes.
     shuffle : bool, default=False
-        Off, because the released code takes the samples in the order of the file.
+        False, because the released code takes the samples in the order of the file.
     precision, random_state, device, progress
         See `Autoencoder`.
 
@@ -238,9 +238,9 @@ class DESOM(ClusterMixin, DeepEstimator):
     ----------
     grid_ : Grid
     prototypes_ : ndarray of shape (K, latent_dim)
-        The map's prototypes, among the codes.
+        The map's prototypes in latent space.
     decoded_prototypes_ : ndarray of shape (K, d)
-        What the decoder makes of them.
+        The decoded prototypes.
     labels_ : ndarray of shape (n,)
         Best-matching unit of each training sample.
     parameters_, history_, n_iter_, seed_
@@ -295,12 +295,12 @@ class DESOM(ClusterMixin, DeepEstimator):
     ) -> list[Autoencoder] | None:
         if not self.pretrain_epochs:
             return None
-        shared = {k: v for k, v in self.get_params().items() if k in _OF_THE_AUTOENCODER}
+        shared = {k: v for k, v in self.get_params().items() if k in _AUTOENCODER_PARAMETERS}
         autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **shared)
         return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
     def _finish(self, X: Array) -> None:
-        self.labels_ = nearest_units(self._through("encode", X), self.prototypes_)[:, 0]
+        self.labels_ = nearest_units(self._apply("encode", X), self.prototypes_)[:, 0]
 
     # ------------------------------------------------------------ using
 
@@ -311,16 +311,16 @@ class DESOM(ClusterMixin, DeepEstimator):
 
     @property
     def prototypes_(self) -> Array:
-        """The map's prototypes among the codes, shape (K, latent_dim)."""
+        """The map's prototypes in latent space, shape (K, latent_dim)."""
         return self.parameters_["prototypes"]
 
     @property
     def decoded_prototypes_(self) -> Array:
-        """What the decoder makes of the prototypes, shape (K, d)."""
+        """The decoded prototypes, shape (K, d)."""
         return self.inverse_transform(self.prototypes_)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
         return nearest_units(self.transform(X), self.prototypes_)[:, 0]
 
     # ------------------------------------------------------------ parameters
@@ -328,14 +328,14 @@ class DESOM(ClusterMixin, DeepEstimator):
     def _check(self, n: int, d: int) -> None:
         if n < (K := self.grid_.n_units):
             raise ValueError(
-                f"a map of {K} units is larger than the data set of {n} samples, whose encodings "
-                "are the first prototypes; choose a smaller grid"
+                f"a map of {K} units is larger than the data set of {n} samples, whose codes are "
+                "the initial prototypes; choose a smaller grid"
             )
         checks.not_negative("gamma", self.gamma)
         T = schedule("temperature", self.temperature, self.decay)
         if T.end == T.start and self.decay != "constant":
             raise ValueError(
-                f"temperature={self.temperature!r} never shrinks; let it end below its start, or "
+                f"temperature={self.temperature!r} never decreases; let it end below its start, or "
                 "choose decay='constant'"
             )
         checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
@@ -344,7 +344,7 @@ class DESOM(ClusterMixin, DeepEstimator):
         checks.count("pretrain_epochs", self.pretrain_epochs, least=0)
 
 
-_OF_THE_AUTOENCODER = (
+_AUTOENCODER_PARAMETERS = (
     *("hidden", "latent_dim", "architecture", "image_shape", "batch_size", "learning_rate"),
     *("precision", "device", "progress"),
 )

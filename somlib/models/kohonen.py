@@ -1,8 +1,8 @@
-"""The algorithms of the self-organizing map: neighborhoods, starts, and the three ways of training.
+"""Algorithms of the self-organizing map: neighborhoods, initialization, three ways of training.
 
-`kohonen_algorithm` is Algorithm 1 of the SOAE paper as it is printed. The others are functions of
-centered prototypes W and samples that return the new W and what the pass saw; `SOM` calls them
-once per epoch. `online_pass` is Algorithm 1 at a fraction of its cost.
+`kohonen_algorithm` is Algorithm 1 of the SOAE paper as printed. The others are functions of
+centered prototypes W and samples that return the new W and the best-matching units; `SOM` calls
+them once per epoch. `online_pass` computes Algorithm 1 at a fraction of its cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ def as_grid(grid: Any) -> Grid:
         raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
 
 
-# ---------------------------------------------------------------- neighbourhoods h(δ², σ)
+# ---------------------------------------------------------------- neighborhoods h(δ², σ)
 
 
 def gaussian(squared: Any, sigma: float) -> Any:
@@ -53,7 +53,7 @@ def bubble(squared: Any, sigma: float) -> Any:
 
 
 def epanechnikov(squared: Any, sigma: float) -> Any:
-    """Return h = max(0, 1 − δ²/σ²), SOM Toolbox's "ep": a cap that ends at σ."""
+    """Return h = max(0, 1 − δ²/σ²), SOM Toolbox's "ep"."""
     return (1 - squared / sigma**2).clip(min=0)
 
 
@@ -80,9 +80,9 @@ def kohonen_algorithm(
     Parameters
     ----------
     W : array of shape (K, d)
-        First prototypes.
+        Initial prototypes.
     X : array of shape (n, d)
-        Samples in order of presentation; NaN marks a missing value, left out.
+        Samples in order of presentation; NaN marks a missing value, which is ignored.
     grid : Grid
     sigma, alpha : sequences of n float
         Width of the neighborhood and learning rate at each step.
@@ -104,24 +104,24 @@ def kohonen_algorithm(
     return m
 
 
-# ---------------------------------------------------------------- what a pass saw
+# ---------------------------------------------------------------- best-matching units of a pass
 
 
 @dataclass
 class Seen:
-    """Result of a pass over samples: the two best units of each and the distance to the first."""
+    """Best-matching units of a pass over samples: two per sample, and the distance to the first."""
 
     units: NDArray[np.int64]
     distance: Array
 
     @classmethod
     def of(cls, n: int, W: torch.Tensor) -> Self:
-        """Return an empty record of n samples in the precision of the prototypes."""
+        """Return an empty record of n samples, in the dtype of the prototypes."""
         dtype = torch.empty(0, dtype=W.dtype).numpy().dtype
         return cls(np.zeros((n, 2), np.int64), np.zeros(n, dtype))
 
     def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
-        """Enter a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
+        """Store a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
         self.units[where] = units.numpy(force=True)
         self.distance[where] = np.sqrt(squared[:, 0].numpy(force=True))
 
@@ -129,7 +129,7 @@ class Seen:
 # ---------------------------------------------------------------- the three ways of training
 
 ONLINE_BLOCK = 32
-"""Samples whose distances are carried along together in online training (see `online_pass`)."""
+"""Number of samples per block of online training; see `online_pass`."""
 
 
 @one_torch_thread
@@ -141,27 +141,27 @@ def batch_pass(
     h: Neighborhood,
     sigma: float,
 ) -> tuple[torch.Tensor, Seen]:
-    """Move every prototype to the mean of the data around it (Kohonen 2013, equation 8).
+    """Set every prototype to the h-weighted mean of the samples (Kohonen 2013, equation 8).
 
     m_i = Σ_j h(i, j) s_j / Σ_j h(i, j) n_j, where s_j is the sum of the samples that unit j wins
-    and n_j their number: samples meet the neighbourhood only through K sums, so no array of size
-    n × K × d, and none of size n × n, is ever made. Units that no sample reaches keep their place.
+    and n_j their number. The neighborhood is applied to K sums instead of n samples, so no array of
+    size n × K × d or n × n is needed. Units with zero total weight keep their prototypes.
 
     Parameters
     ----------
     W : tensor of shape (K, d)
     blocks : Blocks
-        Samples, centred as W is.
+        Samples, centered as W is.
     weight : array of shape (n,) or None
         How many times each sample counts.
     grid : Grid
     h : callable
-        Neighbourhood h(δ², σ), one of `NEIGHBORHOODS`.
+        Neighborhood h(δ², σ), one of `NEIGHBORHOODS`.
     sigma : float
 
     Returns
     -------
-    tensor of shape (K, d), and the winners as `Seen` under the old W
+    tensor of shape (K, d), and the best-matching units under the old W
     """
     seen, codebook = Seen.of(len(blocks), W), Codebook(W)
     at_once = None if blocks.missing else blocks.resident
@@ -193,7 +193,7 @@ def voronoi_sums(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of the samples that each unit wins, (K, d), and their number, (K, 1).
 
-    The samples are added in their order, on every device, so the result is always the same.
+    The samples are added in order, on every device, so the result is reproducible.
     """
     order = np.argsort(units, kind="stable")
     number = np.bincount(units, minlength=n_units)
@@ -235,7 +235,7 @@ def online_pass(
     sigma: Sequence[float],
     alpha: Sequence[float],
 ) -> tuple[torch.Tensor, Seen]:
-    """Present the samples one by one: find the winner, pull its neighbourhood (Algorithm 1).
+    """Present the samples one by one: find the BMU, update its neighborhood (Algorithm 1).
 
     The rule m ← m + αh (x − m), equation 2 of the SOAE paper, moves m along the straight line
     to x, and distances to a point on a line follow from the distances to its ends (Stewart's
@@ -243,34 +243,34 @@ def online_pass(
 
         ‖y − m'‖² = (1 − αh) ‖y − m‖² + αh ‖y − x‖² − αh (1 − αh) ‖x − m‖².
 
-    So for a block of B samples two matrix products give all distances to prototypes and among
-    samples; within the block each step updates B distances per unit in place of d coordinates;
-    and the prototypes move once at its end. It is the same algorithm, sample by sample, at a
-    fraction of the cost.
+    So for a block of B samples, two matrix products give all distances to prototypes and among
+    samples; within the block, each step updates B distances per unit instead of d coordinates; and
+    the prototypes are updated once, at the end of the block. The result is that of Algorithm 1, up
+    to rounding.
 
     Parameters
     ----------
     W : tensor of shape (K, d), on the CPU
     blocks : Blocks
-        Samples, centred as W is; on the CPU.
+        Samples, centered as W is; on the CPU.
     visited : array of shape (n,)
         Their indices in order of presentation.
     weight : array of shape (n,) or None
         How many times in a row each sample is presented.
     grid : Grid
     h : callable
-        Neighbourhood h(δ², σ).
+        Neighborhood h(δ², σ).
     sigma, alpha : sequences of n float
         Width and learning rate at each step.
 
     Returns
     -------
-    tensor of shape (K, d), and the winners as `Seen` when each sample was presented
+    tensor of shape (K, d), and the best-matching units at the presentation of each sample
     """
     seen = Seen.of(len(visited), W)
     pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
     if blocks.missing:
-        return _online_with_gaps(W, blocks, visited, pull, seen)
+        return _online_with_missing(W, blocks, visited, pull, seen)
     for first in range(0, len(visited), ONLINE_BLOCK):
         block = blocks[torch.from_numpy(visited[first : first + ONLINE_BLOCK])]
         samples = Block.of(block)
@@ -284,7 +284,7 @@ def online_pass(
             later -= ah * to_units[t]
             later *= 1 - ah
             later += np.multiply.outer(among[t + 1 :, t], ah)
-        # row t of to_units is what sample t met, for later steps left it alone
+        # row t of to_units holds the distances of sample t when it was presented
         near = torch.from_numpy(to_units)
         units = near.argmin(1, keepdim=True)
         others = near.scatter(1, units, torch.inf).argmin(1, keepdim=True) if len(W) > 1 else units
@@ -293,22 +293,22 @@ def online_pass(
             torch.cat([units, others], 1),
             near.gather(1, units).clamp(min=0),
         )
-        # m after the block: Π (1 − αh) of the old m plus what is left of each pull
-        left = np.cumprod((1 - rates)[::-1], axis=0)[::-1]
+        # m after the block: Π (1 − αh) of the old m, plus each update as later ones shrink it
+        kept = np.cumprod((1 - rates)[::-1], axis=0)[::-1]
         share = rates
-        share[:-1] *= left[1:]
-        W = torch.from_numpy(left[0])[:, None] * W + product(torch.from_numpy(share).T, block)
+        share[:-1] *= kept[1:]
+        W = torch.from_numpy(kept[0])[:, None] * W + product(torch.from_numpy(share).T, block)
     return W, seen
 
 
-def _online_with_gaps(
+def _online_with_missing(
     W: torch.Tensor,
     blocks: Blocks,
     visited: NDArray[np.int64],
     pull: Callable[[int, np.intp], Array],
     seen: Seen,
 ) -> tuple[torch.Tensor, Seen]:
-    """Algorithm 1 word by word, over the known values of each sample."""
+    """Run Algorithm 1 literally, on the known values of each sample."""
     m = W.numpy().copy()
     for i, index in enumerate(visited):
         x = blocks[slice(index, index + 1)].numpy()[0]
@@ -329,12 +329,12 @@ def _pull(
     weight: Array | None,
     dtype: np.dtype[Any],
 ) -> Callable[[int, np.intp], Array]:
-    """Return a function of step i and winner c: αh(c, ·), the share of the way each unit moves."""
+    """Return a function of step i and BMU c: αh(c, ·), the step size of each unit."""
     squared = _squared_rows(grid, dtype)
 
     def pull(i: int, c: np.intp) -> Array:
         ah: Array = alpha[i] * h(squared(c), sigma[i])
-        # as many presentations in a row as the sample's weight says
+        # a weight of w is worth w presentations in a row
         return ah if weight is None else 1 - (1 - ah) ** weight[i]
 
     return pull
@@ -342,7 +342,7 @@ def _pull(
 
 def _squared_rows(grid: Grid, dtype: np.dtype[Any]) -> Callable[[Any], Array]:
     """Return a function of units c: their squared grid distances to all units."""
-    if grid.n_units**2 <= BLOCK_ELEMENTS:  # few enough to keep
+    if grid.n_units**2 <= BLOCK_ELEMENTS:  # small enough to store
         table: Array = (grid.distances**2).astype(dtype)
         return table.__getitem__
     coords = torch.from_numpy(grid.coords.astype(dtype))
@@ -372,10 +372,10 @@ def sgd_pass(
     sigma: Sequence[float],
     rate: Sequence[float],
 ) -> Seen:
-    """Lower the mean over each batch of Σ_i h(c, i) ‖x − m_i‖² by one step of Adam.
+    """Take one step of Adam per batch on the mean of Σ_i h(c, i) ‖x − m_i‖².
 
-    The loss of the DESOM slides on raw data ("kerasom"): winners are found before the step and
-    no gradient goes through h. W moves in place; for the other arguments see `online_pass`.
+    The loss of the DESOM slides on raw data ("kerasom"): BMUs are found before the step, and h has
+    no gradient. W is updated in place; for the other arguments see `online_pass`.
     """
     seen = Seen.of(len(visited), W)
     squared_rows = _squared_rows(grid, seen.distance.dtype)
@@ -384,8 +384,8 @@ def sgd_pass(
         x = blocks[torch.from_numpy(visited[where])]
         units, squared = best_units(Block.of(x), Codebook(W))
         seen.note(where, units, squared)
-        apart = torch.from_numpy(squared_rows(seen.units[where, 0])).to(x)
-        hc = h(apart, sigma[i]).to(x)
+        squared_grid = torch.from_numpy(squared_rows(seen.units[where, 0])).to(x)
+        hc = h(squared_grid, sigma[i]).to(x)
         if weight is not None:
             hc *= torch.from_numpy(weight[where]).to(x)[:, None]
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
@@ -396,24 +396,24 @@ def sgd_pass(
     return seen
 
 
-# ---------------------------------------------------------------- starts
+# ---------------------------------------------------------------- initialization
 
 START_SAMPLES = 1000
-"""Samples, drawn at random, that tell where the data lie: the centre that is subtracted before
-distances are expanded and the plane of the first prototypes only have to be about right."""
+"""Number of random samples from which the center of the data and the plane of the initial
+prototypes are estimated; both need to be only approximate."""
 
 
 def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
-    """Return prototypes laid out regularly in the plane of the two largest principal components.
+    """Return prototypes on a regular grid in the plane of the two largest principal components.
 
     The longer side of the map follows the first component. Along each axis of the map the
-    prototypes have the variance that the data have along its component, so the sheet is neither
-    a point nor larger than the cloud, whatever the units of measurement.
+    prototypes have the variance of the data along its component, whatever the units of
+    measurement.
 
     Parameters
     ----------
     X : array of shape (n, d)
-        Samples; a missing value is taken at its feature's mean.
+        Samples; a missing value is replaced by its feature's mean.
     grid : Grid
     weight : array of shape (n,), optional
 
@@ -441,9 +441,9 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
 
 
 def some_rows(n: int) -> NDArray[np.int64]:
-    """Return all rows where they are few, else a fixed random selection of them.
+    """Return the indices of at most `START_SAMPLES` rows: all, or a fixed random subset.
 
-    Not every k-th row: data often come in a rhythm (interleaved classes, paired measurements).
+    Not every k-th row, because data are often periodic (interleaved classes, paired measurements).
     """
     if n <= START_SAMPLES:
         return np.arange(n)
@@ -451,7 +451,7 @@ def some_rows(n: int) -> NDArray[np.int64]:
 
 
 def data_center(X: Array) -> Array:
-    """Return a point amid the samples."""
+    """Return the mean of some samples."""
     some = X[some_rows(len(X))].astype(np.float64)
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)

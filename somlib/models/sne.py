@@ -1,10 +1,10 @@
 """SNE, symmetric SNE and t-SNE: three objectives of a family, for a few thousand points.
 
-Points in many dimensions say with which probability they would pick each other as neighbours;
-points in few dimensions are moved until they say the same. The three differ in whose probabilities
-are compared (each point's, or those of pairs) and in the kernel of the map (Gaussian, or
-Student's t). Everything is computed for all pairs; for more points, and for pictures rather than
-teaching, scikit-learn's `TSNE` or openTSNE approximate what is far away.
+Each point has a probability distribution over the other points as its neighbors. The points of the
+map are moved to minimize the divergence between these distributions in the data and in the map. The
+three objectives differ in the probabilities (conditional, or joint) and in the kernel of the map
+(Gaussian, or Student's t). Everything is computed for all pairs; for more points use scikit-learn's
+`TSNE` or openTSNE, which approximate the forces between distant points.
 """
 
 import math
@@ -27,27 +27,27 @@ from somlib.training.saving import Check, Saveable, array, count, each, instance
 
 Kind = Literal["sne", "symmetric", "t"]
 
-# ---------------------------------------------------------------- neighbours in many dimensions
+# ---------------------------------------------------------------- probabilities of the data
 
 
 def conditional_probabilities(
     X: ArrayLike, perplexity: float = 30.0, tol: float = 1e-5, max_steps: int = 100
 ) -> NDArray[np.float64]:
-    """Return p_{j|i}: with which probability each point would pick each other one, shape (n, n).
+    """Return p_{j|i}, the probability that point i has point j as neighbor, shape (n, n).
 
-    p_{j|i} ∝ exp(−β_i ‖x_i − x_j‖²), p_{i|i} = 0, where β_i is found by bisection, all points at
-    once, such that the perplexity exp(H(p_i)) is what was asked for: in dense places β is large.
+    p_{j|i} ∝ exp(−β_i ‖x_i − x_j‖²), p_{i|i} = 0, where β_i is found by bisection, for all points
+    together, such that exp(H(p_i)) equals the perplexity: β is large where points are dense.
 
     Parameters
     ----------
     X : array of shape (n, d)
     perplexity : float, default=30.0
-        How many neighbours each point has, so to speak; more than 1 and less than n − 1.
+        Effective number of neighbors; more than 1 and less than n − 1.
     tol : float, default=1e-5
-        Largest deviation of log perplexity.
+        Tolerance of log perplexity.
     max_steps : int, default=100
-        Bisections. A point with more equally near nearest ones (such as copies of itself) than
-        `perplexity` cannot have fewer neighbours than those, and ends with them.
+        Bisections. A point with more than `perplexity` nearest points at the same distance (such
+        as duplicates) keeps those as its neighbors.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def conditional_probabilities(
     Raises
     ------
     ValueError
-        When X is no finite matrix of at least 4 points, or the perplexity is out of range.
+        When X is not a finite matrix of at least 4 points, or the perplexity is out of range.
 
     Examples
     --------
@@ -75,14 +75,14 @@ def conditional_probabilities(
     D = torch.from_numpy(squareform(pdist(X, "sqeuclidean")))
     others = ~torch.eye(n, dtype=torch.bool)
     D = D[others].reshape(n, n - 1)
-    D = D - D.min(1, keepdim=True).values  # the nearest decides nothing but the scale
+    D = D - D.min(1, keepdim=True).values  # does not change the softmax, and avoids underflow
     beta = 1 / D.mean(1, keepdim=True).clamp(min=torch.finfo(D.dtype).tiny)
     low, high = torch.zeros_like(beta), torch.full_like(beta, math.inf)
     target, largest = math.log(perplexity), torch.finfo(D.dtype).max
     for _ in range(max_steps):
         p = torch.softmax(-beta * D, 1)
         H = torch.logsumexp(-beta * D, 1, keepdim=True) + beta * (p * D).sum(1, keepdim=True)
-        wide = target < H  # too many neighbours: a narrower kernel
+        wide = target < H  # too many neighbors: a narrower kernel
         if ((H - target).abs() <= tol).all():
             break
         low, high = torch.where(wide, beta, low), torch.where(wide, high, beta)
@@ -93,9 +93,9 @@ def conditional_probabilities(
 
 
 def joint_probabilities(conditional: ArrayLike) -> NDArray[np.float64]:
-    """Return p_ij = (p_{j|i} + p_{i|j}) / 2n of pairs, shape (n, n), which sum to 1.
+    """Return the joint probabilities p_ij = (p_{j|i} + p_{i|j}) / 2n, shape (n, n), of sum 1.
 
-    So every point has Σ_j p_ij > 1/2n: outliers count as well. (The lecture prints < for >.)
+    Every point has Σ_j p_ij > 1/2n, so outliers have an effect too. (The lecture prints < for >.)
     """
     P = np.asarray(conditional, dtype=np.float64)
     joint: NDArray[np.float64] = (P + P.T) / (2 * len(P))
@@ -106,10 +106,10 @@ def joint_probabilities(conditional: ArrayLike) -> NDArray[np.float64]:
 
 
 def map_probabilities(Y: Tensor, kind: Kind) -> Tensor:
-    """Return what the points of a map say, shape (n, n): q_{j|i} for "sne", else q_ij.
+    """Return the probabilities of the map, shape (n, n): q_{j|i} for "sne", else q_ij.
 
-    Gaussian exp(−‖y_i − y_j‖²), so that the map's own σ² is 1/2, or, for "t", 1 / (1 + ‖…‖²);
-    over the sum of each row for "sne", of all pairs otherwise.
+    Gaussian exp(−‖y_i − y_j‖²), so σ² is 1/2, or, for "t", 1 / (1 + ‖…‖²); divided by the sum of
+    each row for "sne", of all pairs otherwise.
     """
     return _probabilities(_log_kernel(Y, kind), kind)
 
@@ -133,7 +133,7 @@ def gradient(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
     """Return the gradient of `divergence` with respect to Y, shape (n, m).
 
     With f = p − q: 2 Σ_j (f_{j|i} + f_{i|j}) (y_i − y_j) for "sne"; 4 Σ_j f_ij (y_i − y_j) for
-    "symmetric"; for "t" the same, each term over 1 + ‖y_i − y_j‖².
+    "symmetric"; for "t" the same, each term divided by 1 + ‖y_i − y_j‖².
 
     References
     ----------
@@ -145,7 +145,7 @@ def gradient(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
     force = f + f.mT if kind == "sne" else 2 * f
     if kind == "t":
         force = force * log_kernel.exp()
-    Y = Y - Y.mean(0)  # only differences count, and rounding grows with what is common
+    Y = Y - Y.mean(0)  # only differences count; a common offset would increase rounding errors
     return 2 * (force.sum(1, keepdim=True) * Y - force @ Y)
 
 
@@ -153,7 +153,7 @@ def _log_kernel(Y: Tensor, kind: Kind) -> Tensor:
     _require_kind(kind)
     D = _squared_distances(Y)
     log_kernel = -torch.log1p(D) if kind == "t" else -D
-    return log_kernel.fill_diagonal_(-math.inf)  # nobody is a neighbour of itself
+    return log_kernel.fill_diagonal_(-math.inf)  # no point is a neighbor of itself
 
 
 def _log_probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
@@ -162,7 +162,7 @@ def _log_probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
 
 
 def _probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
-    least = math.log(torch.finfo(log_kernel.dtype).tiny)  # float32's exp is slow below it
+    least = math.log(torch.finfo(log_kernel.dtype).tiny)  # float32's exp is slow for subnormals
     log_q = _log_probabilities(log_kernel, kind).clamp(min=least)
     return log_q.exp().fill_diagonal_(0)
 
@@ -181,7 +181,7 @@ def _require_kind(kind: str) -> None:
 
 @dataclass(eq=False, repr=False)
 class SNE(Saveable, BaseEstimator):
-    """A map of points by SNE, symmetric SNE or t-SNE, as the papers compute it: all pairs.
+    """SNE, symmetric SNE or t-SNE, exact: computed for all pairs, as in the papers.
 
     Gradient descent with momentum (.5, from iteration 250 on .8) and a gain per coordinate, as in
     van der Maaten's and scikit-learn's implementations.
@@ -196,14 +196,14 @@ class SNE(Saveable, BaseEstimator):
     n_iter : int, default=1000
     learning_rate : float or "auto", default="auto"
         "auto" is n / (4 · early_exaggeration), at least 50, for "t"; for the Gaussian kernels,
-        whose forces do not fade with distance, a tenth of it (over n for "sne", whose divergences
-        are summed over points).
+        whose forces do not decrease with distance, a tenth of it (divided by n for "sne", whose
+        divergences are summed over points).
     early_exaggeration : float or "auto", default="auto"
-        Factor of P during the first 250 iterations, at most a quarter of all, which lets clusters
-        find each other: 12 for "t", 1 for the others.
+        Factor of P during the first 250 iterations, at most a quarter of all, which helps clusters
+        to separate: 12 for "t", 1 for the others.
     init : {"pca", "random"} or array of shape (n, n_components), default="pca"
-        First map: principal components, or normal numbers, with standard deviation 1e-4 on the
-        first axis.
+        Initial map: principal components, or standard normal numbers, scaled to a standard
+        deviation of 1e-4 along the first axis.
     random_state : int, RandomState or None, default=None
         For "random".
 
@@ -245,50 +245,50 @@ class SNE(Saveable, BaseEstimator):
     }
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Make the map of X, shape (n, d)."""
+        """Compute the map of X, shape (n, d)."""
         self._check()
         data: Array = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=4)
         n = len(data)
-        picked = conditional_probabilities(data, self.perplexity)
-        joint = picked if self.kind == "sne" else joint_probabilities(picked)
+        conditional = conditional_probabilities(data, self.perplexity)
+        joint = conditional if self.kind == "sne" else joint_probabilities(conditional)
         P = torch.from_numpy(joint.astype(data.dtype))
         Y = torch.from_numpy(self._first_map(data))
         exaggeration = 12.0 if self.kind == "t" else 1.0
         if self.early_exaggeration != "auto":
             exaggeration = float(self.early_exaggeration)
         rate, early = self._rate(n, exaggeration), min(250, self.n_iter // 4)
-        step, gain, seen = torch.zeros_like(Y), torch.ones_like(Y), []
+        step, gain, losses = torch.zeros_like(Y), torch.ones_like(Y), []
         for i in range(self.n_iter):
             factor, momentum = (exaggeration, 0.5) if i < early else (1.0, 0.8)
             if i == early:
                 step.zero_()
                 gain.fill_(1.0)
-            slope = gradient(Y, factor * P, self.kind)
-            gain = torch.where(step * slope < 0, gain + 0.2, gain * 0.8).clamp(min=0.01)
-            step = momentum * step - rate * gain * slope
+            grad = gradient(Y, factor * P, self.kind)
+            gain = torch.where(step * grad < 0, gain + 0.2, gain * 0.8).clamp(min=0.01)
+            step = momentum * step - rate * gain * grad
             Y = Y + step
             if i % 10 == 0 or i == self.n_iter - 1:
                 loss = float(divergence(Y, P, self.kind))
-                seen += [loss] if i % 10 == 0 else []
+                losses += [loss] if i % 10 == 0 else []
                 if not math.isfinite(loss):
                     raise FloatingPointError(
-                        f"the divergence is no longer a number at iteration {i} of {self.n_iter}; "
+                        f"the divergence is not finite at iteration {i} of {self.n_iter}; "
                         f"lower learning_rate={rate:g}"
                     )
         self.kl_divergence_ = loss
         self.embedding_ = Y.numpy()
-        self.history_ = {"loss": np.array(seen)}
+        self.history_ = {"loss": np.array(losses)}
         self.n_iter_ = self.n_iter
         return self
 
     def fit_transform(self, X: ArrayLike, y: Any = None) -> Array:
-        """Make the map of X, shape (n, d), and return it, shape (n, n_components)."""
+        """Compute and return the map of X, shape (n, n_components)."""
         return self.fit(X).embedding_
 
     def _require_whole(self) -> None:
         require_names("history_", self.history_, ["loss"])
         if len(self.history_["loss"]) != -(-self.n_iter_ // 10):
-            raise ValueError(f"history_ is not that of {self.n_iter_} iterations")
+            raise ValueError(f"history_ does not fit {self.n_iter_} iterations")
 
     def _rate(self, n: int, exaggeration: float) -> float:
         if self.learning_rate != "auto":

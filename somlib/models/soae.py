@@ -1,10 +1,10 @@
 """SOAE: the self-organizing autoencoder, a self-organizing map with a continuous latent space.
 
-A decoder G takes the part of the prototypes, G(z) for every latent code z; an encoder C that of the
-best-matching unit, C(x). Wake and sleep steps alternate: asleep, C learns to minimize d(x, G(C(x)))
-while G is fixed (equation 5); awake, G learns to minimize d(x, G(z)) for codes z in the
-neighborhood of C(x) (equation 9), whose width shrinks. In this file: the formulas, the network
-(parameters, forward pass, steps), algorithm 2 as the paper states it, and the estimator.
+A decoder G replaces the prototypes, G(z) for every latent code z; an encoder C replaces the search
+for the best-matching unit, C(x). Wake and sleep steps alternate: a sleep step trains C to minimize
+d(x, G(C(x))) with G fixed (equation 5); a wake step trains G to minimize d(x, G(z)) for codes z in
+the neighborhood of C(x) (equation 9), whose width decreases. In this file: the formulas, the
+network (parameters, forward pass, steps), algorithm 2 of the paper, and the estimator.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,10 +33,10 @@ Training = Literal["wake-sleep", "joint"]
 TORUS = Torus(2)
 
 UNIFORM_SHARE = 0.1
-"""Share of importance sampling that stays uniform, so that no weight exceeds its inverse."""
+"""Weight of the uniform distribution in importance sampling; weights are at most its inverse."""
 
-_GRADIENTS_AT_ONCE = 128
-"""Samples whose gradients are taken together: each is as large as the network."""
+_GRADIENT_BLOCK = 128
+"""Number of samples per block of per-sample gradients, each as large as the network."""
 
 
 # ---------------------------------------------------------------- the formulas
@@ -56,12 +56,12 @@ def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
     Raises
     ------
     ValueError
-        When a callable returns another shape or a negative number. (On a GPU, which would have to
-        wait, signs are not checked.)
+        When a callable returns another shape or a negative number. (On a GPU the sign is not
+        checked, because that would synchronize.)
     """
     if kind == "l2":
         difference = decoded - x
-        return (difference * difference).sum(-1)  # a third faster than a power, with its gradient
+        return (difference * difference).sum(-1)  # with its gradient a third faster than a power
     if kind == "l1":
         return (decoded - x).abs().sum(-1)
     x = x.expand_as(decoded)
@@ -76,7 +76,7 @@ def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
     if d.device.type == "cpu" and (d < 0).any():
         raise ValueError(
             f"distance={kind!r} returned the negative number {float(d.detach().min()):.4g}; a "
-            "distance is at least 0, else its minimum would not be where two samples are alike"
+            "distance must be at least 0, with its minimum where the two samples are equal"
         )
     return d.reshape(decoded.shape[:-1])
 
@@ -84,18 +84,18 @@ def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
 def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
     """Return the norm of the gradient of each sample's loss (5), shape (n,).
 
-    Importance sampling would have the least variance with probabilities proportional to it.
+    Probabilities proportional to it minimize the variance of importance sampling.
 
     Parameters
     ----------
     model : fitted SOAE
     X : array of shape (n, d)
     part : {"encoder", "decoder"}
-        With respect to whose parameters.
+        The network with respect to whose parameters the gradient is taken.
     """
     checks.one_of("part", part, ("encoder", "decoder"))
     X, norms = model._valid(X, reset=False), []
-    for rows in np.split(X, range(_GRADIENTS_AT_ONCE, len(X), _GRADIENTS_AT_ONCE)):
+    for rows in np.split(X, range(_GRADIENT_BLOCK, len(X), _GRADIENT_BLOCK)):
         network = model._network(torch.device("cpu"))
         for parameter in network.parameters():  # one copy of the network for each sample
             parameter.data = parameter.data.expand(len(rows), *parameter.shape)
@@ -109,10 +109,10 @@ def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
 def importance(last_seen: Tensor) -> Tensor:
     """Return the probability of each sample, shape (n,).
 
-    Proportional to the sample's loss when last seen, which stands in for the norm of its gradient
-    (see `gradient_norms`), but for a share that stays uniform.
+    A mixture of the uniform distribution (weight `UNIFORM_SHARE`) and one proportional to the
+    sample's last known loss, which approximates the norm of its gradient (see `gradient_norms`).
     """
-    losses = last_seen + torch.finfo(last_seen.dtype).tiny  # all of them may be 0
+    losses = last_seen + torch.finfo(last_seen.dtype).tiny  # avoids 0 / 0
     proportional = (1 - UNIFORM_SHARE) * losses / losses.sum(-1, keepdim=True)
     return proportional + UNIFORM_SHARE / last_seen.shape[-1]
 
@@ -184,7 +184,7 @@ class SOAENetwork(AutoencoderNetwork):
         return {"sigma": np.array(sigma.values(0, n_iter, n_iter))}
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
-        """Return the numbers that draw z in each step of the decoder, and those that draw rows."""
+        """Return the random numbers that sample z in each decoder step, and those for the rows."""
         c = self.config
         noise = {"normals": Noise((c.decoder_steps, batch_size, self.space.m + 1))}
         if c.importance_sampling:
@@ -200,7 +200,7 @@ class SOAENetwork(AutoencoderNetwork):
     def prepare(
         self, X: Tensor, i: int, uniform: Tensor | None = None, **_: Tensor
     ) -> Tensor | None:
-        """For importance sampling, draw the samples of an iteration and set their weights."""
+        """For importance sampling, choose the samples of an iteration and set their weights."""
         if uniform is None:
             return None
         n, p = len(X), importance(self.last_seen)
@@ -208,7 +208,7 @@ class SOAENetwork(AutoencoderNetwork):
         u = uniform * cumulative[..., -1:]
         rows = torch.searchsorted(cumulative, u, right=True).clamp(max=n - 1)
         weight = 1 / (n * p.gather(-1, rows))
-        # in place, for a step that a GPU has recorded reads it there
+        # in place, because a captured CUDA graph reads this memory
         self.weight = self.weight.copy_(weight) if self.weight.ndim else weight
         return rows
 
@@ -217,8 +217,8 @@ class SOAENetwork(AutoencoderNetwork):
     ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
         """Yield the steps of an iteration of algorithm 2; `train_soae` states it literally.
 
-        Here the formulas compute all seeds at once, each step differentiates only with respect to
-        the parameters that it moves, and C(x), which the T₂ steps of G leave as it is, is computed
+        Differences: all seeds are computed together, each step differentiates only with respect to
+        the parameters that it updates, and C(x), which the T₂ steps of G do not change, is computed
         once. Samples may have weights, and joint training takes a single step.
         """
         w, B = self.weight, normals.shape[-2]
@@ -242,18 +242,18 @@ class SOAENetwork(AutoencoderNetwork):
             yield {"loss": L, "wake": L}, self.decoder.parameters()  # (9)
 
     def _remember(self, rows: Tensor, d: Tensor) -> None:
-        """Keep the losses of samples for importance sampling."""
+        """Store the losses of samples for importance sampling."""
         if self.config.importance_sampling:
             self.last_seen.scatter_(-1, rows, d.detach())
 
 
 def train_soae(network: SOAENetwork, X: Tensor, normals: Tensor, batch_size: int = 256) -> None:
-    """Train by algorithm 2 of the paper, as it is stated: literal, for one seed.
+    """Train literally by algorithm 2 of the paper, one seed.
 
-    Samples come in the order of X. The paper leaves open which ones the wake steps take; here they
-    are those of the last sleep step. `SOAE.fit` does the same faster: all seeds in one pass, no
-    gradients of what a step leaves fixed, C(x) computed once for all T₂ steps, and on a GPU the
-    whole iteration recorded once.
+    Samples are taken in the order of X. The paper does not state which samples the wake steps take;
+    here they are those of the last sleep step. `SOAE.fit` gives the same result faster: all seeds
+    in one pass, no gradients for fixed parameters, C(x) computed once for all T₂ steps, and on a
+    GPU the whole iteration captured as a graph.
 
     Parameters
     ----------
@@ -272,13 +272,13 @@ def train_soae(network: SOAENetwork, X: Tensor, normals: Tensor, batch_size: int
     batches = cycle(torch.split(X, batch_size))
     for t in range(T):
         sigma = c.sigma[0] * (c.sigma[1] / c.sigma[0]) ** (t / (T - 1))
-        for _ in range(c.encoder_steps):  # T₁ times, asleep: G is fixed
+        for _ in range(c.encoder_steps):  # T₁ sleep steps: G is fixed
             x = next(batches)
             loss = distance(x, G(C(x)), c.distance).mean()  # (5)
             adam_C.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam_C.step()
-        for numbers in normals[t]:  # T₂ times, awake: z ~ h_t(C(x), ·), without a gradient
+        for numbers in normals[t]:  # T₂ wake steps: z ~ h_t(C(x), ·), without a gradient
             z = c.space.displace(C(x).detach(), sigma, numbers[: len(x)], c.neighborhood)
             loss = distance(x, G(z), c.distance).mean()  # (9)
             adam_G.zero_grad()
@@ -291,10 +291,10 @@ def train_soae(network: SOAENetwork, X: Tensor, normals: Tensor, batch_size: int
 
 @dataclass(eq=False, repr=False)
 class SOAE(DeepEstimator):
-    """Self-organizing autoencoder, trained by wake and sleep (algorithm 2 of the paper).
+    """Self-organizing autoencoder, trained by wake and sleep steps (algorithm 2 of the paper).
 
     Each iteration t takes `encoder_steps` (T₁) steps of Adam on d(x, G(C(x))) for C, each on a new
-    batch (fewer where the epoch ends), then `decoder_steps` (T₂) steps on d(x, G(z)) for G, each
+    batch (fewer at the end of an epoch), then `decoder_steps` (T₂) steps on d(x, G(z)) for G, each
     with new z ~ h_t(C(x), ·) for the last of these batches. No gradient passes through z.
 
     Parameters
@@ -302,7 +302,7 @@ class SOAE(DeepEstimator):
     space : Euclidean, Torus or Sphere, default=Torus(2)
         The latent space.
     hidden : sequence of int, default=(256, 256)
-        Widths of the encoder's hidden layers, mirrored in the decoder; see `Autoencoder`.
+        Widths of the encoder's hidden layers, in reverse in the decoder; see `Autoencoder`.
     architecture, image_shape
         See `Autoencoder`.
     sigma : (float, float), default=(1.5, 0.05)
@@ -310,7 +310,7 @@ class SOAE(DeepEstimator):
         the space's distance: radians on torus and sphere. The torus has a circumference of 2π, so
         at first G(z) is trained on every sample for every z.
     decay : {"exponential", "linear", "constant"}, default="exponential"
-        How σ goes from start to end.
+        How σ decreases from start to end.
     neighborhood : {"radius", "gaussian"}, default="radius"
         Kind of kernel; see `Continuous.perturb`.
     distance : {"l2", "l1"} or callable, default="l2"
@@ -319,11 +319,11 @@ class SOAE(DeepEstimator):
     encoder_steps, decoder_steps : int, default=1
         T₁ and T₂.
     training : {"wake-sleep", "joint"}, default="wake-sleep"
-        "joint" takes one step for both networks on d(x, G(z)), whose gradient then does pass
-        through z: a denoising autoencoder with noise in the code. It has no separate steps.
+        "joint" takes one step for both networks on d(x, G(z)), with a gradient through z: a
+        denoising autoencoder with noise in the code.
     importance_sampling : bool, default=False
-        Whether samples are drawn with probability p proportional to their loss when last seen
-        (see `importance`) and weighted by 1/(n p), instead of all in turn.
+        Whether samples are chosen with probability p proportional to their last known loss (see
+        `importance`) and weighted by 1/(n p), instead of once per epoch.
     n_iter : int, default=4000
         Iterations.
     batch_size : int, default=256
@@ -335,11 +335,11 @@ class SOAE(DeepEstimator):
     Attributes
     ----------
     space_ : Euclidean, Torus or Sphere
-        The space; where it is Euclidean, with the box around the training codes from which to
-        `sample` and to take a `mesh`.
+        The space; if it is Euclidean, with the bounding box of the training codes, from which
+        `sample` and `mesh` take codes.
     parameters_, history_, n_iter_, seed_
-        See `training.DeepEstimator`; the history holds "sleep" (5), "wake" (9), which "loss"
-        repeats, both per sample and summed over features, and "sigma".
+        See `training.DeepEstimator`; the history holds "sleep" (5) and "wake" (9), the latter also
+        as "loss", both per sample and summed over features, and "sigma".
 
     Raises
     ------
@@ -392,14 +392,14 @@ class SOAE(DeepEstimator):
 
     def _finish(self, X: Array) -> None:
         if isinstance(self.space, Euclidean):
-            codes = self._through("encode", X).astype(float)
+            codes = self._apply("encode", X).astype(float)
             low, high = codes.min(0), codes.max(0)
             high = np.maximum(high, low + np.finfo(np.float32).eps)
             self.space_ = replace(self.space, low=tuple(low.tolist()), high=tuple(high.tolist()))
 
     def _require_whole(self) -> None:
         if type(self.space_) is not type(self.space) or self.space_.m != self.space.m:
-            raise ValueError(f"space_ is {self.space_}, which is none of {self.space}")
+            raise ValueError(f"space_ is {self.space_}, but space is {self.space}")
         super()._require_whole()
 
     # ------------------------------------------------------------ using
@@ -413,10 +413,10 @@ class SOAE(DeepEstimator):
         return self.batch_size * self.encoder_steps
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return n decoded codes, drawn uniformly from `space_`: shape (n, d).
+        """Return n decoded codes, sampled uniformly from `space_`: shape (n, d).
 
-        On torus and sphere the decoder was trained at every code while σ was large; in a Euclidean
-        box there may be codes where it never was.
+        On torus and sphere the decoder was trained at all codes while σ was large; a Euclidean box
+        may contain codes at which it was never trained.
         """
         check_is_fitted(self)
         checks.count("n", n)
@@ -438,7 +438,7 @@ class SOAE(DeepEstimator):
         Parameters
         ----------
         a, b : arrays of shape (k, d)
-            Samples where the k geodesics begin and end.
+            Samples at the start and the end of the k geodesics.
         n : int, default=10
             Codes on each geodesic, both ends included.
 
@@ -459,22 +459,22 @@ class SOAE(DeepEstimator):
         return self.inverse_transform(Z.reshape(-1, self.space.m)).reshape(*Z.shape[:2], -1)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Return −d(x, G(C(x))) per feature, the mean over samples: minus the MSE for "l2"."""
+        """Return the mean of −d(x, G(C(x))) per feature: for "l2" the negative MSE."""
         X = self._valid(X, reset=False)
-        return -float(self._through("sleep", X).sum(dtype=float)) / X.size
+        return -float(self._apply("sleep", X).sum(dtype=float)) / X.size
 
     # ------------------------------------------------------------ parameters
 
     def _check(self, n: int, d: int) -> None:
         if not isinstance(self.space, Continuous):
             raise ValueError(
-                f"space={self.space!r} is no continuous space; choose Euclidean(m), Torus(m) or "
+                f"space={self.space!r} is not a continuous space; choose Euclidean(m), Torus(m) or "
                 "Sphere(m). (On a Grid, SOM is this model.)"
             )
         if self.space.dimension > d:
             raise ValueError(
-                f"space={self.space} has more dimensions than the {d} features of X: such a code "
-                f"need not compress anything; choose at most {d}"
+                f"space={self.space} has more dimensions than the {d} features of X, so the "
+                f"code would not compress; choose at most {d}"
             )
         schedule("sigma", self.sigma, self.decay)
         checks.one_of("neighborhood", self.neighborhood, get_args(Kind))
@@ -494,6 +494,5 @@ class SOAE(DeepEstimator):
         if self.training == "joint" and (self.encoder_steps, self.decoder_steps) != (1, 1):
             raise ValueError(
                 f"training='joint' takes one step for both networks, but encoder_steps="
-                f"{self.encoder_steps} and decoder_steps={self.decoder_steps} were asked for; "
-                "leave them at 1"
+                f"{self.encoder_steps} and decoder_steps={self.decoder_steps}; set both to 1"
             )

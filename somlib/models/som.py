@@ -1,7 +1,7 @@
 """The classic self-organizing map, trained sample by sample, in batches, or by gradient.
 
-All three modes work on the same quantity, the neighbourhood-weighted distance of each sample x to
-the prototypes m_i around its best-matching unit c (equation 4 of the SOAE paper):
+All three modes minimize the same quantity, the neighborhood-weighted squared distance of each
+sample x to the prototypes m_i around its best-matching unit c (equation 4 of the SOAE paper):
 
     Σ_x Σ_i h(c, i) ‖x − m_i‖² / 2
 
@@ -72,15 +72,15 @@ from somlib.training.saving import (
     series,
 )
 from somlib.training.schedules import Decay, Schedule, schedule
-from somlib.training.step import held_interrupts
+from somlib.training.step import deferred_interrupts
 
 Mode = Literal["batch", "online", "sgd"]
 
-ERRORS_AT_ONCE = 2**16
-"""Samples whose two best units are measured on the map together."""
+ERROR_BLOCK = 2**16
+"""Number of samples per block when the topographic error is computed."""
 
 _LABELS = (str, bytes, bool, int, float, np.number, np.bool_, np.datetime64, np.timedelta64)
-"""What a label may be: it can be sorted, and written to a file."""
+"""Types of labels: they can be sorted and written to a file."""
 
 
 @dataclass(eq=False, repr=False)
@@ -94,42 +94,41 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     mode : {"batch", "online", "sgd"}, default="batch"
         "batch" recomputes all prototypes once per epoch: fastest, no learning rate, and from the
         same start the same result for any order of the samples. "online" is Algorithm 1 of the
-        SOAE paper, sample by sample. "sgd" minimises the same loss by Adam on mini-batches, the
+        SOAE paper, sample by sample. "sgd" minimizes the same loss by Adam on mini-batches, the
         "kerasom" of the DESOM paper, whose temperature is T = √2 σ.
     n_epochs : int, default=20
         Passes over the data.
     sigma : (float, float), optional
-        Width of the neighbourhood at the start and at the end, in lattice spacings. The default
-        goes from half the longer side of the map (at least 1) to 0.5, where neighbours hardly
-        pull any more.
+        Width of the neighborhood at the start and at the end, in units of the grid spacing. The
+        default decreases from half the longer side of the map (at least 1) to 0.5, where the
+        weight of direct neighbors is exp(−2).
     learning_rate : (float, float), optional
-        Start and end of α in "online" (default 0.5 to 0.01) or of Adam's step size in "sgd"
-        (default 1e-3 throughout). It cancels out of batch training, which therefore refuses it.
+        Start and end of α in "online" (default 0.5 to 0.01) or of Adam's learning rate in "sgd"
+        (default 1e-3, constant). Batch training has no learning rate, and raises an error.
     decay : {"exponential", "linear", "constant"}, default="exponential"
-        How σ shrinks: at step i of n it is start · (end/start)^(i/(n−1)), with n counted in
+        How σ decreases: at step i of n it is start · (end/start)^(i/(n−1)), with n counted in
         epochs (batch), samples (online) or iterations (sgd).
     learning_rate_decay : {"exponential", "linear", "constant"}, optional
         The same for the learning rate; as `decay` by default.
     neighborhood : {"gaussian", "bubble", "epanechnikov"}, default="gaussian"
         Shape of h: exp(−δ²/2σ²), 1 up to σ, or max(0, 1 − δ²/σ²).
     init : {"pca", "sample"} or array of shape (K, d), default="pca"
-        First prototypes: a regular sheet in the plane of the two largest principal components
-        with the variance that the data have there; K different samples; or your own.
+        Initial prototypes: a regular grid in the plane of the two largest principal components,
+        with the variance of the data in each; K different samples; or the array given.
     shuffle : bool, default=True
-        Whether "online" and "sgd" see the samples in a new random order each epoch.
+        Whether "online" and "sgd" take the samples in a new random order each epoch.
     batch_size : int, default=256
         Samples per iteration of "sgd".
     n_iter : int, optional
-        Iterations of "sgd" in all, where a paper counts those; overrides `n_epochs`, and the last
-        epoch ends early.
+        Total number of iterations of "sgd"; overrides `n_epochs`. The last epoch may be
+        incomplete.
     allow_missing : bool, default=False
-        Whether NaN marks a missing value, left out of distances and updates (as in SOM Toolbox;
+        Whether NaN marks a missing value, which distances and updates ignore (as in SOM Toolbox;
         "batch" and "online" only), or is an error.
     random_state : int, Generator, RandomState or None, default=None
-        Decides initial samples and order.
+        Determines the initial samples and the order.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where "batch" and "sgd" compute. "online" is one long chain of small steps and runs on the
-        CPU wherever the rest runs.
+        Where "batch" and "sgd" compute. "online" is sequential and always runs on the CPU.
     progress : bool, default=False
         Show a progress bar.
 
@@ -140,30 +139,30 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     labels_ : ndarray of shape (n,)
         Best-matching unit of each training sample.
     quantization_error_, topographic_error_ : float
-        Mean distance of the training samples to their unit, and share of samples whose two best
-        units are not neighbours (under the grid's own connectivity).
+        Mean distance of the training samples to their best-matching prototype, and fraction of
+        samples whose two best-matching units are not neighbors (by the grid's connectivity).
     history_ : dict of lists
-        Per epoch: both errors, σ and the learning rate at its start. The errors are those of
-        the winner search that training needs anyway: of the map before the update.
+        Per epoch: both errors, σ and the learning rate at its start. The errors come from the
+        search for best-matching units during training, so they are of the map before the update.
     grid_ : Grid
-        The lattice.
+        The grid.
     unit_labels_ : ndarray of shape (K,)
         Class of each unit, after `label_units`.
     n_epochs_ : int
         Epochs done.
     moments_ : dict
-        Adam's moments, with which "sgd" goes on.
+        Adam's moments: the state from which "sgd" resumes.
     seed_ : int
-        The number that stands for `random_state`.
+        The seed derived from `random_state`.
     n_features_in_, feature_names_in_
-        As everywhere in scikit-learn.
+        As in scikit-learn.
 
     Raises
     ------
     ValueError
         From `fit` (parameters are only stored before) when a parameter or the data is unusable.
     RuntimeError
-        When the device is not there.
+        When the device is not available.
 
     Notes
     -----
@@ -244,8 +243,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             Each is called as f(epoch, logs) after each epoch and ends the training by returning
             True.
         checkpoint : path-like, optional
-            File that keeps the state every few seconds and when interrupted; a later `fit` with
-            the same data, parameters and file goes on from there.
+            File to which the state is written every few seconds and on an interrupt; a later `fit`
+            with the same data, parameters and file resumes from it.
 
         Returns
         -------
@@ -254,7 +253,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         Raises
         ------
         KeyboardInterrupt
-            Passed on; the map is then usable as of the last whole epoch.
+            Raised again after the map of the last complete epoch has been stored.
         """
         grid, seed = self._check_parameters()
         X, weight = self._check_data(X, sample_weight, reset=True)
@@ -282,25 +281,25 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch on `X`, starting a map if there is none.
 
-        Each call is an epoch: the schedules go on from call to call and stay at their end after
-        `n_epochs` calls; that many calls with the same data are one `fit`. To feed data in parts,
-        choose "online" or "sgd" and an `n_epochs` equal to the number of parts: a "batch" epoch
-        moves the prototypes to the means of this call's samples alone. See `fit` for the
-        parameters.
+        Each call is one epoch: the schedules continue from call to call and stay at their end
+        value after `n_epochs` calls; `n_epochs` calls with the same data are equal to one `fit`.
+        To train on data in parts, choose "online" or "sgd" and an `n_epochs` equal to the number
+        of parts: a "batch" epoch sets the prototypes to means of this call's samples alone. See
+        `fit` for the parameters.
         """
         grid, seed = self._check_parameters()
         fresh = not hasattr(self, "weights_")
         X, weight = self._check_data(X, sample_weight, reset=fresh)
         if fresh:
             self._start(X, weight, grid, seed)
-        self._forget("unit_labels_")  # they named the units as they were
+        self._forget("unit_labels_")  # they described the prototypes before this epoch
         blocks = self._blocks(X, data_center(X))
         self._epoch(self.n_epochs_, blocks, weight)
         self._finish(blocks, weight)
         return self
 
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
-        """Lay out the first prototypes of a new map, and forget the last one."""
+        """Set the initial prototypes of a new map and remove the results of an earlier fit."""
         weights = processes.from_first(lambda: self._first_weights(X, weight, grid, seed))
         self._forget("labels_", "unit_labels_", "quantization_error_", "topographic_error_")
         self.grid_, self.seed_, self.weights_ = grid, seed, weights
@@ -309,7 +308,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.moments_: dict[str, Array] = {}
 
     def _forget(self, *names: str) -> None:
-        """Remove learned attributes that no longer hold."""
+        """Remove learned attributes that are no longer valid."""
         for name in names:
             if hasattr(self, name):
                 delattr(self, name)
@@ -321,14 +320,14 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     @property
     def _n_features_out(self) -> int:
-        """Number of columns that `transform` returns, by which scikit-learn names them."""
+        """Number of columns that `transform` returns; scikit-learn derives their names from it."""
         return self.grid_.n_units
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
-        """Do one pass over the data and return what it saw."""
+        """Run one pass over the data and return its logs."""
         n, moments = len(blocks), self.moments_
         h = NEIGHBORHOODS[self.neighborhood]
         sigma, rate = self._sigma(self.grid_), self._learning_rate()
@@ -349,7 +348,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         logs["sigma"] = sigma(first, total)
         if self.mode != "batch":
             logs["learning_rate"] = rate(first, total)
-        with held_interrupts():  # an interrupt finds the map before this epoch or after it
+        with deferred_interrupts():  # the map is never left between two epochs
             self.weights_ = W.numpy(force=True) + blocks.center
             self.history_ = {k: [*self.history_.get(k, ()), value] for k, value in logs.items()}
             self.n_epochs_, self.moments_ = epoch + 1, moments
@@ -365,8 +364,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         sigma: Sequence[float],
         rate: Sequence[float],
     ) -> tuple[torch.Tensor, dict[str, Array], Seen]:
-        """Run `sgd_pass` with the moments of Adam as the last epoch left them."""
-        adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, which the papers ran with
+        """Run `sgd_pass` from the moments of Adam after the last epoch."""
+        adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, used by the papers' code
         if self.moments_:
             adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self.moments_.items()}
             adam.state[W]["step"] = torch.tensor(float(self.moments_["step"]))
@@ -376,10 +375,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return W, {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}, seen
 
     def _order(self, epoch: int, n: int) -> tuple[NDArray[np.int64], int, int]:
-        """Return the samples of an epoch in order, the steps before it, and the steps in all.
+        """Return the order of an epoch's samples, the steps before it, and the total of steps.
 
-        The order depends on nothing but seed and epoch, so a resumed training needs no other
-        state. An online step is a sample, a step of "sgd" an iteration.
+        The order depends only on seed and epoch, so resuming needs no other state. A step is a
+        sample for "online", an iteration for "sgd".
         """
         order = np.arange(n)
         if self.shuffle:
@@ -393,20 +392,20 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return order, first, total
 
     def _iterations(self, n: int) -> int:
-        """Return the iterations of "sgd" in one epoch: the last batch may be smaller."""
+        """Return the number of iterations of "sgd" per epoch; the last batch may be smaller."""
         return -(-n // self.batch_size)
 
     def _n_epochs(self, n: int) -> int:
-        """Return the epochs of the whole training."""
+        """Return the total number of epochs."""
         return int(self.n_epochs if self.n_iter is None else -(-self.n_iter // self._iterations(n)))
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint must hold."""
+        """Return the content of a checkpoint."""
         facts = {"n_epochs": self.n_epochs_, "history": self.history_, "seed": self.seed_}
         return {"weights": self.weights_, **self.moments_}, facts
 
     def _resume(self, checkpoint: Checkpoint, n_epochs: int) -> None:
-        """Take over the state of an interrupted training, if there is one."""
+        """Restore the state of an interrupted training, if there is one."""
         saved = checkpoint.load()
         if saved is None:
             return
@@ -430,7 +429,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.n_epochs_, self.history_, self.seed_ = done, history, facts["seed"]
 
     def _finish(self, blocks: Blocks, weight: Array | None) -> None:
-        """Take stock of the map: labels and both errors of the training data."""
+        """Set labels and both errors of the training data."""
         seen = self._search(blocks)
         self.labels_ = processes.joined(seen.units[:, 0])
         errors = self._errors(seen, weight)
@@ -438,18 +437,18 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self.topographic_error_ = errors["topographic_error"]
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
-        """Return both errors of a map from what a pass over the data saw."""
-        some = np.split(seen.units, range(ERRORS_AT_ONCE, len(seen.units), ERRORS_AT_ONCE))
-        torn = np.concatenate([self.grid_.separate(*units.T) for units in some])
+        """Return both errors of a map, given the best-matching units of a pass over the data."""
+        blocks = np.split(seen.units, range(ERROR_BLOCK, len(seen.units), ERROR_BLOCK))
+        separate = np.concatenate([self.grid_.separate(*units.T) for units in blocks])
         return {
             "quantization_error": processes.average(seen.distance, weight),
-            "topographic_error": processes.average(torn, weight),
+            "topographic_error": processes.average(separate, weight),
         }
 
     # ------------------------------------------------------------ using a map
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
         return self._search(self._new_blocks(X)).units[:, 0]
 
     def transform(self, X: ArrayLike) -> Array:
@@ -462,25 +461,25 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return out
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Return minus the quantisation error, so that a better map scores higher."""
+        """Return the negative quantization error: higher is better."""
         return -float(self._search(self._new_blocks(X)).distance.mean())
 
     def label_units(self, X: ArrayLike, y: ArrayLike) -> NDArray[Any]:
         """Give each unit the most frequent class among the samples it wins.
 
-        A unit that wins nothing takes the class of the nearest prototype that does; of equally
-        frequent classes the first in sorted order wins.
+        A unit that wins no sample takes the class of the nearest prototype that wins some. Ties
+        between equally frequent classes go to the first in sorted order.
 
         Parameters
         ----------
         X : array of shape (n, d)
         y : array of shape (n,)
-            Classes: numbers, dates or text. Leave out samples without one.
+            Classes: numbers, dates or text. Omit samples without a class.
 
         Returns
         -------
         ndarray of shape (K,)
-            Also kept as `unit_labels_`.
+            Also stored as `unit_labels_`.
 
         Raises
         ------
@@ -491,17 +490,17 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         y = np.asarray(y)
         if y.shape != units.shape:
             raise ValueError(
-                f"y has shape {y.shape}, but X has {len(units)} samples; give one label a sample"
+                f"y has shape {y.shape}, but X has {len(units)} samples; give one label per sample"
             )
         try:
             classes, code = np.unique(y, return_inverse=True)
-            strange = [c for c in classes if not isinstance(c, _LABELS) or c != c]
+            invalid = [c for c in classes if not isinstance(c, _LABELS) or c != c]
         except TypeError:
-            strange = list(y)
-        if strange:
+            invalid = list(y)
+        if invalid:
             raise ValueError(
-                f"y holds labels such as {strange[0]!r}; expected numbers only or text only, and "
-                "none missing: convert them, and leave out samples without a label"
+                f"y holds labels such as {invalid[0]!r}; expected numbers only or text only, and "
+                "none missing: convert them, and omit samples without a label"
             )
         counts = np.zeros((self.grid_.n_units, len(classes)), dtype=np.int64)
         np.add.at(counts, (units, code), 1)
@@ -518,8 +517,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return np.asarray(self.unit_labels_[self.predict(X)])
 
     def _blocks(self, X: Array, center: Array, own: slice = slice(None)) -> Blocks:
-        """Return the samples, or some of them, ready for a search: centred, on the device."""
-        # online training is one long chain of small steps, which no GPU shortens
+        """Return the samples, or some of them, centered and on the device."""
+        # online training is sequential: a GPU does not speed it up
         device = resolve_device(self.device)
         device = torch.device("cpu") if self.mode == "online" else device
         missing = self.allow_missing and any(np.isnan(rows).any() for rows in _row_blocks(X))
@@ -530,7 +529,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         return self._blocks(self._check_data(X, None, reset=False)[0], self.weights_.mean(0))
 
     def _search(self, blocks: Blocks) -> Seen:
-        """Return the two best units of each sample and the distance to the first."""
+        """Return the two best-matching units of each sample and the distance to the first."""
         codebook = self._codebook(blocks)
         seen = Seen.of(len(blocks), codebook.W)
         for block in blocks.split(len(codebook)):
@@ -543,7 +542,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     # ------------------------------------------------------------ parameters and data
 
     def _check_parameters(self) -> tuple[Grid, int]:
-        """Refuse what cannot work before anything is changed; return the grid and the seed."""
+        """Check all parameters before anything is changed; return the grid and the seed."""
         grid = as_grid(self.grid)
         checks.one_of("mode", self.mode, get_args(Mode))
         checks.one_of("neighborhood", self.neighborhood, NEIGHBORHOODS)
@@ -554,12 +553,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if self.mode == "batch" and self.learning_rate is not None:
             raise ValueError(
                 f"learning_rate={self.learning_rate!r} has no effect with mode='batch': it cancels "
-                "out of the weighted mean; leave it out, or choose mode='online' or 'sgd'"
+                "out of the weighted mean; omit it, or choose mode='online' or 'sgd'"
             )
         if self.mode == "batch" and self.learning_rate_decay is not None:
             raise ValueError(
                 f"learning_rate_decay={self.learning_rate_decay!r} has no effect with "
-                "mode='batch', which has no learning rate; leave it out"
+                "mode='batch', which has no learning rate; omit it"
             )
         if self.mode != "sgd" and self.n_iter is not None:
             raise ValueError(
@@ -569,12 +568,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if self.mode == "sgd" and self.allow_missing:
             raise ValueError(
                 "allow_missing=True works with mode='batch' and 'online'; mode='sgd' needs "
-                "complete data: choose another mode or fill the gaps first"
+                "complete data: choose another mode or impute the missing values first"
             )
         if self.mode != "batch" and processes.size() > 1:
             raise ValueError(
-                f"mode={self.mode!r} learns from one sample or small batch after the other; of "
-                f"the modes only 'batch' adds up over {processes.size()} processes"
+                f"mode={self.mode!r} is sequential and cannot run in {processes.size()} processes; "
+                "choose mode='batch', or one process"
             )
         self._sigma(grid)
         rate = self._learning_rate()
@@ -599,11 +598,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _check_data(
         self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[Array, Array | None]:
-        """Return X as finite floats of the right width and the weights, or say what is wrong."""
+        """Return X as finite floats of the right width, and the sample weights, checked."""
         if isinstance(X, torch.Tensor):
             X = X.numpy(force=True)
         streamed = X if isinstance(X, np.memmap) and X.dtype in ("f4", "f8") else None
-        # NaN and infinity are looked for below: the message then says where and what to do
+        # NaN and infinity are checked below: that message gives the position and a remedy
         try:
             checked: Array = validate_data(
                 self,
@@ -617,10 +616,10 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             if "could not convert" not in str(error):
                 raise
             raise ValueError(
-                f"X holds something that is no number ({error}); SOM measures distances between "
-                "numbers: encode text as numbers, or drop that column"
+                f"X contains a value that is not a number ({error}), but SOM computes distances: "
+                "encode text as numbers, or drop that column"
             ) from error
-        if streamed is not None:  # a block is converted as it is read
+        if streamed is not None:  # each block is converted when it is read
             checked = streamed
         elif not reset:
             checked = checked.astype(self.weights_.dtype, copy=False)
@@ -651,7 +650,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 )
             generator = np.random.default_rng([seed, 0])
             chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
-            return _without_gaps(X[generator.permutation(chosen)], X)
+            return _imputed(X[generator.permutation(chosen)], X)
         given = self.init
         given = given.numpy(force=True) if isinstance(given, torch.Tensor) else given
         init = np.array(given, dtype=X.dtype)
@@ -672,8 +671,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 # ---------------------------------------------------------------- checks
 
 
-def _without_gaps(samples: Array, X: Array) -> Array:
-    """Return copies of samples with each missing value at its feature's mean."""
+def _imputed(samples: Array, X: Array) -> Array:
+    """Return copies of samples, each missing value replaced by its feature's mean."""
     samples = samples.copy()
     if np.isnan(samples).any():
         total, known = np.zeros(X.shape[1]), np.zeros(X.shape[1])
@@ -685,7 +684,7 @@ def _without_gaps(samples: Array, X: Array) -> Array:
 
 
 def _schedule(name: str, given: Any, default: tuple[float, float], decay: Decay) -> Schedule:
-    """Return the schedule of a (start, end) parameter, by default from a default start."""
+    """Return the schedule of a (start, end) parameter, or of its default."""
     if given is None:
         given = default if decay != "constant" else (default[0], default[0])
     return schedule(name, given, decay)
@@ -697,7 +696,7 @@ def _row_blocks(X: Array) -> Iterator[Array]:
 
 
 def _check_finite(X: Array, allow_missing: bool) -> None:
-    """Refuse infinity, and NaN unless it is allowed and each sample and feature has some value."""
+    """Raise on infinity, and on NaN unless allowed and no sample or feature is all NaN."""
     first, features = 0, np.zeros(X.shape[1], dtype=bool)
     for rows in _row_blocks(X):
         finite = np.isfinite(rows)
@@ -707,7 +706,7 @@ def _check_finite(X: Array, allow_missing: bool) -> None:
             if len(bad):
                 i, j = bad[0]
                 what = "NaN" if np.isnan(rows[i, j]) else "infinity"
-                missing = what == "NaN" and "allow_missing=True lets NaN stand for a missing value"
+                missing = what == "NaN" and "allow_missing=True makes NaN mark a missing value"
                 raise ValueError(
                     f"X contains {what} in row {first + i}, column {j}, but SOM needs finite "
                     f"numbers; {missing or 'replace it or drop the row'}"

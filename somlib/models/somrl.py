@@ -2,7 +2,7 @@
 
 Each node learns a center and, per dimension, a relevance: high where its samples differ little.
 Nodes are inserted for samples below the activation threshold of all nodes, and removed once they
-win no sample for a while. Neighbors are ranked by activation, anew for every update. `SOMRL` is the
+win no sample for a while. Neighbors are ranked by activation, for every update. `SOMRL` is the
 map alone, for data in [0, 1]; `DCSOMRL` clusters the latent code of an autoencoder with it, and
 shapes that code.
 
@@ -38,7 +38,7 @@ EPSILON = 1e-7
 
 
 def _rounding(like: Tensor) -> float:
-    """Return the size of what rounding alone may leave of numbers in [0, 1]."""
+    """Return the tolerance for rounding errors of numbers in [0, 1]."""
     return 8 * torch.finfo(like.dtype).eps
 
 
@@ -46,7 +46,7 @@ def _rounding(like: Tensor) -> float:
 
 
 def weighted_distance(x: Tensor, c: Tensor, omega: Tensor) -> Tensor:
-    """Return D_ω(x, c) = Σ_i ω_i (x_i − c_i)² for all pairs, multiplied out: equation 2.
+    """Return D_ω(x, c) = Σ_i ω_i (x_i − c_i)² for all pairs, expanded: equation 2.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def relevances(delta: Tensor, s: Tensor | float) -> Tensor:
     """Return the relevances ω of nodes with moving distances δ, both (K, m): equation 6.
 
     Where all distances of a node are equal, up to rounding, all dimensions are relevant. The
-    printed sign makes dimensions of *large* distance relevant, against the text beside it and every
-    public code of this family; here, as the text has it, they go to zero.
+    printed sign makes dimensions of *large* distance relevant, which contradicts the paper's text
+    and all public implementations of related models; here their relevance is near 0.
     """
     mean, most, least = delta.mean(-1, True), delta.amax(-1, True), delta.amin(-1, True)
     differ = most - least > _rounding(delta)
@@ -83,19 +83,19 @@ def relevances(delta: Tensor, s: Tensor | float) -> Tensor:
 def repulsion(d: Tensor, kind: Repel = "signed") -> Tensor:
     """Return repel(d), d = c̄ − c: equation 4, which the update subtracts.
 
-    Printed is max(1 − 2d, 0), "literal". It is positive on either side of the center, so it pushes
-    every node towards smaller coordinates. "signed" pushes away from the center, as the text says,
-    sign(d) max(1 − 2|d|, 0); None does not push.
+    The paper prints max(1 − 2d, 0), "literal". It is positive on both sides of the center, so it
+    moves every node towards smaller coordinates. "signed" moves nodes away from the center, as the
+    text says: sign(d) max(1 − 2|d|, 0). None has no repulsion.
     """
     if kind is None:
         return torch.zeros_like(d)
     if kind == "literal":
         return (1 - 2 * d).clamp(min=0)
-    away = d.sign() * (d.abs() > _rounding(d))  # the sign of a rounding error means nothing
+    away = d.sign() * (d.abs() > _rounding(d))  # ignore the sign of rounding errors
     return away * (1 - 2 * d.abs()).clamp(min=0)
 
 
-# ---------------------------------------------------------------- nodes and their rule
+# ---------------------------------------------------------------- nodes and their learning rule
 
 _SYMBOLS = {
     "activation_threshold": "a_t",
@@ -115,7 +115,7 @@ class Rule(nn.Module):
     Parameters
     ----------
     a_t, lr, rho, ld, beta, gamma, s : float
-        By the paper's symbols; held as non-persistent buffers of shape (1, 1).
+        By the paper's symbols; stored as non-persistent buffers of shape (1, 1).
     repel : {"signed", "literal"} or None, default="signed"
     life_rule : {"batch", "update"}, default="batch"
         As for `SOMRL`; the same for all models of a stack.
@@ -152,9 +152,9 @@ class Nodes(nn.Module):
     """A map with capacity for K nodes: arrays of fixed size; `life` says which slots are in use.
 
     Buffers: `centers`, `relevances` and `distances`, of shape (K, m); `life`, of shape (K,), below
-    0 where a slot is free; `unplaced`, of shape (), counts the samples that called for a new node
-    when no slot was free. A map that has learned from a batch is never empty: the node that won
-    most recently is in use.
+    0 where a slot is free; `unplaced`, of shape (), counts the rejected samples for which no node
+    could be inserted, because no slot was free. After the first batch a map is never empty: the
+    node that won most recently is in use.
     """
 
     centers: Tensor
@@ -216,7 +216,7 @@ class Nodes(nn.Module):
         updated = (activations >= rule.a_t) & self.alive[..., None, :] & (accepted > 0)[..., None]
         by_rank = activations.argsort(-1, descending=True)
         lr = rule.lr * torch.zeros_like(activations).scatter_(-1, by_rank, h) * updated  # lr h(r)
-        # several groups may update a node: as far as one after the other, to their weighted mean
+        # updates of one node by several groups: the combined rate, to the weighted mean of targets
         total = lr.sum(-2)[..., None]
         rate = 1 - (1 - lr).prod(-2)[..., None]
         target = (lr.mT @ x) / torch.where(total > 0, total, 1.0)
@@ -268,7 +268,7 @@ def _group_means(member: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SOMRLNetwork(Network):
-    """The map alone: nodes among the samples, which learn by their rule, without gradients.
+    """The map alone: nodes in the space of the samples, which learn without gradients.
 
     Parameters
     ----------
@@ -298,10 +298,10 @@ class SOMRLNetwork(Network):
 
 
 class DCSOMRLNetwork(AutoencoderNetwork):
-    """The autoencoder of scaled samples, and nodes among its latent codes.
+    """The autoencoder of scaled samples, and nodes in its latent space.
 
-    `encode` takes, and `decode` returns, samples in the units of the data; `encoder` and `decoder`
-    have scaled ones.
+    `encode` and `decode` use samples in the units of the data; `encoder` and `decoder` use scaled
+    samples.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ class DCSOMRLNetwork(AutoencoderNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     shift: Tensor
@@ -341,7 +341,7 @@ class DCSOMRLNetwork(AutoencoderNetwork):
         return super().encode((x - self.shift) / self.scale)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the reconstructions that codes stand for, (B, d)."""
+        """Return the decoded codes, (B, d)."""
         return super().decode(z) * self.scale + self.shift
 
     def losses(self, x: Tensor) -> Losses:
@@ -358,11 +358,11 @@ class DCSOMRLNetwork(AutoencoderNetwork):
         return {"loss": L, "reconstruction": L_r, "clustering": L_c, "nodes": n_nodes}
 
 
-# ---------------------------------------------------------------- what both estimators share
+# ---------------------------------------------------------------- base of both estimators
 
 
 class _NodesEstimator(ClusterMixin, DeepEstimator):
-    """What the map alone and the map in an autoencoder have in common."""
+    """Base of the map alone and of the map in an autoencoder."""
 
     activation_threshold: float
     node_rate: float
@@ -378,10 +378,10 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
     _learned: ClassVar[dict[str, Check]] = {"unplaced_": count()}
 
-    def _blank(self) -> Any:
-        network = super()._blank()
+    def _empty_network(self) -> Any:
+        network = super()._empty_network()
         life = self.parameters_.get("nodes.life", np.empty(self.max_nodes))
-        network.nodes.resize(len(life))  # as much as `max_nodes` was when they were learned
+        network.nodes.resize(len(life))  # the capacity with which they were learned
         return network
 
     def _rule(self) -> Rule:
@@ -405,7 +405,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         return np.concatenate(found)
 
     def _points(self, X: Array) -> Array:
-        """Return samples as points of the space that the nodes lie in."""
+        """Return samples as points of the nodes' space."""
         return X
 
     def predict(self, X: ArrayLike, *, noise: bool = False) -> NDArray[np.int64]:
@@ -486,7 +486,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         a_t: Any = self.activation_threshold
         if not (checks.is_number(a_t) and 0 < a_t < 1):
             raise ValueError(
-                f"activation_threshold={a_t!r} must lie between 0 and 1, without the ends"
+                f"activation_threshold={a_t!r} must lie between 0 and 1, both excluded"
             )
         checks.positive("node_rate", self.node_rate)
         for name in ("node_rate", "repel_rate", "life_decay", "relevance_rate"):
@@ -506,9 +506,8 @@ class SOMRL(_NodesEstimator):
     """Self-organizing map with relevance learning, for data in [0, 1].
 
     A batch is grouped by winner, the most active node of each sample, and the mean of each group is
-    one update (Algorithm 1). Where no node reaches the activation threshold, the mean is inserted
-    as a new node; a node that wins no sample for a while is removed. So the number of nodes is
-    found, not given.
+    one update (Algorithm 1). If no node reaches the activation threshold, the mean is inserted as a
+    new node; a node that wins no sample for a while is removed. The number of nodes is learned.
 
     Parameters
     ----------
@@ -517,29 +516,28 @@ class SOMRL(_NodesEstimator):
     node_rate : float, default=0.1
         lr: learning rate of the winner; neighbors of rank r have lr exp(−r/γ).
     repel_rate : float, default=0.0
-        ρ: how strongly nodes are pushed away from the center of the map.
+        ρ: strength of the repulsion of nodes from the center of the map.
     life_decay : float, default=0.1
-        ld: share of its life that a node loses with each batch in which it wins nothing.
+        ld: life that a node loses with each batch in which it wins no sample, of 1.
     relevance_rate : float, default=0.1
         β: rate of the moving averages δ of the distances.
     neighborhood_decay : float, default=2.0
-        γ: how quickly the update of neighbors decays with their rank.
+        γ: decay constant of the neighborhood over ranks.
     relevance_smoothness : float, default=0.1
         s: smoothness of the relevances between the largest and the smallest distance; with a small
-        one they are nearly 0 or 1.
+        value they are nearly 0 or 1.
     max_nodes : int, default=100
-        Capacity.
+        Capacity: the maximum number of nodes.
     repel : {"signed", "literal"} or None, default="signed"
         Reading of equation 4; see `repulsion`.
     life_rule : {"batch", "update"}, default="batch"
-        "batch", as the text has it: the life of a node that is the most active for any sample of
-        the batch is restored; others lose ld. "update", as the listing is nested: only nodes that
-        were updated as winners are restored, and the others lose ld for every such winner, which
-        few survive.
+        "batch", as in the paper's text: the life of a node that wins any sample of the batch is
+        restored; others lose ld. "update", as in the paper's listing: only nodes that were updated
+        as winners are restored, and the others lose ld for every such winner, so few remain.
     n_epochs : int, default=30
         Passes over the data.
     n_iter : int, optional
-        Batches in all; overrides `n_epochs`.
+        Total number of batches; overrides `n_epochs`.
     batch_size, shuffle, precision, random_state, device, progress
         See `training.DeepEstimator`.
 
@@ -607,7 +605,7 @@ class SOMRL(_NodesEstimator):
     def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Continue with one pass over more samples, in their order.
 
-        The same as `fit` with one epoch and `shuffle=False` where nothing was fitted before.
+        The first call is equal to `fit` with one epoch and `shuffle=False`.
         """
         fitted = hasattr(self, "parameters_")
         X = self._valid(X, reset=not fitted)
@@ -647,7 +645,7 @@ class SOMRL(_NodesEstimator):
         if checked.min() < 0 or checked.max() > 1:
             raise ValueError(
                 f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but SOMRL takes data "
-                "in [0, 1]; scale them, with sklearn.preprocessing.MinMaxScaler(clip=True) for one"
+                "in [0, 1]; scale them, for example with MinMaxScaler(clip=True) of scikit-learn"
             )
         return checked
 
@@ -675,11 +673,11 @@ class DCSOMRL(_NodesEstimator):
     Parameters
     ----------
     latent_dim : int, default=22
-        m: dimensions of the code, which a sigmoid keeps in [0, 1].
+        m: dimensions of the code, in [0, 1] by a sigmoid.
     hidden : sequence of int, default=(500, 500, 2000)
-        Widths of the encoder's hidden layers, mirrored in the decoder; see `Autoencoder`.
+        Widths of the encoder's hidden layers, in reverse in the decoder; see `Autoencoder`.
     alpha : float, default=0.1145
-        α, per unit of a reconstruction loss that is a sum over features.
+        α, relative to a reconstruction loss that is a sum over features.
     activation_threshold : float, default=0.99425
     node_rate : float, default=0.1426
     repel_rate : float, default=1.0
@@ -692,13 +690,12 @@ class DCSOMRL(_NodesEstimator):
     life_rule : {"batch", "update"}, default="batch"
         The nodes' parameters; see `SOMRL`.
     input_scaling : "standardize", (float, float) or None, default="standardize"
-        What is subtracted from each sample, and what it is then divided by: one mean and one
-        standard deviation of all training values, or the numbers given; the paper has (0.5, 0.5)
-        for Fashion-MNIST.
+        Shift and scale of the samples: the mean and standard deviation of all training values, or
+        the numbers given; the paper has (0.5, 0.5) for Fashion-MNIST.
     n_epochs : int, default=30
         Passes over the data.
     n_iter : int, optional
-        Batches in all; overrides `n_epochs`.
+        Total number of batches; overrides `n_epochs`.
     learning_rate : float, default=1e-3
         Adam's, for encoder and decoder; that of the nodes is `node_rate`.
     batch_size, shuffle, precision, random_state, device, progress
@@ -781,7 +778,7 @@ class DCSOMRL(_NodesEstimator):
             )
 
     def _points(self, X: Array) -> Array:
-        return self._through("encode", X)
+        return self._apply("encode", X)
 
     @property
     def decoded_centers_(self) -> Array:

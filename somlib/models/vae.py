@@ -1,11 +1,11 @@
-"""VAE: an autoencoder whose code is a cloud, and whose loss is a bound on a likelihood.
+"""VAE: the variational autoencoder, with a stochastic code and a bound on the likelihood as loss.
 
-The encoder gives each sample a Gaussian over codes, the decoder learns to draw the sample from
-codes drawn of it, and a divergence keeps all the clouds near one standard Gaussian, from which new
-samples can then be drawn. SOAE draws codes near a code, too; there the width is a schedule, here it
-is learned.
+The encoder maps each sample to a Gaussian posterior over codes. The decoder reconstructs the sample
+from a code sampled from it. A divergence keeps the posteriors close to a standard Gaussian prior,
+from which new samples can be generated. SOAE perturbs codes too; there the width is a schedule,
+here it is learned.
 
-Everything is in nats per sample: sums over features, never means, which would be a hidden β.
+All losses are in nats per sample: sums over features, because means would change β.
 """
 
 import math
@@ -30,7 +30,7 @@ from somlib.training.loop import resolve_device
 from somlib.training.network import hyperparameter
 
 LOG_VARIANCE_LIMIT = 15.0
-"""Log-variances are kept within ± this: beyond it, their exponentials say nothing more."""
+"""Log-variances are clamped to ± this value."""
 
 
 # ---------------------------------------------------------------- the formulas
@@ -91,24 +91,24 @@ class VAENetwork(AutoencoderNetwork):
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the variance of the Gaussian likelihood."""
         given = self.config.noise
-        if isinstance(given, str):  # at first that of a decoder whose output is always the mean
+        if isinstance(given, str):  # initially that of a decoder whose output is the data's mean
             variance = float(X.var(0, correction=0).mean().clamp(min=math.exp(-LOG_VARIANCE_LIMIT)))
         else:
             variance = given**2
         self.log_noise.fill_(math.log(variance))
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
-        """Return ε, and the numbers that binarize the samples."""
+        """Return ε, and the random numbers that binarize the samples."""
         noise = {"epsilon": Noise((batch_size, self.config.latent_dim))}
         if self.config.binarize:
             noise["uniform"] = Noise((batch_size, self.n_features), "uniform", stream=3, block=2)
         return noise
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return μ and log σ² of q(z|x), and where the latter had to be clamped."""
+        """Return μ and log σ² of q(z|x), and where the latter was clamped."""
         mean, log_variance = self.encoder(x).chunk(2, -1)
-        kept = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-        return mean, kept, kept != log_variance
+        clamped = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        return mean, clamped, clamped != log_variance
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the posterior means μ, (B, m)."""
@@ -142,37 +142,37 @@ class VAENetwork(AutoencoderNetwork):
 
 @dataclass(eq=False, repr=False)
 class VAE(DeepEstimator):
-    """Variational autoencoder: q(z|x) = 𝒩(μ(x), σ²(x)), p(z) = 𝒩(0, 1), p(x|z) by the decoder.
+    """Variational autoencoder: q(z|x) = 𝒩(μ(x), σ²(x)), p(z) = 𝒩(0, 1), decoder p(x|z).
 
     The loss is −log p(x|z) + β D_KL(q(z|x) ‖ p(z)) with z = μ + σ ε, ε ~ 𝒩(0, 1). With β = 1 it is
-    minus a lower bound of log p(x), in nats: the divergence in closed form, the first term
-    estimated with one z per sample.
+    the negative evidence lower bound (ELBO) of log p(x), in nats: the divergence in closed form,
+    the first term estimated with one z per sample.
 
     Parameters
     ----------
     latent_dim : int, default=2
         m: dimensions of the code.
     hidden : sequence of int, default=(256, 256)
-        Widths of the encoder's hidden layers, mirrored in the decoder; see `Autoencoder`. None at
-        all makes both linear: probabilistic PCA.
+        Widths of the encoder's hidden layers, in reverse in the decoder; see `Autoencoder`. Without
+        hidden layers both are linear: probabilistic PCA.
     architecture, image_shape
         See `Autoencoder`.
     beta : float, default=1.0
         Weight of the divergence; the loss is a bound only at 1.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        p(x|z): values around the decoder's output, with variance `noise`²; or ones and zeros, and
-        values between them as their probabilities, with the sigmoid of the decoder's output.
+        p(x|z): Gaussian, with the decoder's output as mean and variance `noise`²; or Bernoulli,
+        with the decoder's output as logits, for features in [0, 1].
     noise : float or "learned", default="learned"
         Standard deviation of the Gaussian likelihood, the same for all features and samples:
-        given, or learned with the rest, from that of the data on. Halving it weighs the
-        reconstruction four times as much.
+        fixed, or learned, starting from that of the data. Halving it multiplies the weight of the
+        reconstruction by four.
     binarize : bool, default=False
-        Whether each training sample is drawn anew each time, every feature 1 with its value for a
-        probability ("dynamic binarisation"); for "bernoulli".
+        Whether each training sample is binarized at random in every iteration, each feature being 1
+        with its value as probability ("dynamic binarization"); for "bernoulli".
     n_iter : int, default=4000
         Iterations.
     n_epochs : int, optional
-        Passes over the data, where `n_iter` is None.
+        Passes over the data, if `n_iter` is None.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
         Adam's.
@@ -185,8 +185,8 @@ class VAE(DeepEstimator):
         Standard deviation of the Gaussian likelihood.
     parameters_, history_, n_iter_, seed_
         See `training.DeepEstimator`; the history holds "loss", "reconstruction" (−log p(x|z)),
-        "divergence", in nats per sample, and "clamped", the share of log-variances that had to be
-        kept within ± `LOG_VARIANCE_LIMIT`.
+        "divergence", in nats per sample, and "clamped", the fraction of log-variances that were
+        clamped to ± `LOG_VARIANCE_LIMIT`.
 
     Raises
     ------
@@ -196,7 +196,7 @@ class VAE(DeepEstimator):
     Warns
     -----
     UserWarning
-        When log-variances had to be clamped: the training was on its way to explode.
+        When log-variances were clamped: the training was diverging.
 
     References
     ----------
@@ -237,9 +237,9 @@ class VAE(DeepEstimator):
         if self.history_["clamped"].any():
             worst = float(self.history_["clamped"].max())
             warnings.warn(
-                f"log-variances had to be kept within ±{LOG_VARIANCE_LIMIT} in "
+                f"log-variances were clamped to ±{LOG_VARIANCE_LIMIT} in "
                 f"{int((self.history_['clamped'] > 0).sum())} of {self.n_iter_} iterations, up to "
-                f"{worst:.0%} of them; lower learning_rate={self.learning_rate}, or look at the "
+                f"{worst:.0%} of them; lower learning_rate={self.learning_rate}, or check the "
                 "scale of X",
                 stacklevel=5,
             )
@@ -251,7 +251,7 @@ class VAE(DeepEstimator):
         if given != "learned" and not (checks.is_number(given) and given > 0):
             raise ValueError(f"noise={self.noise!r} must be a positive number or 'learned'")
         if self.binarize and self.likelihood != "bernoulli":
-            raise ValueError("binarize=True draws ones and zeros; it needs likelihood='bernoulli'")
+            raise ValueError("binarize=True samples binary values; it needs likelihood='bernoulli'")
 
     # ------------------------------------------------------------ using
 
@@ -262,35 +262,35 @@ class VAE(DeepEstimator):
         return float(np.exp(self.parameters_["log_noise"].item() / 2))
 
     def transform(self, X: ArrayLike) -> Array:
-        """Return the mean μ of each sample's cloud, shape (n, latent_dim)."""
+        """Return the posterior mean μ of each sample, shape (n, latent_dim)."""
         return self.posterior(X)[0]
 
     def posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         """Return mean and standard deviation of q(z|x), each of shape (n, latent_dim)."""
-        both = self._through("encoder", self._valid(X, reset=False))
+        both = self._apply("encoder", self._valid(X, reset=False))
         mean, log_variance = np.split(both, 2, axis=1)
         return mean, np.exp(log_variance.clip(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT) / 2)
 
     def sample(self, n: int = 1, random_state: Any = None) -> Array:
-        """Return the means of p(x|z) for n codes drawn from the prior, shape (n, d)."""
+        """Return the means of p(x|z) for n codes sampled from the prior, shape (n, d)."""
         check_is_fitted(self)
         checks.count("n", n)
         normal = check_random_state(random_state).standard_normal((n, self.latent_dim))
         return self.inverse_transform(normal)
 
     def interpolate(self, x_0: ArrayLike, x_1: ArrayLike, n: int = 10) -> Array:
-        """Return what lies between pairs of samples, decoded, shape (pairs, n, d).
+        """Return the decoded interpolation between pairs of samples, shape (pairs, n, d).
 
         Parameters
         ----------
         x_0, x_1 : arrays of shape (pairs, d)
         n : int, default=10
-            Places on the straight line between the codes, both ends included.
+            Codes on the line segment between the two codes, both ends included.
         """
         checks.count("n", n)
         begin, end = self.transform(x_0), self.transform(x_1)
         if begin.shape != end.shape:
-            raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; a way has one of each")
+            raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; give as many of each")
         t = np.linspace(0, 1, n, dtype=begin.dtype)[:, None]
         codes = begin[:, None] + t * (end - begin)[:, None]
         return self.inverse_transform(codes.reshape(-1, self.latent_dim)).reshape(
@@ -298,16 +298,16 @@ class VAE(DeepEstimator):
         )
 
     def direction(self, X: ArrayLike, values: ArrayLike) -> Array:
-        """Return the way through code space along which an attribute grows by one, (latent_dim,).
+        """Return the direction in latent space in which an attribute increases by 1, (latent_dim,).
 
-        The least-squares slope of the codes over the attribute: `transform(X) + t * direction`,
-        decoded, has t more of it.
+        The least-squares slope of the codes on the attribute: decoding `transform(X) + t *
+        direction` increases the attribute by about t.
 
         Parameters
         ----------
         X : array of shape (n, d)
         values : array of shape (n,)
-            A measured attribute, such as the slant of each digit; or 0 and 1.
+            An attribute of each sample, such as the slant of a digit; or 0 and 1.
         """
         a = np.asarray(values, dtype=float)
         Z = self.transform(X)
@@ -320,22 +320,22 @@ class VAE(DeepEstimator):
         return np.asarray(a @ (Z - Z.mean(0)) / (a @ a), dtype=Z.dtype)
 
     def elbo(self, X: ArrayLike, n_draws: int = 1, random_state: Any = None) -> Array:
-        """Return a lower bound of log p(x) of each sample, in nats, shape (n,).
+        """Return the evidence lower bound (ELBO) of each sample, in nats, shape (n,).
 
         Parameters
         ----------
         X : array of shape (n, d)
         n_draws : int, default=1
-            k codes per sample, over which the bound is averaged.
+            Number k of codes sampled per sample, over which the bound is averaged.
         random_state : int, generator or None
         """
         return np.concatenate([w.mean(1) for w in self._log_weights(X, n_draws, random_state)])
 
     def log_likelihood(self, X: ArrayLike, n_draws: int = 100, random_state: Any = None) -> Array:
-        """Return a tighter bound of log p(x) of each sample, in nats, shape (n,): IWAE-k.
+        """Return the importance-weighted bound of log p(x), in nats, shape (n,): IWAE-k.
 
-        log 1/k Σ_k p(x|z_k) p(z_k) / q(z_k|x) with z_k ~ q(z|x): for k = 1 the ELBO, for large k
-        log p(x) itself.
+        log 1/k Σ_k p(x|z_k) p(z_k) / q(z_k|x) with z_k ~ q(z|x): for k = 1 the ELBO; it converges
+        to log p(x) as k grows.
 
         Parameters
         ----------
@@ -357,8 +357,8 @@ class VAE(DeepEstimator):
         checks.count("n_draws", k)
         device, rng = resolve_device(self.device), check_random_state(random_state)
         network = self._network(device)
-        at_once = max(1, ROWS_AT_ONCE // k)
-        for rows in np.split(X, range(at_once, len(X), at_once)):
+        block = max(1, ROWS_AT_ONCE // k)
+        for rows in np.split(X, range(block, len(X), block)):
             epsilon = rng.standard_normal((len(rows), k, self.latent_dim)).astype(X.dtype)
             with torch.no_grad(), products(self.precision, device):
                 x = torch.from_numpy(rows).to(device)

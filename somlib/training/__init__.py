@@ -1,4 +1,4 @@
-"""Training: networks and layers, one step, the loop, ensembles of seeds, the estimator's face."""
+"""Training: networks and layers, one step, the loop, ensembles of seeds, the estimators' base."""
 
 from somlib.training.ensembles import ITERATIONS_PER_LOG
 from somlib.training.estimator import ROWS_AT_ONCE, DeepEstimator, fit_seeds

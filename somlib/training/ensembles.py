@@ -1,10 +1,10 @@
-"""Training of one model or of an ensemble that differs in its seeds: five stages.
+"""Training of one model, or of an ensemble of models with different seeds, in five stages.
 
-check      refuse what cannot work, before anything is built (`_check`)
-build      one network per seed, its start, then all as one (`_build`)
-start      optimizer, noise, schedules; a checkpoint's state, if there is one (`_start`)
+check      validate parameters and data, before anything is built (`_check`)
+build      build and initialize one network per seed, then stack them (`_build`)
+start      optimizer, noise, schedules; the state of a checkpoint, if there is one (`_start`)
 run        the loop, until it ends, is stopped or fails (`_run`)
-hand over  give each estimator its parameters and history (`Training.hand_over`)
+hand over  set the parameters and history of each estimator (`Training.hand_over`)
 """
 
 import os
@@ -48,14 +48,14 @@ from somlib.training.saving import (
     require_moments,
     require_names,
 )
-from somlib.training.step import CapturedStep, Step, held_interrupts
+from somlib.training.step import CapturedStep, Step, deferred_interrupts
 
 if TYPE_CHECKING:  # which imports this file
     from somlib.training.estimator import DeepEstimator
 
 ITERATIONS_PER_LOG = 50
-"""Losses are read, callbacks called and checkpoints considered after this many iterations: reading
-a number from a GPU makes it wait for the processor."""
+"""Losses are read, callbacks are called and checkpoints are written after this many iterations,
+because reading a number from a GPU synchronizes it with the CPU."""
 
 
 def train(
@@ -65,11 +65,11 @@ def train(
     callbacks: Iterable[Callback] = (),
     checkpoint: str | PathLike[str] | None = None,
 ) -> None:
-    """Fit estimators that differ in their seed, and in what their class lets differ."""
+    """Fit estimators that differ in their seeds, and in the parameters of `_may_differ`."""
     task = _check(models, X, start, checkpoint)
     saved = task.checkpoint.load()
     if saved is not None:
-        with reading(task.checkpoint.path):  # where no seed was given, those drawn then
+        with reading(task.checkpoint.path):  # random seeds, if none were given
             task.seeds = _saved_seeds(saved[1], len(models))
     with products(models[0].precision, task.device):
         network, schedules = _build(task, resumed=saved is not None)
@@ -84,7 +84,7 @@ def train(
 
 @dataclass
 class _Task:
-    """What is to be trained, checked."""
+    """The checked arguments of a training."""
 
     models: "Sequence[DeepEstimator]"
     X: Array
@@ -105,7 +105,7 @@ def _check(
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
     data = one._valid(X, reset=True)
-    for model in models[1:]:  # they learn the same number and names of features
+    for model in models[1:]:  # sets the number and names of features
         validate_data(model, X, skip_check_array=True)
     one._require_divisible()
     for model in models:
@@ -114,7 +114,7 @@ def _check(
     for initial in start or ():
         check_is_fitted(initial)
     if start is not None and len(start) != len(models):
-        raise ValueError(f"start holds {len(start)} models for {len(models)} seeds; give one each")
+        raise ValueError(f"start has {len(start)} models for {len(models)} seeds; give one each")
     kept = Checkpoint(checkpoint)
     if checkpoint is not None:
         initial_arrays = [a for model in start or () for a in model.parameters_.values()]
@@ -130,7 +130,7 @@ def _check(
 
 
 def _build(task: _Task, *, resumed: bool) -> tuple[Network, dict[str, Array]]:
-    """Return the network of all seeds, at its start unless resumed, and its schedules."""
+    """Return the network of all seeds, initialized unless resumed, and its schedules."""
     one, d = task.models[0], task.X.shape[1]
     X = torch.from_numpy(task.X)
     _require_memory(
@@ -154,7 +154,7 @@ def _build(task: _Task, *, resumed: bool) -> tuple[Network, dict[str, Array]]:
 
 
 def _joined(schedules: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    """Return schedules of shape (n_iter,), or (n_iter, S, 1, 1) where those of the seeds differ."""
+    """Return schedules of shape (n_iter,), or (n_iter, S, 1, 1) if the seeds differ."""
     joined = {}
     for name, first in schedules[0].items():
         values = np.stack([schedule[name] for schedule in schedules], -1)
@@ -184,21 +184,22 @@ def _pretraining_file(checkpoint: Checkpoint) -> Any:
 
 
 def _require_memory(one: Network, S: int, batch: int, device: torch.device) -> None:
-    """Refuse S networks like this one when they cannot fit, saying how many would."""
+    """Raise a MemoryError if S networks like this one do not fit; it says how many do."""
     sizes = [p.numel() * p.element_size() for p in one.parameters()]
     widths = sum(p.shape[-1] * p.element_size() for p in one.parameters())
     # parameters, gradients, two moments; each activation and its gradient
     need = S * (4 * sum(sizes) + 2 * batch * widths)
     if device.type == "cuda":
-        there = torch.cuda.mem_get_info(device)[0]
+        available = torch.cuda.mem_get_info(device)[0]
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:
         return
-    if need > there:
+    if need > available:
         raise MemoryError(
             f"{S} seeds of this network need about {need / 2**30:.1f} GiB, but {device} has "
-            f"{there / 2**30:.1f} GiB: {int(there // (need / S))} would fit; train fewer at a time"
+            f"{available / 2**30:.1f} GiB: {int(available // (need / S))} would fit; train fewer "
+            "at a time"
         )
 
 
@@ -206,7 +207,7 @@ def _require_memory(one: Network, S: int, batch: int, device: torch.device) -> N
 
 
 def _saved_seeds(facts: dict[str, Any], S: int) -> list[int]:
-    """Return the seeds that a checkpoint of S models names."""
+    """Return the seeds in a checkpoint of S models."""
     require_names("facts", facts, ["done", "seeds"])
     found = facts["seeds"]
     if not isinstance(found, list) or len(found) != S:
@@ -225,13 +226,13 @@ def _start(
         with reading(task.checkpoint.path):
             training.resume(*saved)
         training.resumed_from = task.checkpoint.path
-    if processes.size() > 1:  # other processors may round the start in another way
+    if processes.size() > 1:  # other processors may round the initial values differently
         training.resume(*processes.from_first(training.state))
     return training
 
 
 class Training:
-    """An ensemble that is being trained: network, Adam's moments, history, iterations done."""
+    """The state of a training: network, Adam's moments, history, number of iterations done."""
 
     def __init__(self, task: _Task, network: Network, schedules: dict[str, Array]) -> None:
         one = task.models[0]
@@ -255,22 +256,22 @@ class Training:
     # ---------------------------------------------------------------- run
 
     def run(self, until: int) -> Logs:
-        """Do the iterations up to `until` and return their mean losses."""
+        """Run the iterations up to `until` and return their mean losses."""
         seen: list[Losses] = []
         self._good = {name: value.clone() for name, value in self.network.state_dict().items()}
-        with held_interrupts() as waiting:  # Adam works in place: half a step could not be undone
+        with deferred_interrupts() as waiting:  # Adam updates in place: no partial steps
             try:
                 for i in range(self.done, until):
                     seen.append(self.iteration(i))
                     self.done = i + 1
                     if waiting:
                         break
-            finally:  # an interrupt leaves a history of what was done
+            finally:  # also after an interrupt
                 logs = self._record(seen)
         return logs | {name: float(v[until - 1].mean()) for name, v in self.schedules.items()}
 
     def iteration(self, i: int) -> Losses:
-        """Do iteration i: choose samples, take the step or steps, return the losses."""
+        """Run iteration i: choose samples, take the step or steps, return the losses."""
         arguments = {name: v[i] for name, v in self.schedules.items()} | self.noise(i)
         with torch.no_grad():
             rows = self.network.prepare(self.X, i, **arguments)
@@ -279,15 +280,15 @@ class Training:
         rows, shares = processes.local_rows(rows, self.batch_size)
         B = min(self.batch_size, rows.shape[-1])
         for name, noise in self.noise.kinds.items():
-            if len(noise.shape) > 1:  # a short last batch needs fewer
+            if len(noise.shape) > 1:  # the last batch of an epoch may be smaller
                 arguments[name] = arguments[name][..., :B, :]
         return self.take_steps(self.X[rows], rows, arguments, shares)
 
     def _next_rows(self, i: int) -> Tensor:
-        """Return the samples of iteration i: (B,) in file order, (S, B) where each seed shuffles.
+        """Return the samples of iteration i: (B,) in order, or (S, B) with `shuffle`.
 
-        They depend on seed and iteration alone, so a resumed training needs no other state. The
-        last batch of an epoch is what is left, as in the released DESOM code.
+        They depend only on seed and iteration, so resuming needs no other state. The last batch of
+        an epoch may be smaller, as in the released DESOM code.
         """
         n, B = len(self.X), self.samples_per_iteration
         per_epoch = -(-n // B)
@@ -304,11 +305,11 @@ class Training:
         return self._order[..., batch * B : (batch + 1) * B]
 
     def _record(self, seen: list[Losses]) -> Logs:
-        """Enter the losses of some iterations into the history and return their means."""
+        """Append the losses of some iterations to the history and return their means."""
         logs = {}
         if seen and self.history and self.history.keys() != seen[0].keys():
             self.sound = False
-            with reading(self.resumed_from):  # which alone can have brought others
+            with reading(self.resumed_from):  # only a checkpoint can contain other losses
                 require_names("losses", self.history, seen[0])
         for name in seen[0] if seen else ():
             losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
@@ -325,23 +326,22 @@ class Training:
             first = self.done - len(losses)
             self._roll_back(first)
             raise FloatingPointError(
-                f"the loss of seed {self.seeds[s]} is no longer a number at iteration "
-                f"{first + i} of {self.n_iter}; lower learning_rate={self.rates[s]}, or look "
-                "at the scale of X"
+                f"the loss of seed {self.seeds[s]} is not finite at iteration {first + i} of "
+                f"{self.n_iter}; lower learning_rate={self.rates[s]}, or check the scale of X"
             )
 
     def _roll_back(self, done: int) -> None:
-        """Restore the parameters of the last finite losses; there are none before the first."""
+        """Restore the parameters of the last finite losses, after `done` iterations."""
         load_state(self.network, self._good)
         self.done, self.sound = done, done > 0
         for parts in self.history.values():
-            if sum(map(len, parts)) > done:  # entered before another loss was found bad
+            if sum(map(len, parts)) > done:  # appended before another loss was found not finite
                 parts.pop()
 
-    # ---------------------------------------------------------------- hand over, stop and go on
+    # ---------------------------------------------------------------- hand over, stop and resume
 
     def hand_over(self, models: Sequence["DeepEstimator"]) -> None:
-        """Give each estimator its part of what has been learned so far."""
+        """Set the parameters and history of each estimator to the current state."""
         S = len(models)
         for s, model in enumerate(models):
             model._learn(member_state(self.network, s, S))
@@ -352,7 +352,7 @@ class Training:
                 model.history_[name] = own[: self.done].numpy(force=True)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint must hold."""
+        """Return the content of a checkpoint."""
         arrays = {f"stack {k}": v.numpy(force=True) for k, v in self.network.state_dict().items()}
         for k, entry in self.adam_step.adam.state_dict()["state"].items():
             arrays |= {f"adam {k} {name}": v.numpy(force=True) for name, v in entry.items()}
@@ -360,7 +360,7 @@ class Training:
         return arrays, {"done": self.done, "seeds": list(self.seeds)}
 
     def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from what `state` returned; a ValueError where it is not of this ensemble."""
+        """Restore what `state` returned; a ValueError if it does not fit this training."""
         adam: dict[int, dict[str, Any]] = {}
         network, history = {}, {}
         for key, value in arrays.items():
@@ -388,7 +388,7 @@ class Training:
         history: dict[str, Array],
         done: Any,
     ) -> None:
-        """Refuse the arrays of a checkpoint where they are not of this network's shapes."""
+        """Check the arrays of a checkpoint against this network's names, shapes and dtype."""
         S, dtype = len(self.seeds), torch.empty(0, dtype=self.X.dtype).numpy().dtype
         sizes = {"seeds": S, "n": len(self.X)}
         known = self.network.training_buffers
@@ -422,7 +422,7 @@ class Training:
 
 
 def _run(task: _Task, training: Training, callbacks: Sequence[Callback]) -> None:
-    """Run the loop; also a model that is interrupted is usable afterwards."""
+    """Run the loop; the models are usable afterwards, also after an interrupt."""
     models, n_iter = task.models, task.n_iter
     chunks = -(-n_iter // ITERATIONS_PER_LOG)
     first = training.done // ITERATIONS_PER_LOG if training.done < n_iter else chunks

@@ -1,8 +1,8 @@
-"""The scikit-learn face of the deep models: parameters, checks, `fit`, `transform`, `fit_seeds`.
+"""The scikit-learn API of the deep models: parameters, checks, `fit`, `transform`, `fit_seeds`.
 
-A deep model is two classes. Its network (see `network.Network`) holds the parameters, the forward
-pass and the losses. Its estimator, a `DeepEstimator`, holds what a user sets, refuses what cannot
-work, builds the network and, once fitted, answers from it.
+A deep model consists of two classes. Its network (see `network.Network`) holds the parameters, the
+forward pass and the losses. Its estimator, a `DeepEstimator`, holds the hyperparameters, checks
+them, builds the network, trains it and uses it.
 """
 
 import math
@@ -32,7 +32,7 @@ from somlib.training.saving import Check, Saveable, array, count, each, require_
 Deep = TypeVar("Deep", bound="DeepEstimator")
 
 ROWS_AT_ONCE = 4096
-"""Samples that pass through a fitted network together."""
+"""Number of samples per block when a fitted network is applied."""
 
 
 # -------------------------------------------------------------------- the base class
@@ -42,27 +42,27 @@ ROWS_AT_ONCE = 4096
 class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators whose model is a network.
 
-    A subclass is a dataclass of parameters, among them `n_iter` or `n_epochs` and, where Adam
-    moves anything, `learning_rate`. It defines
+    A subclass is a dataclass of parameters, among them `n_iter` or `n_epochs` and, if the network
+    is trained by Adam, `learning_rate`. It defines
 
     - `_build(d, generator)`: the network for samples of d features;
-    - `_check(n, d)`: raises a ValueError for parameters that cannot work;
+    - `_check(n, d)`: raises a ValueError for invalid parameters;
     - `_pretrain(X, seeds, checkpoint)`: fitted estimators to start from, if any;
-    - `_finish(X)`: learned attributes beside the parameters;
+    - `_finish(X)`: sets further learned attributes;
 
-    all but the first optional. What may differ between the seeds of `fit_seeds` is named in
-    `_may_differ`.
+    All but the first are optional. `_may_differ` names the parameters that may differ between the
+    models of `fit_seeds`.
 
     Parameters
     ----------
     batch_size : int, default=256
     shuffle : bool, default=True
-        Whether the samples come in a new order each epoch, its own for each seed.
+        Whether the samples are permuted each epoch, for each seed independently.
     precision : {"highest", "high", "medium"}, default="highest"
         Precision of float32 matrix products, in PyTorch's words: "high" and "medium" may round
         their factors; see `search.products.products`.
     random_state : int, Generator, RandomState or None, default=None
-        Decides the first weights, the order of the samples and all noise.
+        Determines the initial weights, the order of the samples and all noise.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
     progress : bool, default=False
         Show a progress bar.
@@ -72,7 +72,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     parameters_ : dict of str to ndarray
         The network's parameters.
     history_ : dict of str to ndarray of shape (n_iter_,)
-        Losses and scheduled values at each iteration; losses are those of its batch before the
+        Losses and scheduled values at each iteration; losses are those of its batch, before the
         step.
     n_iter_ : int
         Iterations done.
@@ -93,20 +93,22 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         "n_iter_": count("iterations"),
         "seed_": count(),
     }
-    _also_learned: ClassVar[dict[str, Check]] = {"labels_": array("i", "n")}  # by those that group
-    _in_unit_range: ClassVar[bool] = False  # are samples in [0, 1] needed, whatever the likelihood?
-    _divisible: ClassVar[bool] = False  # are losses means over a batch of what each sample loses?
-    _overcomplete: ClassVar[bool] = False  # may the code be wider than a sample?
+    _also_learned: ClassVar[dict[str, Check]] = {
+        "labels_": array("i", "n")
+    }  # of estimators that cluster
+    _in_unit_range: ClassVar[bool] = False  # must samples be in [0, 1]?
+    _divisible: ClassVar[bool] = False  # is each loss a mean over samples?
+    _overcomplete: ClassVar[bool] = False  # may latent_dim exceed the number of features?
     _may_differ: ClassVar[tuple[str, ...]] = ()
 
     # ------------------------------------------------------------ what a model defines
 
     def _build(self, d: int, generator: torch.Generator) -> Network:
-        """Return the network for samples of d features; the generator draws its weights."""
+        """Return the network for samples of d features; the generator initializes its weights."""
         raise NotImplementedError
 
     def _check(self, n: int, d: int) -> None:
-        """Refuse what cannot work with n samples of d features."""
+        """Raise a ValueError for parameters that are invalid with n samples of d features."""
 
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
@@ -115,7 +117,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return None
 
     def _finish(self, X: Array) -> None:
-        """Set learned attributes beside the parameters."""
+        """Set learned attributes other than the parameters."""
 
     # ------------------------------------------------------------ fitting and using
 
@@ -133,18 +135,18 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : array of shape (n, d)
-            Samples, all held in memory. float64 is computed in float64, everything else in float32.
+            Samples, held in memory. float64 data are computed in float64, all others in float32.
         y : ignored
         start : DeepEstimator, optional
-            A fitted model with an encoder and decoder of the same shape: training begins with
-            copies of theirs, instead of random ones and of any pre-training.
+            A fitted model with an encoder and decoder of the same shape: training starts from
+            copies of its weights, without random initialization or pre-training.
         callbacks : iterable of callables
-            Each is called as f(i, logs) every `ITERATIONS_PER_LOG` iterations, i being the last
-            one done, with this model as of then; one that returns True ends the training.
+            Each is called as f(i, logs) every `ITERATIONS_PER_LOG` iterations, where i is the last
+            iteration; this model then has its parameters. True as return value ends the training.
         checkpoint : path-like, optional
-            File that keeps the state every few seconds and when interrupted; a later `fit` with
-            the same data, parameters and file goes on from there. While a model pre-trains, the
-            state lies beside it, with the suffix ".pretraining".
+            File to which the state is written every few seconds and on an interrupt; a later `fit`
+            with the same data, parameters and file resumes from it. During pre-training the file
+            has the suffix ".pretraining".
 
         Returns
         -------
@@ -153,14 +155,14 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Raises
         ------
         ValueError
-            For parameters or data that cannot work (parameters are only stored before).
+            For invalid parameters or data (the constructor only stores parameters).
         FloatingPointError
-            When a loss is no longer a number. The last checkpoint stays, and so does the model as
-            it was at most `ITERATIONS_PER_LOG` iterations before.
+            When a loss is not finite. The last checkpoint is kept, and the model has the parameters
+            of at most `ITERATIONS_PER_LOG` iterations before.
         MemoryError
-            When the model does not fit.
+            When the model does not fit into memory.
         KeyboardInterrupt
-            Passed on; the model is then usable as of the last iteration, unless it was still
+            Raised again after the model of the last iteration has been stored, except during
             pre-training.
         """
         starts = None if start is None else [start]
@@ -169,7 +171,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def transform(self, X: ArrayLike) -> Array:
         """Return the code of each sample, shape (n, latent_dim)."""
-        return self._through("encode", self._valid(X, reset=False))
+        return self._apply("encode", self._valid(X, reset=False))
 
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Return the decoded codes, shape (n, d)."""
@@ -179,10 +181,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise ValueError(
                 f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
             )
-        decoded = self._through("decode", Z)
+        decoded = self._apply("decode", Z)
         if not self._bernoulli:
             return decoded
-        return np.asarray(torch.from_numpy(decoded).sigmoid())  # networks learn with logits
+        return np.asarray(torch.from_numpy(decoded).sigmoid())  # networks are trained on logits
 
     @property
     def _n_features_out(self) -> int:
@@ -199,11 +201,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        # the nearest that there is to "in [0, 1]"
+        # scikit-learn has no tag for "in [0, 1]"; this is the closest
         tags.input_tags.positive_only = self._in_unit_range or self._bernoulli
         return tags
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ internal
 
     def _dtype(self) -> np.dtype[Any]:
         return next(iter(self.parameters_.values())).dtype
@@ -213,7 +215,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return self.batch_size
 
     def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
-        """Return finite samples of the right width and precision, or say what is wrong."""
+        """Return finite samples of the right width and dtype; raise a ValueError otherwise."""
         if isinstance(X, Tensor):
             X = X.numpy(force=True)
         if not reset:
@@ -225,27 +227,27 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
         )
         low, high = checked.min(), checked.max()
-        slack = 4 * np.finfo(checked.dtype).eps  # scikit-learn's scaling is exact up to that
+        slack = 4 * np.finfo(checked.dtype).eps  # the rounding error of scikit-learn's scalers
         if self._bernoulli and (low < -slack or high > 1 + slack):
             other = "likelihood" in self.get_params()
             raise ValueError(
-                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood takes its "
-                "values for probabilities; scale them to [0, 1]"
+                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood needs "
+                "probabilities; scale them to [0, 1]"
                 + (", or choose likelihood='gaussian'" if other else "")
             )
-        # PyTorch warns of arrays that cannot be written to
+        # PyTorch warns about read-only arrays
         return checked if checked.flags.writeable else checked.copy()
 
-    def _blank(self) -> Any:
-        """Return a network like the one that learned `parameters_`, without its numbers."""
+    def _empty_network(self) -> Any:
+        """Return the network of `parameters_` on PyTorch's device "meta", without values."""
         with torch.device("meta"):
             return self._build(self.n_features_in_, torch.Generator())
 
     def _require_whole(self) -> None:
         found = self.parameters_
-        if len(getattr(self, "hidden", ())) > len(found):  # each layer takes time to build
+        if len(getattr(self, "hidden", ())) > len(found):  # avoids building a huge network
             raise ValueError(f"hidden has more layers than there are arrays, {len(found)}")
-        blank = self._blank()
+        blank = self._empty_network()
         expected = {
             name: tuple(value.shape)
             for name, value in blank.state_dict().items()
@@ -264,36 +266,36 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _network(self, device: torch.device) -> Any:
         """Return the network with the learned parameters."""
         state = {name: torch.from_numpy(a).clone() for name, a in self.parameters_.items()}
-        network = self._blank()
+        network = self._empty_network()
         load_state(network, state, assign=True)
         if any(buffer.is_meta for buffer in network.buffers()):  # not made by `hyperparameter`
             network = self._build(self.n_features_in_, torch.Generator())
             load_state(network, state)
         return network.to(device=device, dtype=next(iter(state.values())).dtype)
 
-    def _through(self, part: str, X: Array) -> Array:
-        """Return what a part or method of the network, such as "encode", gives for each row."""
+    def _apply(self, part: str, X: Array) -> Array:
+        """Apply a submodule or method of the network, such as "encode", to all rows."""
         device = resolve_device(self.device)
         function = getattr(self._network(device), part)
         with torch.no_grad(), products(self.precision, device):
-            done = [
+            parts = [
                 function(torch.from_numpy(rows).to(device)).numpy(force=True)
                 for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
             ]
-        return np.concatenate(done)
+        return np.concatenate(parts)
 
     def _learn(self, state: dict[str, Array]) -> None:
-        """Take the parameters and buffers of a trained network."""
+        """Store the parameters and buffers of a trained network."""
         self.parameters_ = state
 
     def _require_divisible(self) -> None:
-        """Refuse to train in several processes what needs each batch as a whole."""
+        """Raise a ValueError in several processes if the loss needs each batch as a whole."""
         if (n_processes := processes.size()) == 1:
             return
         if not self._divisible:
             raise ValueError(
-                f"{self!r} needs each batch as a whole, for its loss is no mean over samples, but "
-                f"{n_processes} processes divide it; train this model in one process"
+                f"{self!r} needs undivided batches, because its loss is not a mean over samples, "
+                f"but there are {n_processes} processes; train this model in one process"
             )
         if self.batch_size < n_processes:
             raise ValueError(
@@ -302,7 +304,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             )
 
     def _check_common(self, n: int, d: int) -> int:
-        """Refuse bad parameters that all models have; return the number of iterations."""
+        """Check the parameters that all models have; return the number of iterations."""
         n_iter, n_epochs = getattr(self, "n_iter", None), getattr(self, "n_epochs", None)
         by_epochs = n_iter is None and n_epochs is not None
         checks.count("n_epochs" if by_epochs else "n_iter", n_epochs if by_epochs else n_iter)
@@ -316,8 +318,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             checks.count("latent_dim", self.latent_dim)
             if self.latent_dim > d and not self._overcomplete:
                 raise ValueError(
-                    f"latent_dim={self.latent_dim} is more than the {d} features of X: such a code "
-                    f"need not compress anything; choose at most {d}"
+                    f"latent_dim={self.latent_dim} is more than the {d} features of X, so the "
+                    f"code would not compress; choose at most {d}"
                 )
         if hasattr(self, "hidden"):
             self._check_architecture(d)
@@ -327,7 +329,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return int(n_epochs) * -(-n // self.batch_size) if by_epochs else int(n_iter)  # type: ignore[arg-type]
 
     def _check_architecture(self, d: int) -> None:
-        """Refuse layers that cannot be built for d features."""
+        """Check the parameters of the layers for d features."""
         hidden: Any = self.hidden
         architecture = getattr(self, "architecture", "mlp")
         checks.one_of("architecture", architecture, get_args(Architecture))
@@ -343,12 +345,12 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             shape = self.image_shape or (math.isqrt(d), math.isqrt(d))
             if np.shape(shape) != (2,) or min(shape) <= 0 or math.prod(shape) != d:
                 raise ValueError(
-                    f"image_shape={self.image_shape!r} does not fold {d} features into an image; "
+                    f"image_shape={self.image_shape!r} does not fit {d} features; "
                     "give (rows, cols) with rows · cols = features, or architecture='mlp'"
                 )
 
 
-# -------------------------------------------------------------------- seeds as a batch dimension
+# -------------------------------------------------------------------- ensembles of seeds
 
 
 def fit_seeds(
@@ -366,21 +368,21 @@ def fit_seeds(
     Parameters
     ----------
     estimator : DeepEstimator
-        The model to train; left as it is.
+        The model to train; not modified.
     X : array of shape (n, d)
         Samples, shared by all.
     seeds : iterable of int
-        A `random_state` for each model. What a seed gives is the same alone or among others, up
-        to rounding.
+        A `random_state` for each model. The result of a seed does not depend on the others, up to
+        rounding.
     settings : sequence of dicts, optional
         One per seed: parameters in which the models differ, as in `[{"learning_rate": 0.001},
-        {"learning_rate": 0.01}]`. What may differ within a stack, a model's class says (rates of
-        autoencoders, SOAE and VAE, a VAE's β, the width of SOAE's kernel, all that SOMRL is
-        searched for); everything else is the same for all.
+        {"learning_rate": 0.01}]`. Which parameters may differ depends on the
+        class: learning rates of autoencoders, SOAE and VAE, β of the VAE, the width of SOAE's
+        kernel, the learning rule of SOMRL.
     start : sequence of fitted estimators, optional
-        One per seed, whose encoder and decoder training begins with; see `DeepEstimator.fit`.
+        One per seed, from whose encoder and decoder training starts; see `DeepEstimator.fit`.
     callbacks, checkpoint
-        As for `DeepEstimator.fit`; the logs are means over seeds, the checkpoint is of them all.
+        As for `DeepEstimator.fit`; logs are means over seeds, one checkpoint holds all models.
 
     Returns
     -------
@@ -404,17 +406,19 @@ def fit_seeds(
     if not seeds:
         raise ValueError("seeds is empty; give at least one whole number")
     if not isinstance(estimator, DeepEstimator):
-        raise TypeError(f"{type(estimator).__name__} does not train in stacks; fit it seed by seed")
+        raise TypeError(
+            f"{type(estimator).__name__} cannot be trained as an ensemble; call fit per seed"
+        )
     settings = [{}] * len(seeds) if settings is None else settings
     if len(settings) != len(seeds):
         raise ValueError(
-            f"settings holds {len(settings)} dicts for {len(seeds)} seeds; give one for each"
+            f"settings has {len(settings)} dicts for {len(seeds)} seeds; give one for each"
         )
     for name in {name for setting in settings for name in setting}:
         if name not in estimator._may_differ:
             raise ValueError(
-                f"{name!r} cannot differ within a stack of {type(estimator).__name__}; "
-                f"what can: {list(estimator._may_differ)}. Train those in turn."
+                f"{name!r} cannot differ within an ensemble of {type(estimator).__name__}; these "
+                f"can: {list(estimator._may_differ)}. Train such models one after the other"
             )
     models = [
         clone(estimator).set_params(**setting, random_state=seed)

@@ -1,10 +1,10 @@
 """Layers and networks: dense, tied, convolutional, and the autoencoder made of them.
 
-Each is written for one seed and computes many. Once `network.stacked` has given the parameters a
-leading axis of S seeds, a layer maps (S, B, d), or one batch (B, d) shared by all seeds, to
-(S, B, d'): ten small matrix products become one batched product, so ten seeds cost little more
-than one wherever starting an operation costs more than the operation itself (small networks on a
-CPU, nearly every network on a GPU). This file is the only one where the axis matters.
+Each is written for one seed and computes any number. After `network.stacked` has given the
+parameters a leading axis of S seeds, a layer maps (S, B, d), or one batch (B, d) shared by all
+seeds, to (S, B, d'): ten small matrix products become one batched product, so ten seeds cost little
+more than one if the overhead per operation dominates (small networks on a CPU, most networks on a
+GPU). Only this file depends on the axis.
 """
 
 import math
@@ -40,10 +40,10 @@ _KERNEL = 3
 def glorot_uniform(
     shape: Sequence[int], fan_in: int, fan_out: int, generator: torch.Generator
 ) -> nn.Parameter:
-    """Return weights drawn uniformly within ±√(6 / (fan_in + fan_out)).
+    """Return weights sampled uniformly within ±√(6 / (fan_in + fan_out)).
 
-    Drawn on the CPU, so that a seed starts alike on any device. Source: Glorot and Bengio, AISTATS
-    2010, equation 16; Keras' default, which the DESOM code used.
+    Sampled on the CPU, so that a seed gives the same weights on any device. Source: Glorot and
+    Bengio, AISTATS 2010, equation 16; Keras' default, which the DESOM code used.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def glorot_uniform(
     >>> tuple(W.shape), bool(W.abs().max() <= 1)
     ((4, 2), True)
     """
-    if torch.get_default_device().type == "meta":  # a network without numbers
+    if torch.get_default_device().type == "meta":  # a network without values
         return nn.Parameter(torch.empty(*shape))
     bound = math.sqrt(6 / (fan_in + fan_out))
     return nn.Parameter(torch.rand(*shape, generator=generator) * (2 * bound) - bound)
@@ -59,7 +59,7 @@ def glorot_uniform(
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return x W + b: (B, d) by (d, d') or, stacked, (S, B, d) or (B, d) by (S, d, d')."""
-    if weight.ndim == 2:  # the plain product is a tenth faster than a batch of one
+    if weight.ndim == 2:  # a tenth faster than a batched product of one
         return torch.addmm(bias, x, weight)
     return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight)
 
@@ -71,7 +71,7 @@ class Dense(nn.Module):
     ----------
     d_in, d_out : int
     generator : torch.Generator
-        Draws the weights; see `glorot_uniform`. Biases start at 0.
+        Initializes the weights; see `glorot_uniform`. Biases are 0.
     """
 
     def __init__(self, d_in: int, d_out: int, generator: torch.Generator) -> None:
@@ -85,7 +85,7 @@ class Dense(nn.Module):
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron: one activation between the dense layers and one at the end.
+    """A multilayer perceptron: one activation for the hidden layers and one for the output.
 
     Parameters
     ----------
@@ -125,12 +125,12 @@ class MLP(nn.Module):
 
 
 class TiedDecoder(nn.Module):
-    """The layers of an MLP in reverse order, with its weights transposed and biases of its own.
+    """The layers of an MLP in reverse order, with its weights transposed and separate biases.
 
     Parameters
     ----------
     encoder : MLP
-        Owns the weights; when they change, the decoder changes.
+        Owns the weights.
     hidden_activation, output : {"relu", "sigmoid", "tanh", "linear"}
         Activations.
     """
@@ -139,7 +139,7 @@ class TiedDecoder(nn.Module):
         self, encoder: MLP, hidden_activation: Activation = "relu", output: Activation = "linear"
     ) -> None:
         super().__init__()
-        self._encoder = (encoder,)  # in a tuple, so that its parameters are not counted here again
+        self._encoder = (encoder,)  # a tuple, so that its parameters are not registered twice
         self.biases = nn.ParameterList(
             nn.Parameter(torch.zeros(1, W.shape[-1])) for W in self._weights()
         )
@@ -164,8 +164,8 @@ class Convolutions(nn.Module):
     Parameters
     ----------
     shapes : sequence of (channels, rows, cols)
-        Of the input and after each layer; each layer halves the sides (rounding up), or, from
-        small to large, doubles them.
+        Of the input and after each layer; each layer halves the sides (rounding up), or doubles
+        them if the shapes increase.
     generator : torch.Generator
     output : {"relu", "linear", ...}
         Activation after the last layer.
@@ -179,12 +179,12 @@ class Convolutions(nn.Module):
     ) -> None:
         super().__init__()
         self.shapes, self.output = list(shapes), output
-        self.upwards = shapes[-1][1:] > shapes[0][1:]
+        self.transposed = shapes[-1][1:] > shapes[0][1:]
         area = _KERNEL**2
         pairs = list(pairwise(shapes))
         self.weights = nn.ParameterList(
             glorot_uniform(
-                (*((a, b) if self.upwards else (b, a)), _KERNEL, _KERNEL),
+                (*((a, b) if self.transposed else (b, a)), _KERNEL, _KERNEL),
                 a * area,
                 b * area,
                 generator,
@@ -197,13 +197,13 @@ class Convolutions(nn.Module):
         """Return the values of the last layer, flat: (B, channels · rows · cols)."""
         seeds = self.biases[0].shape[:-1]  # () or (S,)
         S = seeds.numel()
-        x = x.expand(S, *x.shape[-2:]).transpose(0, 1)  # the seeds beside the channels
+        x = x.expand(S, *x.shape[-2:]).transpose(0, 1)  # seeds next to channels
         x = x.reshape(len(x), S * self.shapes[0][0], *self.shapes[0][1:])
         for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
             W, b = weight.reshape(-1, *weight.shape[-3:]), bias.flatten()
-            if self.upwards:
+            if self.transposed:
                 x = nn.functional.conv_transpose2d(
-                    x, W, b, stride=2, padding=1, groups=S, output_padding=self._missing(n)
+                    x, W, b, stride=2, padding=1, groups=S, output_padding=self._output_padding(n)
                 )
             else:
                 x = nn.functional.conv2d(x, W, b, stride=2, padding=1, groups=S)
@@ -211,14 +211,14 @@ class Convolutions(nn.Module):
             x = ACTIVATIONS[self.output if last else "relu"](x)
         return x.reshape(len(x), S, -1).transpose(0, 1).reshape(*seeds, len(x), -1)
 
-    def _missing(self, n: int) -> list[int]:
-        """Return the rows and columns that doubling alone leaves out: an even side needs one."""
+    def _output_padding(self, n: int) -> list[int]:
+        """Return PyTorch's `output_padding` of layer n: 1 for an even side, else 0."""
         before, after = self.shapes[n - 1][1:], self.shapes[n][1:]
         return [b - (2 * a - 1) for a, b in zip(before, after, strict=True)]
 
 
 class AutoencoderNetwork(Network):
-    """An encoder and its mirrored decoder.
+    """An encoder and a decoder with the same layers in reverse.
 
     Parameters
     ----------
@@ -230,9 +230,9 @@ class AutoencoderNetwork(Network):
     latent_dim : int
         Width of the latent code.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     architecture : {"mlp", "conv"}, default="mlp"
-        Dense layers, or convolutions of stride 2 and one dense layer on either side of the code.
+        Dense layers, or convolutions of stride 2 and one dense layer before and after the code.
     image_shape : (int, int), optional
         Rows and columns of a sample, for "conv"; square by default.
     code, output : {"linear", "sigmoid", ...}, default="linear"
@@ -240,7 +240,7 @@ class AutoencoderNetwork(Network):
     hidden_activation : {"relu", "sigmoid", ...}, default="relu"
         Activation of dense hidden layers.
     tied : bool, default=False
-        Whether the decoder's dense layers have the encoder's weights, transposed.
+        Whether the decoder's weights are the encoder's, transposed.
     """
 
     encoder: nn.Module
@@ -288,5 +288,5 @@ class AutoencoderNetwork(Network):
         return cast("Tensor", self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the reconstructions that codes stand for, (B, d)."""
+        """Return the decoded codes, (B, d)."""
         return cast("Tensor", self.decoder(z))

@@ -1,4 +1,4 @@
-"""What every model's training shares: device, seed, loop, checkpoint."""
+"""Device, seed, loop and checkpoint: code shared by the training of all models."""
 
 import json
 import time
@@ -19,32 +19,31 @@ from somlib.training.saving import encode, read_arrays, write_arrays
 
 Logs = dict[str, float]
 Callback = Callable[[int, Logs], Any]
-"""f(step, logs): sees each epoch (or iteration) as it ends and stops the training by returning
-True."""
+"""f(step, logs): called after each epoch (or iteration); ends the training by returning True."""
 
 CHECKPOINT_SECONDS = 5.0
-"""A checkpoint is written when the last one is older than this, or than thirty times what writing
-it took: an interrupted run loses seconds, an undisturbed one hardly notices."""
+"""A checkpoint is written when the last one is older than this, and older than thirty times the
+time that writing takes, so that the overhead is small."""
 
 
 # -------------------------------------------------------------------- device and randomness
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to compute on; one that is not there is an error, never a fallback.
+    """Return the device to compute on; a missing device is an error, there is no fallback.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "mps"} or torch.device, default="auto"
-        "auto" takes a CUDA GPU where there is one, else the CPU. Apple's "mps" is used only when
-        asked for, because it has no float64. "cuda:1" names one of several GPUs.
+        "auto" is a CUDA GPU if there is one, else the CPU. Apple's "mps" is used only on request,
+        because it has no float64. "cuda:1" is one of several GPUs.
 
     Raises
     ------
     ValueError
         When the name is unknown.
     RuntimeError
-        When this machine has no such device.
+        When the device is not available.
 
     Examples
     --------
@@ -107,14 +106,15 @@ def resolve_seed(random_state: Any) -> int:
 
 
 class Checkpoint:
-    """A file from which an interrupted training goes on, bit for bit.
+    """A file from which an interrupted training resumes, bit for bit.
 
     Parameters
     ----------
     path : path-like or None
-        Where it lies; None keeps nothing. Of several processes the first reads and writes it.
+        Its path; None disables checkpoints. Of several processes the first reads and writes it.
     fingerprint : str
-        What the training depends on (see `fingerprint`); a file with another one is refused.
+        Hash of everything that the training depends on (see `fingerprint`); a file with another
+        one is an error.
     """
 
     def __init__(self, path: str | PathLike[str] | None, fingerprint: str = "") -> None:
@@ -123,7 +123,7 @@ class Checkpoint:
         self._due = time.monotonic() + CHECKPOINT_SECONDS
 
     def load(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """Return (arrays, facts) as last saved, or None when there is nothing to go on from.
+        """Return (arrays, facts) as last saved, or None if there is no checkpoint.
 
         Raises
         ------
@@ -139,14 +139,14 @@ class Checkpoint:
         if facts.pop("fingerprint", None) != self.fingerprint:
             raise ValueError(
                 f"the checkpoint {self.path} was made with other data, parameters or another "
-                "version of somlib; delete it to start again, or name another file"
+                "version of somlib; delete it to start again, or choose another file"
             )
         return arrays, facts
 
     def save(
         self, state: Callable[[], tuple[dict[str, NDArray[Any]], dict[str, Any]]], *, now: bool
     ) -> None:
-        """Write what `state()` returns, when `now` or when the last file is old enough."""
+        """Write what `state()` returns, if `now` or if the last file is old enough."""
         if self.path is None or processes.rank() > 0:
             return
         began = time.monotonic()
@@ -168,32 +168,32 @@ def run_loop(
     progress: bool = False,
     description: str = "training",
 ) -> int:
-    """Run steps `first` ... `n_steps` − 1 of a training and return how many are done in all.
+    """Run steps `first` ... `n_steps` − 1 of a training; return the total number of steps done.
 
     Parameters
     ----------
     step : callable
-        `step(i)` does step i completely and returns what it measured. An exception inside it, at
-        any point, must find the model before the step or after it.
+        `step(i)` runs step i and returns its logs. It must be atomic: an exception at any point
+        leaves the model as before or as after the step.
     n_steps : int
-        Steps in all.
+        Total number of steps.
     first : int, default=0
         Steps done already.
     state : callable
-        Returns (arrays, facts) from which the training can go on; called for checkpoints.
+        Returns (arrays, facts) from which the training can resume; called for checkpoints.
     checkpoint : Checkpoint
-        Written every few seconds and when the loop is interrupted.
+        Written every few seconds and on an interrupt.
     callbacks : iterable of callables
-        Each is called as f(i, logs) after each step; one that returns True ends the loop.
+        Each is called as f(i, logs) after each step; True as return value ends the loop.
     progress : bool, default=False
         Show a bar with the latest logs and the time left.
     description : str
-        Stands before the bar.
+        Text before the bar.
 
     Raises
     ------
     KeyboardInterrupt
-        Passed on after the checkpoint is written; the model stays usable as of the last step.
+        Raised again after the checkpoint has been written.
     """
     done = first
     shown = progress and processes.rank() == 0
@@ -204,8 +204,8 @@ def run_loop(
                 done = i + 1
                 bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
                 bar.update()
-                answers = [callback(i, logs) for callback in callbacks]
-                if any(isinstance(a, bool | np.bool_) and a for a in answers):
+                results = [callback(i, logs) for callback in callbacks]
+                if any(isinstance(r, bool | np.bool_) and r for r in results):
                     break
                 checkpoint.save(state, now=False)
         except KeyboardInterrupt:
@@ -227,9 +227,9 @@ def fingerprint(estimator: Any, *arrays: NDArray[Any] | None) -> str:
     params = {k: v for k, v in estimator.get_params().items() if k not in ("progress", "device")}
     if isinstance(params.get("random_state"), np.random.Generator | np.random.RandomState):
         raise ValueError(
-            f"random_state={params['random_state']!r} would not repeat the run that a checkpoint "
-            "belongs to; give a whole number"
+            f"random_state={params['random_state']!r} cannot be reproduced, as resuming from a "
+            "checkpoint needs; give a whole number"
         )
     encoded, param_arrays = encode(params)
-    made_of = [type(estimator).__qualname__, somlib.__version__, encoded]
-    return content_hash(json.dumps(made_of, sort_keys=True), *param_arrays.values(), *arrays)
+    content = [type(estimator).__qualname__, somlib.__version__, encoded]
+    return content_hash(json.dumps(content, sort_keys=True), *param_arrays.values(), *arrays)

@@ -1,8 +1,8 @@
-"""What the training loop knows of a model, and networks of many seeds as one.
+"""The interface between the training loop and a model, and stacked networks of many seeds.
 
-A model is an ordinary module, written for one seed. To train several seeds in one pass, `stacked`
+A model is an `nn.Module` written for one seed. To train several seeds in one pass, `stacked`
 gives its parameters and buffers a leading axis of seeds. Layers (see `layers`) and formulas count
-axes from the end, as `x.square().sum(-1)` does, so the same text computes one seed, (B, d), or all
+axes from the end, as `x.square().sum(-1)` does, so the same code computes one seed, (B, d), or all
 of them, (S, B, d). No operation mixes seeds: the result of a seed does not depend on the others.
 """
 
@@ -29,16 +29,17 @@ class Noise:
     Parameters
     ----------
     shape : tuple of int
-        Of one seed's numbers for one iteration. The samples of the batch are the last axis but
-        one; the loop passes as many as the batch has, in each process those of its own samples.
+        Of one seed's numbers for one iteration. The last axis but one is that of the samples of
+        the batch; the loop passes those of the batch's, or the process's, samples.
     kind : {"normal", "uniform"}, default="normal"
         Standard normal, or uniform in [0, 1).
     stream : int, default=2
-        Tells apart the numbers of one seed for different purposes; 1 is the order of the samples.
+        Number of the stream: different streams of one seed are independent; 1 is the order of the
+        samples.
     block : int, default=64
-        Iterations whose numbers are drawn together; fewer where those of one are many.
+        Number of iterations whose numbers are generated together.
     dtype : torch.dtype, optional
-        Precision; by default that of the data.
+        By default that of the data.
     """
 
     shape: tuple[int, ...]
@@ -49,7 +50,7 @@ class Noise:
 
 
 class Network(nn.Module):
-    """A model as the training loop sees it: an `nn.Module` and six members.
+    """A model for the training loop: an `nn.Module` with six members.
 
     An iteration of the loop is
 
@@ -57,27 +58,27 @@ class Network(nn.Module):
         for losses, parameters in network.updates(X[rows], rows, ...):
             one step of Adam on losses["loss"] for these parameters
 
-    where `...` are keyword arguments: what `schedules` and `noise` name, as of iteration i. A
-    model needs `losses` and what else differs from the defaults. The estimator of the model (see
+    where `...` are keyword arguments: the entries of `schedules` and `noise` at iteration i. A
+    model defines `losses` and overrides other members as needed. The estimator of the model (see
     `estimator.DeepEstimator`) builds one network per seed.
 
-    What differs between the models of a stack (a weight, a rate) is a non-persistent buffer, made
-    by `hyperparameter`; what is the same for all is a plain attribute.
+    A hyperparameter that differs between the models of a stack (a weight, a rate) is a
+    non-persistent buffer, made by `hyperparameter`; one that is the same is a plain attribute.
     """
 
     training_buffers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Buffers that only training needs, with their axes ("n": all samples): checkpoints hold them,
-    fitted models do not."""
+    """Buffers that only training needs, with their axes ("n": all samples): they are saved in
+    checkpoints, not in fitted models."""
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
-        """Set what depends on the data, such as the first prototypes; called once, for one seed."""
+        """Initialize what depends on the data, such as prototypes; called once per seed."""
 
     def schedules(self, n_iter: int) -> dict[str, Array]:
-        """Return by name what changes from iteration to iteration: an array of n_iter values."""
+        """Return scheduled values by name, each an array of n_iter values."""
         return {}
 
     def noise(self, batch_size: int) -> dict[str, Noise]:
-        """Return by name the random numbers that each iteration needs."""
+        """Return by name the random numbers of each iteration."""
         return {}
 
     def prepare(self, X: Tensor, i: int, **arguments: Tensor) -> Tensor | None:
@@ -86,7 +87,7 @@ class Network(nn.Module):
         Returns
         -------
         tensor of shape (B,) or (S, B), or None
-            Indices of the samples to take; None takes the next ones in order.
+            Indices of the samples of the iteration; None for the next ones in order.
         """
         return None
 
@@ -97,19 +98,18 @@ class Network(nn.Module):
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
     ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
-        """Yield the losses of each step of an iteration, and the parameters that the step moves.
+        """Yield the losses of each step of an iteration, and the parameters that it updates.
 
-        By default one step for all parameters. Code after a `yield` sees the parameters as moved.
-        Where an iteration takes several batches, step k is taken on batch k, and all later steps
-        on the last batch.
+        By default one step for all parameters. Code after a `yield` runs after the update. In an
+        iteration of several batches, step k belongs to batch k, and all later steps to the last.
         """
         yield self.losses(x, **arguments), self.parameters()
 
 
 def hyperparameter(value: float, shape: tuple[int, ...] = ()) -> Tensor:
-    """Return a number as a buffer, in float64, so that it is rounded once, to that of the data.
+    """Return a number as a buffer, in float64, so that it is rounded once, to the data's dtype.
 
-    On the CPU also where a network is built without numbers, on PyTorch's device "meta".
+    It is on the CPU also if the network is built on PyTorch's device "meta".
     """
     return torch.full(shape, float(value), dtype=torch.float64, device="cpu")
 
@@ -120,8 +120,8 @@ N = TypeVar("N", bound=nn.Module)
 def stacked(networks: Sequence[N]) -> N:
     """Return one network for all: each parameter and buffer with a leading axis of seeds.
 
-    The first network is changed and returned; a single one is returned as it is. A non-persistent
-    buffer that is the same in all of them (a matrix of grid distances) stays without the axis.
+    The first network is modified and returned; a single one is returned unchanged. A non-persistent
+    buffer with the same values in all of them (such as grid distances) does not get the axis.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def stacked(networks: Sequence[N]) -> N:
 
 
 def member_state(network: Network, s: int, n_seeds: int) -> dict[str, Array]:
-    """Return what a fitted model keeps of seed number s: parameters and buffers, as arrays."""
+    """Return the parameters and buffers of seed number s for a fitted model, as arrays."""
     return {
         name: (value[s] if n_seeds > 1 else value).numpy(force=True).copy()
         for name, value in network.state_dict().items()
@@ -158,9 +158,9 @@ def member_state(network: Network, s: int, n_seeds: int) -> dict[str, Array]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
-    """Give a network the parameters and buffers that were saved.
+    """Load saved parameters and buffers into a network.
 
-    Parameters keep their shape; a buffer takes the shape that was saved.
+    Parameters must have the saved shape; buffers are resized to it.
     """
     for key, saved in state.items():
         path, _, name = key.rpartition(".")
@@ -172,10 +172,10 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool 
 
 
 class NoiseSource:
-    """The random numbers of all iterations: a function of seed and iteration alone.
+    """Random numbers of all iterations, as a function of seed and iteration.
 
-    A resumed training needs no state of any generator, and a seed gets the same numbers alone or
-    among others, on any device.
+    Resuming needs no generator state, and a seed has the same numbers alone or with others, on any
+    device.
 
     Parameters
     ----------
@@ -195,13 +195,13 @@ class NoiseSource:
 
     def _of(self, name: str, kind: Noise, i: int) -> Tensor:
         block, at = divmod(i, kind.block)
-        drawn, numbers = self._blocks.get(name, (-1, self.like))
-        if drawn != block:
-            numbers = self._draw(kind, block)
+        current, numbers = self._blocks.get(name, (-1, self.like))
+        if current != block:
+            numbers = self._generate(kind, block)
             self._blocks[name] = block, numbers
         return numbers[at] if len(self.seeds) > 1 else numbers[at, 0]
 
-    def _draw(self, kind: Noise, block: int) -> Tensor:
+    def _generate(self, kind: Noise, block: int) -> Tensor:
         rngs = [np.random.default_rng([seed, kind.stream, block]) for seed in self.seeds]
         shape = (kind.block, *kind.shape)
         per_seed = [

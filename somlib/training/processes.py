@@ -1,8 +1,8 @@
-"""Several processes train one model: each has its share of the samples, and their sums are added.
+"""Data-parallel training: each process has a share of the samples, and sums are reduced.
 
 `torchrun` starts them, on one machine or on many; `group` joins them. With one process, and
-outside of `group`, everything here leaves things as they are, so models call it without asking.
-What is read or drawn comes from the first process; all else that passes between them is sums.
+outside of `group`, all functions return their input, so models need no special case. Files and
+random numbers are read by the first process and broadcast; everything else is summed.
 """
 
 import os
@@ -21,20 +21,20 @@ from torch import Tensor
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=5)
-"""How long to wait for a process that does not answer: longer than reading data may take. One that
-ends is missed at once, for its connections are closed."""
+"""Timeout for a process that does not respond; longer than reading data may take. A process that
+ends is detected at once, because its connections are closed."""
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the group has ended, or answers no more."""
+    """Another process of the group has ended or does not respond."""
 
 
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Train with the other processes inside a `with`: on "cpu" by gloo, on "cuda" by NCCL.
+    """Join the other processes inside a `with`: on "cpu" by gloo, on "cuda" by NCCL.
 
-    With "cuda" each takes the GPU of its number on its machine. Callbacks see the same numbers
-    everywhere, and must answer alike. A `ValueError` says which device cannot serve them all.
+    With "cuda" each process uses the GPU of its local rank. Callbacks get the same logs in all
+    processes and must return the same value. A `ValueError` names a device that is not possible.
 
     Examples
     --------
@@ -47,16 +47,18 @@ def group(device: torch.device) -> Iterator[None]:
         return
     backend = "gloo"
     if str(device) == "cuda":
-        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= there:
+        local, available = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= available:
             raise ValueError(
-                f"process {local} of this machine has no GPU of its own, for there are {there}; "
-                f"start --nproc-per-node={there}, or use device='cpu'"
+                f"process {local} of this machine has no GPU, because there are {available}; "
+                f"start --nproc-per-node={available}, or use device='cpu'"
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     elif device.type != "cpu":
-        raise ValueError(f"device={str(device)!r} cannot serve {n} processes; use 'cpu' or 'cuda'")
+        raise ValueError(
+            f"device={str(device)!r} does not support {n} processes; use 'cpu' or 'cuda'"
+        )
     with _others():
         dist.init_process_group(backend, timeout=TIMEOUT)
     try:
@@ -71,7 +73,7 @@ def _others() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ProcessLostError(
-            f"another process of the training has ended, or answers no more ({error}); all stop"
+            f"another process of the training has ended or does not respond ({error}); all stop"
         ) from error
 
 
@@ -81,27 +83,27 @@ def size() -> int:
 
 
 def rank() -> int:
-    """Return the number of this one, from 0; 0 alone writes files and shows progress."""
+    """Return the number of this process, from 0; only 0 writes files and shows progress."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def part(n: int) -> slice:
-    """Return which of n samples are this process's: consecutive ones, as a file is best read."""
+    """Return which of n samples belong to this process: consecutive ones, for reading files."""
     if n < size():
         raise ValueError(f"{n} samples for {size()} processes; start at most {n}")
     return slice(n * rank() // size(), n * (rank() + 1) // size())
 
 
 def stripe() -> slice:
-    """Return which samples of a batch, of any size, are this process's: every size()-th."""
+    """Return which samples of a batch, of any size, belong to this process: every size()-th."""
     return slice(rank(), None, size())
 
 
 def local_rows(rows: Tensor, batch_size: int) -> tuple[Tensor, list[float]]:
-    """Return this process's samples of an iteration, of each batch the same stripe, and shares.
+    """Return this process's samples of each batch of an iteration, and their shares.
 
-    A process that a short last batch leaves without any takes the first sample, with share 0, so
-    that all take as many steps.
+    A process without samples in a small last batch takes the first sample, with share 0, so that
+    all processes take the same number of steps.
     """
     if size() == 1:
         return rows, [1.0]
@@ -115,24 +117,24 @@ def local_rows(rows: Tensor, batch_size: int) -> tuple[Tensor, list[float]]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """Return, or raise, in every process what `make` does in the first."""
+    """Call `make` in the first process; return its result, or raise its error, in every process."""
     if size() == 1:
         return make()
-    answer: list[Any] = [None, None]
+    result: list[Any] = [None, None]
     if rank() == 0:
         try:
-            answer[0] = make()
-        except Exception as error:  # the others would wait
-            answer[1] = error
+            result[0] = make()
+        except Exception as error:  # else the others would wait
+            result[1] = error
     with _others():
-        dist.broadcast_object_list(answer, device=torch.device("cpu"))
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]  # type: ignore[no-any-return]
+        dist.broadcast_object_list(result, device=torch.device("cpu"))
+    if result[1] is not None:
+        raise result[1]
+    return result[0]  # type: ignore[no-any-return]
 
 
 def total(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return each tensor's sum over the processes; they travel as one message."""
+    """Return each tensor's sum over the processes, by one reduction."""
     if size() == 1:
         return tensors
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -152,7 +154,7 @@ def average(values: NDArray[Any], weights: NDArray[Any] | None) -> float:
 
 
 def joined(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the values of all processes, one after the other in the order of `part`."""
+    """Return the values of all processes, concatenated in the order of `part`."""
     if size() == 1:
         return values
     parts: list[Any] = [None] * size()

@@ -1,9 +1,9 @@
-"""Fitted models, intermediate states and results as files: arrays and JSON, nothing executed.
+"""Fitted models, checkpoints and results as files of arrays and JSON; no code is executed.
 
-A file is believed in nothing. It names classes only by names that this package, or a class that
-the reader has defined, has registered; what it holds is compared with what the class declares
-(`Saveable`) before it is used; its size bounds the memory that reading it takes. Whatever does not
-fit is a ValueError that names the file.
+Files are not trusted. A file names classes only by registered names, of this package or of classes
+that the user has defined; its content is compared with the declarations of the class (`Saveable`)
+before it is used; its size bounds the memory needed to read it. Any mismatch is a ValueError that
+names the file.
 """
 
 import inspect
@@ -30,38 +30,38 @@ from somlib.files import replacing
 from somlib.spaces import Continuous, Euclidean, Grid, Sphere, Torus
 
 FORMAT = 1
-"""Of the files: raised when what was written before can no longer be read in the same way."""
+"""Version of the file format, increased with each incompatible change."""
 
-# -------------------------------------------------------------------- what a file may name
+# -------------------------------------------------------------------- registered classes
 
 _SPACES: dict[str, type] = {space.__name__: space for space in (Euclidean, Grid, Sphere, Torus)}
 _DEFINED: dict[str, type] = {}
-"""Classes outside of this package that inherit from `Saveable`, by name, as they are defined."""
+"""Subclasses of `Saveable` outside of this package, by name."""
 
-_MOST_COORDINATES = 10**6
-"""Of a space: its corners take memory that no array in the file has paid for."""
+_MAX_COORDINATES = 10**6
+"""Limit of the dimension of a space, whose memory the size of the file does not bound."""
 
 
 def _registered(name: Any) -> type | None:
-    """Return the estimator of that name, from here or from the reader's own code."""
+    """Return the estimator of that name, from this package or from the user's code."""
     if name in somlib.ESTIMATORS:
         cls: type = getattr(somlib, name)
         return cls
     return _DEFINED.get(name)
 
 
-# -------------------------------------------------------------------- what a file must hold
+# -------------------------------------------------------------------- declarations
 
 Check = Callable[[str, Any, dict[str, int]], None]
-"""f(name, value, sizes): raises ValueError when a learned attribute cannot have that value. `sizes`
-are the lengths found so far, by symbol."""
+"""f(name, value, sizes): raises a ValueError if a learned attribute cannot have that value. `sizes`
+holds the lengths found so far, by symbol."""
 
 
 def array(kinds: str, *shape: str) -> Check:
-    """Declare an array: letters of its dtype's kind, and a symbol for the length of each axis.
+    """Declare an array: the kinds of its dtype, and a symbol for the length of each axis.
 
-    Axes with the same symbol, also of other attributes, have the same length. Kind "f" is float32
-    or float64.
+    Axes with the same symbol, also of other attributes, must have the same length. Kind "f" is
+    float32 or float64.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def names(*shape: str) -> Check:
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
         array("O", *shape)(name, value, sizes)
         if not all(isinstance(v, str) for v in value.flat):
-            raise ValueError(f"{name} holds something that is no text")
+            raise ValueError(f"{name} contains a value that is not text")
 
     return check
 
@@ -130,11 +130,11 @@ def series(symbol: str) -> Check:
 
 
 def each(of: Check) -> Check:
-    """Declare a dict, by text, of values of one sort."""
+    """Declare a dict with text as keys and values of one type."""
 
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{name} is {_described(value)}; expected a dict by text")
+            raise ValueError(f"{name} is {_described(value)}; expected a dict with text as keys")
         for key, one in value.items():
             of(f"{name}[{key!r}]", one, sizes)
 
@@ -165,17 +165,17 @@ def require_names(what: str, found: Collection[str], always: Collection[str],
 
 
 def require_units(weights: NDArray[Any], grid: Grid) -> None:
-    """Raise a ValueError unless there is one prototype for each unit."""
+    """Raise a ValueError unless there is one prototype per unit."""
     if len(weights) != grid.n_units:
         raise ValueError(f"{len(weights)} prototypes for a grid of {grid.n_units} units")
 
 
 def require_moments(moments: Mapping[str, Any], shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise a ValueError unless these are Adam's for parameters of that shape and type."""
+    """Raise a ValueError unless these are Adam's moments for that shape and dtype."""
     shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
     require_names("Adam's moments", moments, shapes)
     for name, value in moments.items():
-        wrong = value.dtype != dtype and name != "step"  # which counts in a type of its own
+        wrong = value.dtype != dtype and name != "step"  # the step count may have another dtype
         if wrong or value.dtype.kind != "f" or value.shape != shapes[name]:
             raise ValueError(f"Adam's {name} is {_described(value)}; expected {dtype} of {shape}")
 
@@ -187,15 +187,15 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) < 60 else text[:50] + ' ...'}"
 
 
-def _suits(value: Any, annotation: Any) -> bool:
-    """Tell whether a parameter is of the sort that its annotation names; in doubt it is.
+def _matches(value: Any, annotation: Any) -> bool:
+    """Return whether a parameter has the type of its annotation; unknown annotations match.
 
-    What `fit` takes for the same is the same: any sequence for a tuple, a whole number for a real
-    one. Nothing is said about values, which `fit` judges.
+    As in `fit`, any sequence matches a tuple, and a whole number matches a float. Values are
+    checked by `fit`.
     """
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return any(_suits(value, one) for one in inside)
+        return any(_matches(value, one) for one in inside)
     if origin is Literal:
         return any(isinstance(value, type(choice)) and value == choice for choice in inside)
     if origin is Callable or annotation is Callable:
@@ -203,11 +203,11 @@ def _suits(value: Any, annotation: Any) -> bool:
     if origin in (tuple, list, Sequence):
         return isinstance(value, list | tuple | np.ndarray)
     value = value.item() if isinstance(value, np.generic) else value
-    return annotation not in _SORTS or isinstance(value, _SORTS[annotation])
+    return annotation not in _TYPES or isinstance(value, _TYPES[annotation])
 
 
-_SORTS: dict[Any, Any] = {sort: sort for sort in (type(None), int, str, Continuous, Grid)} | {
-    bool: int,  # 0 and 1 do for False and True
+_TYPES: dict[Any, Any] = {type_: type_ for type_ in (type(None), int, str, Continuous, Grid)} | {
+    bool: int,  # 0 and 1 match False and True
     float: int | float,
 }
 
@@ -216,15 +216,15 @@ _SORTS: dict[Any, Any] = {sort: sort for sort in (type(None), int, str, Continuo
 
 
 class Saveable:
-    """Gives an estimator `save` and `load`: weights and JSON in one file, nothing executable.
+    """Adds `save` and `load` to an estimator: arrays and JSON in one file, no executable code.
 
-    A subclass declares in `_learned` the attributes that every fitted model has and in
-    `_also_learned` those that it may have, beside its bases': by name, what they must be (`array`,
-    `count`, ...). What else must hold between them, `_require_whole` says. A file is compared with
-    this before it is believed, and a model before it is written.
+    A subclass declares its learned attributes by name, in addition to those of its bases: in
+    `_learned` those of every fitted model, in `_also_learned` optional ones, each with a check of
+    its value (`array`, `count`, ...). `_require_whole` checks relations between them. A model is
+    checked when it is loaded and before it is written.
 
-    A file names its class by its plain name. Classes outside of somlib are known from the moment
-    that they are defined: import yours before you load what they saved.
+    A file contains the plain name of its class. Classes outside of somlib are registered when they
+    are defined: import yours before loading their files.
     """
 
     _learned: ClassVar[dict[str, Check]] = {"n_features_in_": count("d")}
@@ -236,28 +236,26 @@ class Saveable:
             _DEFINED[cls.__name__] = cls
 
     def _require_whole(self) -> None:
-        """Raise a ValueError unless learned attributes fit parameters and each other."""
+        """Raise a ValueError unless learned attributes and parameters are consistent."""
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted model to one `.npz` file: learned arrays, parameters, version.
 
-        Nothing in it is pickled, so loading a file runs no code of its maker's. Tensors, series
-        and the like among the parameters come back as arrays, a `torch.device` as its name. A
-        random generator is left out: the number that was drawn from it, from which the fit can be
-        repeated, is `seed_`.
+        Nothing is pickled, so loading a file executes no code. Tensors, series and similar
+        parameters are loaded as arrays, a `torch.device` as its name. A random generator is not
+        saved: the seed that was taken from it, with which the fit can be repeated, is `seed_`.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             When the model has not been fitted.
         TypeError
-            When a parameter is code of your own, such as a function for a distance or a space:
-            that cannot be written down. Nothing is lost: set that parameter to something else,
-            save, and set it again here and after loading.
+            When a parameter is code, such as a function for a distance: it cannot be saved. Set
+            the parameter to its default, save, and set it again, also after loading.
         ValueError
-            When the model is not as `fit` left it, so that the file could not be loaded.
+            When the model has been modified after `fit`, so that the file could not be loaded.
         OSError
-            When the file cannot be written; one already there stays as it was.
+            When the file cannot be written; an existing file is not changed.
         """
         from sklearn.utils.validation import check_is_fitted
 
@@ -266,7 +264,7 @@ class Saveable:
         known = _registered(name)
         if known is None or _origin(known) != _origin(type(self)):
             raise ValueError(
-                f"{_origin(type(self))} cannot be saved: the name {name} stands for "
+                f"{_origin(type(self))} cannot be saved: the name {name} is that of "
                 f"{_origin(known) if known else 'no estimator'}; give your class another name"
             )
         learned = {
@@ -276,7 +274,7 @@ class Saveable:
         }
         params: dict[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
         if not isinstance(params.get("random_state", 0), int | np.integer):
-            params["random_state"] = None  # a generator's state after the fit would not repeat it
+            params["random_state"] = None  # a generator's state after the fit does not reproduce it
         for parameter, value in params.items():
             try:
                 encode(value)
@@ -291,8 +289,8 @@ class Saveable:
             self._from(decode(node, arrays))
         except Exception as error:
             raise ValueError(
-                f"this {name} is not as its fit left it ({error}), and could not be loaded again; "
-                "nothing was written. Set its parameters back, or fit it again"
+                f"this {name} was modified after its fit ({error}) and could not be loaded again; "
+                "nothing was written. Restore its parameters, or fit it again"
             ) from error
         facts = {"class": name, "content": node, "somlib": somlib.__version__}
         write_arrays(path, arrays, facts)
@@ -329,7 +327,7 @@ class Saveable:
 
     @classmethod
     def _from(cls, content: Any) -> Self:
-        """Return the model with these parameters and learned attributes, all of which fit."""
+        """Return the model with these parameters and learned attributes, after all checks."""
         params, learned = content["params"], content["learned"]
         known, always = cls._defaults(), cls._declared("_learned")
         sometimes = cls._declared("_also_learned")
@@ -337,7 +335,7 @@ class Saveable:
         require_names("learned attributes", learned, always, sometimes)
         for name, value in params.items():
             annotation = int | None if name == "random_state" else known[name].annotation
-            if not _suits(value, annotation):
+            if not _matches(value, annotation):
                 raise ValueError(f"{name} is {_described(value)}; expected {annotation}")
         sizes: dict[str, int] = {}
         for name, value in learned.items():
@@ -353,17 +351,17 @@ def _origin(cls: type) -> str:
 
 
 def load(path: str | PathLike[str]) -> Any:
-    """Return the fitted model, of whatever class, that `save` wrote to `path`.
+    """Return the fitted model that `save` wrote to `path`, of any class.
 
-    Files need not be trusted: what is loaded is a model of somlib, or of a class of your own that
-    inherits from `storage.Saveable`, or nothing.
+    Files need not be trusted: only models of somlib, or of your own subclasses of
+    `training.saving.Saveable`, are loaded.
 
     Raises
     ------
     FileNotFoundError
         When there is no such file.
     ValueError
-        When the file is damaged or holds no model, or one that this version does not know.
+        When the file is damaged, or contains no model or one that this version does not know.
 
     Examples
     --------
@@ -395,26 +393,26 @@ def load(path: str | PathLike[str]) -> Any:
 
 @contextmanager
 def reading(path: str | PathLike[str] | None) -> Iterator[None]:
-    """Turn whatever goes wrong with what a file holds into a ValueError that names the file."""
+    """Turn any error about the content of a file into a ValueError that names the file."""
     try:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # whatever is wrong with it, the answer is the same
+    except Exception as error:  # every kind of damage is handled in the same way
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"{path} is damaged or was not written by somlib ({reason[:300]}); delete it and make "
-            "it again"
+            f"{path} is damaged or was not written by somlib ({reason[:300]}); delete it and "
+            "create it again"
         ) from error
 
 
 def write_arrays(
     path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
 ) -> None:
-    """Write named arrays and a JSON object as one `.npz` file that is whole or not there."""
+    """Write named arrays and a JSON object as one `.npz` file, atomically."""
     for name, value in arrays.items():
         if not _plain(value):
-            raise TypeError(f"{name}, {_described(value)}, cannot be written down as it is")
+            raise TypeError(f"{name}, {_described(value)}, cannot be saved")
     text = json.dumps({**facts, "format": FORMAT}, sort_keys=True).encode()
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, __json__=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
@@ -423,7 +421,7 @@ def write_arrays(
 def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return what `write_arrays` wrote; a damaged file is a ValueError that names it.
 
-    It takes no more memory than a small multiple of the file's size.
+    The memory needed is at most a small multiple of the file's size.
     """
     try:
         stream = Path(path).open("rb")  # noqa: SIM115 - closed below
@@ -433,7 +431,7 @@ def read_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
         arrays = _members(stream)
         facts = json.loads(arrays.pop("__json__").tobytes())
         if not isinstance(facts, dict):
-            raise ValueError("its JSON is no object")
+            raise ValueError("its JSON is not an object")
         found = facts.pop("format", None)
         if not isinstance(found, int) or found < 1:
             raise ValueError("it has no format number")
@@ -449,19 +447,19 @@ _HEADER = re.compile(
     rb"\{'descr': '([<>|][biufcmMSU]\d{1,10}(?:\[\d*\w{1,2}\])?)', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
 )
-"""As NumPy writes it. What else its reader would understand, it would first evaluate."""
+"""The header as NumPy writes it; NumPy's own reader would evaluate other forms."""
 
 
 def _members(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an `.npz` file, none of which is larger than it says it is.
+    """Return the arrays of an `.npz` file, each of its declared size.
 
-    Ours are not compressed, so what they take together is at most the file's size.
+    They are not compressed, so their total size is at most that of the file.
     """
     size = stream.seek(0, 2)
     with zipfile.ZipFile(stream) as file:
         members = file.infolist()
         if sum(m.file_size for m in members) > size:
-            raise ValueError("it declares more than it holds")
+            raise ValueError("it declares more data than it contains")
         arrays = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
@@ -469,22 +467,22 @@ def _members(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
             if not stored or member.compress_size != member.file_size:
                 raise ValueError(f"{name[:80]} is compressed")
             if name == member.filename or name in arrays:
-                raise ValueError(f"{member.filename[:80]} is no array, or there twice")
+                raise ValueError(f"{member.filename[:80]} is not an array, or a duplicate")
             with file.open(member) as opened:
                 arrays[name] = _array(opened.read(), name)
     return arrays
 
 
 def _array(data: bytes, name: str) -> NDArray[Any]:
-    """Return the array of which these are the bytes of an `.npy` file, version 1."""
+    """Return the array of an `.npy` file, version 1, given its bytes."""
     begin = 10 + int.from_bytes(data[8:10], "little")
     header = _HEADER.fullmatch(data[10:begin])
     if data[:8] != b"\x93NUMPY\x01\x00" or header is None:
-        raise ValueError(f"{name[:80]} is no plain array")
+        raise ValueError(f"{name[:80]} is not a plain array")
     dtype = np.dtype(header[1].decode())
     shape = tuple(int(n) for n in re.findall(rb"\d+", header[3]))
     if not dtype.itemsize or math.prod(shape) * dtype.itemsize != len(data) - begin:
-        raise ValueError(f"{name[:80]} has not the bytes of its shape {shape}")
+        raise ValueError(f"{name[:80]} does not have the bytes of its shape {shape}")
     order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
     found: NDArray[Any] = np.ndarray(shape, dtype, data, begin, order=order)
     return found.astype(dtype.newbyteorder("="), order="K", copy=True)
@@ -506,7 +504,7 @@ def encode(value: Any, arrays: dict[str, NDArray[Any]] | None = None) -> tuple[A
     Raises
     ------
     TypeError
-        For what is neither data nor a space of somlib.
+        For values that are neither data nor a space of somlib.
 
     Examples
     --------
@@ -528,8 +526,8 @@ def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if type(value) in _SPACES.values():
-        made_of = {f.name: getattr(value, f.name) for f in fields(value)}
-        return {"space": [type(value).__name__, _encode(made_of, arrays)]}
+        attributes = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {"space": [type(value).__name__, _encode(attributes, arrays)]}
     if isinstance(value, pd.DataFrame):
         axes = [_labels(axis) for axis in value.axes]
         columns = [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
@@ -554,7 +552,7 @@ def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         return str(value)
     if isinstance(value, numbers.Real):  # fractions and the like
         return float(value)
-    raise TypeError(f"{value!r} cannot be written down; only data, spaces and arrays can")
+    raise TypeError(f"{value!r} cannot be saved; only data, spaces and arrays can")
 
 
 def _kept(value: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> str:
@@ -564,7 +562,7 @@ def _kept(value: NDArray[Any], arrays: dict[str, NDArray[Any]]) -> str:
 
 
 def decode(node: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Return what `encode` was given; what it would not have made is an error of any kind.
+    """Return the value that `encode` was given; invalid input raises an error of any type.
 
     Examples
     --------
@@ -574,7 +572,7 @@ def decode(node: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     left = dict(arrays)
     value = _decode(node, left)
     if left:
-        raise ValueError(f"nothing refers to {', '.join(left)[:80]}")
+        raise ValueError(f"unused arrays: {', '.join(left)[:80]}")
     return value
 
 
@@ -590,12 +588,12 @@ def _decode(node: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     if kind == "array":
         return arrays.pop(inside)
     if kind == "space":
-        name, made_of = inside
-        made_of = _decode(made_of, arrays)
-        require_names(name, made_of, [f.name for f in fields(_SPACES[name])])
-        if made_of.get("m", 0) > _MOST_COORDINATES:
-            raise ValueError(f"a space of {made_of['m']} coordinates")
-        return _SPACES[name](**made_of)
+        name, attributes = inside
+        attributes = _decode(attributes, arrays)
+        require_names(name, attributes, [f.name for f in fields(_SPACES[name])])
+        if attributes.get("m", 0) > _MAX_COORDINATES:
+            raise ValueError(f"a space of {attributes['m']} coordinates")
+        return _SPACES[name](**attributes)
     if kind == "bytes":
         return bytes(inside)
     if kind == "dict":

@@ -1,4 +1,4 @@
-"""How a quantity moves from its start to its end over n steps: σ, α, T, β, ..."""
+"""Schedules: the decay of a quantity from start to end over n steps (σ, α, T, β, ...)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,16 +13,15 @@ DECAYS: tuple[str, ...] = get_args(Decay)
 
 @dataclass(frozen=True)
 class Schedule:
-    """A value that moves from `start` to `end` and reaches both exactly.
+    """A value that decreases from `start` to `end`, both reached exactly.
 
     Parameters
     ----------
     start, end : float
         First and last value; positive, and `end` not above `start`.
     decay : {"exponential", "linear", "constant"}, default="exponential"
-        Exponential spends equal numbers of steps on equal ratios, so that a map settles its
-        coarse and its fine order in equal time; linear spends them on equal differences;
-        constant stays at `start` (which then must equal `end`).
+        Exponential: equal ratios in equal numbers of steps, so that coarse and fine scales of a map
+        get equal time. Linear: equal differences. Constant: `start`, which must equal `end`.
 
     Raises
     ------
@@ -47,29 +46,29 @@ class Schedule:
         for name, value in (("start", self.start), ("end", self.end)):
             if not (checks.is_number(value) and value > 0):
                 raise ValueError(
-                    f"the schedule's {name} is {value!r}, but must be a positive, finite number; "
-                    "a width or rate of zero freezes the map"
+                    f"the schedule's {name} is {value!r}, but must be a positive, finite number: "
+                    "with a width or rate of zero nothing is learned"
                 )
         if self.end > self.start:
             raise ValueError(
                 f"the schedule ends at {self.end} above its start {self.start}; "
-                "it must shrink: swap the two"
+                "it must decrease: swap the two"
             )
         if self.decay == "constant" and self.start != self.end:
             raise ValueError(
-                f"decay='constant' never moves from {self.start} to {self.end}; "
-                "give one value twice, or choose 'exponential' or 'linear'"
+                f"decay='constant' cannot go from {self.start} to {self.end}; "
+                "give the same value twice, or choose 'exponential' or 'linear'"
             )
 
     def __call__(self, i: int, n: int) -> float:
-        """Return the value at step `i` of `n` (0 ≤ i ≤ n−1); past the last step it stays there.
+        """Return the value at step `i` of `n` (0 ≤ i ≤ n−1); after the last step it is `end`.
 
-        The exponential form is start · (end/start)^(i/(n−1)); a single step has only its start.
+        The exponential form is start · (end/start)^(i/(n−1)); a single step has the value `start`.
         """
         return self.values(i, 1, n)[0]
 
     def values(self, first: int, count: int, n: int) -> list[float]:
-        """Return the values of `count` consecutive steps from `first` on; as `__call__`, at once.
+        """Return the values of `count` consecutive steps from `first`; vectorized `__call__`.
 
         Examples
         --------
@@ -81,7 +80,7 @@ class Schedule:
             values = self.start * (self.end / self.start) ** t
         else:
             values = self.start + (self.end - self.start) * t
-        values[t >= 1] = self.end  # exactly, and from then on
+        values[t >= 1] = self.end  # exactly
         values[t <= 0] = self.start
         return [float(value) for value in values]
 
@@ -93,7 +92,7 @@ def schedule(name: str, pair: Any, decay: Decay = "exponential") -> Schedule:
     --------
     >>> schedule("sigma", (1.0, 2.0))
     Traceback (most recent call last):
-    ValueError: sigma=(1.0, 2.0): the schedule ends at 2.0 above its start 1.0; it must shrink: \
+    ValueError: sigma=(1.0, 2.0): the schedule ends at 2.0 above its start 1.0; it must decrease: \
 swap the two
     """
     try:

@@ -1,4 +1,4 @@
-"""One iteration: losses, gradients, Adam; on a GPU recorded once and replayed."""
+"""One iteration: losses, gradients, Adam; on a GPU captured once and replayed."""
 
 import signal
 import threading
@@ -16,7 +16,7 @@ from somlib.training.network import Losses, Network
 class Step:
     """The steps of one iteration, for one network or for all seeds of a stack.
 
-    The sum of the losses sends each seed the gradient of its own.
+    The gradient of the sum of all losses is, for each seed, that of its own loss.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class Step:
     def __init__(self, network: Network, rates: Sequence[float]) -> None:
         self.network = network
         like = next(iter(network.state_dict().values()))
-        # Adam has one rate; where the models' differ, each goes its share of the largest step
+        # Adam has one learning rate; if they differ, each model's step is scaled from the largest
         shares = torch.tensor(rates, dtype=like.dtype, device=like.device) / max(rates)
         self._shares = shares if len(set(rates)) > 1 else None
         self.adam = torch.optim.Adam(
-            [{"params": list(network.parameters())}],  # none are fine here, but not as a bare list
+            [{"params": list(network.parameters())}],  # a group may be empty, a list may not
             lr=max(rates),
-            eps=1e-7,  # Keras' ε, which the papers' codes used
+            eps=1e-7,  # Keras' ε, used by the papers' code
             fused=like.device.type in ("cpu", "cuda"),
             capturable=like.device.type == "cuda",
         )
@@ -48,13 +48,13 @@ class Step:
     ) -> Losses:
         """Take the steps of an iteration; return the losses before each.
 
-        `shares` holds, of each batch of the iteration, the part that is this process's.
+        `shares` holds the fraction of each batch of the iteration that belongs to this process.
         """
         seen: Losses = {}
         for k, (losses, moved) in enumerate(self.network.updates(x, rows, **arguments)):
             parameters = [p for p in moved if p.requires_grad]
-            if parameters:  # a model may also learn by a rule of its own
-                self.adam.zero_grad()  # what is not moved has no gradient and stays
+            if parameters:  # a model may also learn without gradients
+                self.adam.zero_grad()  # parameters without gradient are not updated
                 losses["loss"].sum().backward(inputs=parameters)  # type: ignore[no-untyped-call]
             losses = {name: loss.detach() for name, loss in losses.items()}
             if processes.size() > 1:
@@ -65,7 +65,7 @@ class Step:
         return seen
 
     def _optimizer_step(self, parameters: Sequence[Tensor]) -> None:
-        """Take Adam's step, in each seed scaled by its own learning rate."""
+        """Take Adam's step, scaled for each seed by its learning rate."""
         if self._shares is None:
             self.adam.step()
             return
@@ -77,7 +77,7 @@ class Step:
 
 
 def _averaged(losses: Losses, parameters: Sequence[Tensor], share: float) -> Losses:
-    """Return the losses of the whole batch, and give the parameters its gradients."""
+    """Return the losses of the whole batch, and set the parameters' gradients to its gradient."""
     with_gradient = [p for p in parameters if p.grad is not None]
     own = [*losses.values(), *(cast("Tensor", p.grad) for p in with_gradient)]
     means = processes.total(*(share * tensor for tensor in own))
@@ -87,14 +87,14 @@ def _averaged(losses: Losses, parameters: Sequence[Tensor], share: float) -> Los
 
 
 class CapturedStep:
-    """A step recorded once as a CUDA graph and then replayed.
+    """A step captured once as a CUDA graph and then replayed.
 
-    A step of these networks starts some hundred kernels of a few microseconds each: launching
-    them from Python takes longer than running them. The first steps run as they are (libraries
-    choose their kernels then); the shorter last batch of an epoch always does.
+    A step of these networks launches about a hundred kernels of a few microseconds each: launching
+    them from Python takes longer than running them. The first steps are not captured, because
+    libraries choose their kernels in them; neither is the smaller last batch of an epoch.
     """
 
-    WARM_UP = 3
+    WARM_UP_STEPS = 3
 
     def __init__(self, step: Callable[..., Losses], batch_size: int) -> None:
         self.step, self.batch_size, self.seen = step, batch_size, 0
@@ -110,7 +110,7 @@ class CapturedStep:
         """Take the steps of an iteration; return the losses before each."""
         if rows.shape[-1] != self.batch_size:
             return self.step(x, rows, arguments)
-        if self.seen < self.WARM_UP:
+        if self.seen < self.WARM_UP_STEPS:
             self.seen += 1
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
@@ -132,18 +132,18 @@ class CapturedStep:
 
 
 @contextmanager
-def held_interrupts() -> Iterator[list[int]]:
-    """Let Ctrl-C wait for the end of a `with`, whose list then is no longer empty."""
+def deferred_interrupts() -> Iterator[list[int]]:
+    """Defer Ctrl-C to the end of a `with`; its list is not empty if an interrupt is pending."""
     waiting: list[int] = []
-    usual = signal.getsignal(signal.SIGINT)
-    here = threading.current_thread() is threading.main_thread()
-    if usual is not signal.default_int_handler or not here:
-        yield waiting  # another handler answers it, or it is never raised here
+    handler = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if handler is not signal.default_int_handler or not main:
+        yield waiting  # another handler is set, or this is not the main thread
         return
     signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
     try:
         yield waiting
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, handler)
     if waiting:
         signal.raise_signal(signal.SIGINT)

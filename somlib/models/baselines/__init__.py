@@ -1,17 +1,17 @@
 """The methods that the DESOM slides compare with.
 
-- `Kerasom`: the SOM loss alone, on the samples themselves.
-- `DEC`: an encoder that learns from its own confident assignments; `IDEC` keeps the decoder.
-- `DCN`: an autoencoder with the k-means loss instead.
-- `DeepNeuralMaps`: IDEC's loss, but the centers lie on a grid and move by Kohonen's rule.
-- `VaDE`: the centers are a mixture of Gaussians, the prior of a variational autoencoder.
+- `Kerasom`: the SOM loss on the samples, without an autoencoder.
+- `DEC`: an encoder trained on its own confident assignments; `IDEC` adds the reconstruction loss.
+- `DCN`: an autoencoder with the k-means loss.
+- `DeepNeuralMaps`: IDEC's loss, with centers on a grid that are updated by Kohonen's rule.
+- `VaDE`: a variational autoencoder with a mixture of Gaussians as prior.
 - `SOMVAE`: the code is replaced by the nearest embedding of a grid.
 - `MiniSomMap`: the library MiniSom behind the same interface.
 - `merge_prototypes`: k-means on the prototypes of a map, the slides' "+km".
 
-They differ in their losses, in where the centers start and in what moves them. What they share is
-in `centers`. k-means and Gaussian mixtures on codes are scikit-learn's own, on what
-`Autoencoder.transform` returns.
+They differ in their losses, and in the initialization and the updates of the centers. Shared code
+is in `centers`. For k-means and Gaussian mixtures of codes, use those of scikit-learn on
+`Autoencoder.transform(X)`.
 """
 
 from somlib.models.baselines.dcn import DCN, running_mean

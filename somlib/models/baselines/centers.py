@@ -1,9 +1,9 @@
-"""What the baselines share: centers, where they start, which is nearest, and their checks.
+"""Code shared by the baselines: centers, their initialization, nearest centers, checks.
 
 A network holds its centers as an ordinary parameter `centers` of shape (K, L). The functions here
-take centers and codes, so a model combines those that it needs. Two estimators are bases:
-`EmbeddedClustering` of all whose centers lie among the codes of an autoencoder, `EmbeddedMap` of
-those among them whose centers are the units of a grid.
+take centers and codes; each model uses those that it needs. There are two base classes:
+`EmbeddedClustering` for centers in the latent space of an autoencoder, `EmbeddedMap` for those that
+are also the units of a grid.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def assigned_centers(m: Tensor, chi: Tensor) -> Tensor:
 
 
 def all_codes(network: AutoencoderNetwork, X: Tensor) -> Tensor:
-    """Return the codes of all samples, (n, L), encoded a part at a time."""
-    stacked = network.get_parameter("centers").shape[:-2].numel()  # the more, the smaller the parts
+    """Return the codes of all samples, (n, L), encoded in blocks."""
+    stacked = network.get_parameter("centers").shape[:-2].numel()  # more seeds, smaller blocks
     parts = torch.split(X, max(1, ROWS_AT_ONCE // stacked))
     return torch.cat([network.encode(x) for x in parts], -2)
 
@@ -73,18 +73,18 @@ def distances_to_prototypes(X: Array, prototypes: Array) -> Array:
 
 
 def check_number(K: int, n: int, parameter: str) -> None:
-    """Refuse a bad number K of centers for n samples; `parameter` is the one that decides it."""
+    """Check the number K of centers for n samples; `parameter` is the parameter that sets it."""
     checks.count(parameter, K)
     if n < K:
         raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller {parameter}")
 
 
-# ---------------------------------------------------------------- centers among codes
+# ---------------------------------------------------------------- base classes
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EmbeddedClustering(ClusterMixin, DeepEstimator):
-    """Base of the estimators whose centers lie among the codes of a dense autoencoder.
+    """Base of the estimators with centers in the latent space of a dense autoencoder.
 
     Parameters
     ----------
@@ -92,26 +92,26 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
     latent_dim : int, default=10
         See `Autoencoder`.
     pretrain_epochs : int, default=200
-        Epochs of the plain autoencoder before, unless `fit` is given a trained one as `start`;
-        the papers' own pre-training goes layer by layer.
+        Epochs of pre-training as a plain autoencoder, unless `fit` is given a trained one as
+        `start`; the papers pre-train layer by layer.
     n_iter : int, default=10_000
-        Iterations; a baseline whose paper has another number has that as default.
+        Iterations; the default of each baseline is that of its paper, if there is one.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
-        Adam's, constant, for all of them, whatever optimizer and decay a paper had.
+        Adam's, constant, for all baselines, whatever optimizer and decay their papers use.
     shuffle : bool, default=False
-        Off, as the released codes of DEC, IDEC, DCN and DESOM take samples in the file's order.
+        False, as in the released codes of DEC, IDEC, DCN and DESOM.
     precision, random_state, device, progress
         See `Autoencoder`.
 
     Attributes
     ----------
     centers_ : ndarray of shape (K, latent_dim)
-        The centers, among the codes.
+        The centers in latent space.
     labels_ : ndarray of shape (n,)
         Cluster, or unit of the map, of each training sample.
     parameters_, history_, n_iter_, seed_
-        See `training.DeepEstimator`. The history has each term of the loss, before weighting.
+        See `training.DeepEstimator`. The history holds each term of the loss, before weighting.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
         self.labels_ = self._assign(X)
 
     def _assign(self, X: Array) -> NDArray[np.int64]:
-        return nearest_units(self._through("encode", X), self.centers_)[:, 0]
+        return nearest_units(self._apply("encode", X), self.centers_)[:, 0]
 
     @property
     def centers_(self) -> Array:
@@ -151,7 +151,7 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
         return self.parameters_["centers"]
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the cluster or unit of each sample, shape (n,); the lowest index of equals."""
+        """Return the cluster or unit of each sample, shape (n,); ties: the lowest index."""
         return self._assign(self._valid(X, reset=False))
 
 
@@ -170,7 +170,7 @@ class EmbeddedMap(EmbeddedClustering):
     ----------
     grid_ : Grid
     prototypes_ : ndarray of shape (K, latent_dim)
-        The map's prototypes, among the codes: its centers.
+        The map's prototypes in latent space: its centers.
     decoded_prototypes_ : ndarray of shape (K, d)
         The prototypes, decoded.
     """
@@ -189,7 +189,7 @@ class EmbeddedMap(EmbeddedClustering):
 
     @property
     def prototypes_(self) -> Array:
-        """The map's prototypes among the codes, shape (K, latent_dim)."""
+        """The map's prototypes in latent space, shape (K, latent_dim)."""
         return self.centers_
 
     @property

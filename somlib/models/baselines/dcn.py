@@ -1,4 +1,4 @@
-"""DCN: an autoencoder and k-means of its codes, in turn."""
+"""DCN: an autoencoder and k-means of its codes, trained alternately."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -24,15 +24,15 @@ def running_mean(m: Tensor, counts: Tensor, z: Tensor, chi: Tensor) -> tuple[Ten
     """Return centers (K, L) and counts (K,) after a batch of codes z, (B, L), that χ assigns.
 
     Yang 2016: c_k ← c_k + 1, m_k ← m_k + (z_i − m_k) / c_k with k = χ(i), for i = 1 ... B in turn.
-    As χ is fixed for the batch, m_k ends as the mean of all codes that were ever assigned to it.
+    As χ is fixed for the batch, m_k is the mean of all codes assigned to it so far.
     """
-    given = (chi[..., None] == torch.arange(m.shape[-2], device=m.device)).to(z)
-    total = counts + given.sum(-2)
-    return (counts[..., None] * m + given.mT @ z) / total[..., None], total
+    assigned = (chi[..., None] == torch.arange(m.shape[-2], device=m.device)).to(z)
+    total = counts + assigned.sum(-2)
+    return (counts[..., None] * m + assigned.mT @ z) / total[..., None], total
 
 
 class DCNNetwork(AutoencoderNetwork):
-    """An autoencoder, centers among its codes, and how many codes each center is the mean of.
+    """An autoencoder, centers in its latent space, and the number of codes of each center.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class DCNNetwork(AutoencoderNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     counts: Tensor
@@ -60,7 +60,7 @@ class DCNNetwork(AutoencoderNetwork):
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
     ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
-        """Assign the batch, take the autoencoder's step, then move the centers."""
+        """Assign the batch, update the autoencoder, then the centers."""
         z = self.encode(x)
         chi = squared_distance(z, self.centers).argmin(-1)  # χ(i) = argmin_k ‖z_i − m_k‖²
         yield self.losses(x, z, chi), self.parameters()
@@ -78,20 +78,20 @@ class DCNNetwork(AutoencoderNetwork):
 
 @dataclass(eq=False, repr=False)
 class DCN(EmbeddedClustering):
-    """Deep clustering network: autoencoder and k-means in turn, ℒ = ℒ_r + γ mean ‖z − m_χ‖².
+    """Deep clustering network: ℒ = ℒ_r + γ mean ‖z − m_χ‖², and k-means updates of the centers.
 
-    Each iteration assigns its batch, takes the network's step with the centers fixed, and moves
-    the centers to the running mean of the codes assigned to them (`running_mean`); the released
-    code encodes the batch again in between.
+    Each iteration assigns its batch, updates the network with the centers fixed, then sets the
+    centers to the running mean of the codes assigned to them (`running_mean`). The released code
+    encodes the batch again before the update of the centers.
 
     Parameters
     ----------
     n_clusters : int, default=10
-        Centers; they start where k-means finds them among the codes, with a count of 100 each,
-        the released code's.
+        Centers; initialized by k-means on the codes, with a count of 100 each, as in the released
+        code.
     gamma : float, default=1e-3
-        Weight of the k-means loss; the released code's 1 stands beside errors summed over pixels,
-        which makes it about 1e-3 beside their mean.
+        Weight of the k-means loss. The released code has 1 with errors summed over pixels, which
+        is about 1e-3 with their mean.
     n_iter : int, default=13_700
         The released code's 50 epochs of MNIST.
     hidden, latent_dim, pretrain_epochs, ...

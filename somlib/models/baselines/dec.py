@@ -1,4 +1,4 @@
-"""DEC and IDEC: an encoder that learns from its own confident assignments to centers."""
+"""DEC and IDEC: an encoder trained on its own confident assignments to centers."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -44,7 +44,7 @@ def target_distribution(q: Tensor) -> Tensor:
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Return D_KL(p‖q) = Σ_k p_ik log (p_ik / q_ik), the mean over the batch.
 
-    Equation 2 of Xie 2016 is the sum over all samples; its released codes take the mean.
+    Equation 2 of Xie 2016 is the sum over all samples; the released code takes the mean.
     """
     return torch.xlogy(p, p / q).sum(-1).mean(-1)
 
@@ -53,20 +53,20 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 class DECNetwork(AutoencoderNetwork):
-    """An autoencoder, centers among its codes, and a target for the assignments to them.
+    """An autoencoder, centers in its latent space, and a target distribution of assignments.
 
     Parameters
     ----------
     config : EmbeddedClustering
-        Its parameters: the layers.
+        Its parameters, for the layers.
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     n_centers : int
         K.
     update_interval : int
-        Iterations between two targets.
+        Iterations between two updates of the target.
     """
 
     target: Tensor
@@ -89,7 +89,7 @@ class DECNetwork(AutoencoderNetwork):
         self.update_interval = update_interval
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
-        """Set the centers and the first labels; the first target is due before iteration 0."""
+        """Set the centers and the initial labels; `prepare` sets the target at iteration 0."""
         self.labels = self.initialize_centers(X, generator)
         self.target = X.new_zeros(len(X), len(self.centers))
         self.changed = X.new_zeros(())
@@ -101,7 +101,7 @@ class DECNetwork(AutoencoderNetwork):
         return labels
 
     def prepare(self, X: Tensor, i: int, **arguments: Tensor) -> None:
-        """Make a new target of the assignments of all samples, every `update_interval`."""
+        """Recompute the target from the assignments of all samples, every `update_interval`."""
         if i % self.update_interval == 0:
             q = soft_assignment(all_codes(self, X), self.centers)
             labels = q.argmax(-1)
@@ -117,11 +117,11 @@ class DECNetwork(AutoencoderNetwork):
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
     ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
-        """Take one step for all parameters, towards the batch's rows of the target."""
+        """Take one step for all parameters on the batch's rows of the target."""
         yield self.losses(x, self.target_of(rows)), self.parameters()
 
     def losses(self, x: Tensor, target: Tensor) -> Losses:
-        """Return ℒ = D_KL(p‖q) of a batch, and the share of labels that the last target changed."""
+        """Return ℒ = D_KL(p‖q) of a batch, and the fraction of labels that changed."""
         return self.clustering_losses(self.encode(x), target)
 
     def clustering_losses(self, z: Tensor, target: Tensor) -> Losses:
@@ -131,7 +131,7 @@ class DECNetwork(AutoencoderNetwork):
 
 
 class IDECNetwork(DECNetwork):
-    """DEC's network, whose decoder goes on learning.
+    """DEC's network with the reconstruction loss.
 
     Parameters
     ----------
@@ -170,19 +170,20 @@ class IDECNetwork(DECNetwork):
 
 @dataclass(eq=False, repr=False)
 class DEC(EmbeddedClustering):
-    """Deep embedded clustering: the encoder learns from its own confident assignments.
+    """Deep embedded clustering: the encoder is trained on its own confident assignments.
 
-    The loss is D_KL(p‖q) alone, so the decoder stays as pre-training left it.
+    The loss is D_KL(p‖q) alone, so the decoder does not change after pre-training.
 
     Parameters
     ----------
     n_clusters : int, default=10
-        Centers; they start where k-means finds them among the codes.
+        Centers; initialized by k-means on the codes.
     update_interval : int, default=140
-        Iterations between two targets p, the paper's for MNIST.
+        Iterations between two updates of the target p; the paper's for MNIST.
     n_iter : int, default=20_000
-        Always all of them, for the seeds of an ensemble have no common end. The paper stops once
-        an update changes less than 0.1 % of the labels, a share that `history_["changed"]` has.
+        There is no early stopping, so that all seeds of an ensemble have the same number. The paper
+        stops when an update changes less than 0.1 % of the labels; `history_["changed"]` holds that
+        fraction.
     hidden, latent_dim, pretrain_epochs, ...
         See `EmbeddedClustering`.
 
@@ -216,14 +217,14 @@ class DEC(EmbeddedClustering):
 
 @dataclass(eq=False, repr=False)
 class IDEC(DEC):
-    """Improved DEC: the reconstruction stays in the loss, ℒ = ℒ_r + γ D_KL(p‖q).
+    """Improved DEC: DEC with the reconstruction loss, ℒ = ℒ_r + γ D_KL(p‖q).
 
     Parameters
     ----------
     n_clusters, update_interval, n_iter
         See `DEC`.
     gamma : float, default=0.1
-        Weight of the clustering loss; 0 leaves an autoencoder.
+        Weight of the clustering loss; with 0 the model is an autoencoder.
     hidden, latent_dim, pretrain_epochs, ...
         See `EmbeddedClustering`.
 

@@ -23,19 +23,19 @@ from somlib.training.schedules import schedule
 
 
 def kohonen_step(m: Tensor, z: Tensor, h: Tensor, alpha: Tensor) -> Tensor:
-    """Return prototypes (K, L) to which a batch of codes z, (B, L), was presented one by one.
+    """Return the prototypes (K, L) after a batch of codes z, (B, L), presented one by one.
 
-    Kohonen's stochastic rule m_k ← m_k + α h_ik (z_i − m_k), i = 1 ... B, its winners, hence
-    h (B, K), found once for the batch: m_k keeps Π_i (1 − αh_ik) of itself, and of each pull
-    there remains what the later samples leave.
+    Kohonen's rule m_k ← m_k + α h_ik (z_i − m_k), i = 1 ... B. The BMUs, hence h (B, K), are found
+    once per batch. The updates in closed form: m_k is multiplied by Π_i (1 − αh_ik), and the term
+    α h_ik z_i by the same product over the later samples.
     """
-    left = (1 - alpha * h).flip(-2).cumprod(-2).flip(-2)  # Π_{j ≥ i} (1 − αh_jk)
-    later = torch.cat([left[..., 1:, :], torch.ones_like(left[..., :1, :])], -2)
-    return left[..., 0, :, None] * m + (alpha * h * later).mT @ z
+    factors = (1 - alpha * h).flip(-2).cumprod(-2).flip(-2)  # Π_{j ≥ i} (1 − αh_jk)
+    later = torch.cat([factors[..., 1:, :], torch.ones_like(factors[..., :1, :])], -2)
+    return factors[..., 0, :, None] * m + (alpha * h * later).mT @ z
 
 
 class DeepNeuralMapsNetwork(IDECNetwork):
-    """IDEC's network, whose centers are the units of a map and move by Kohonen's rule.
+    """IDEC's network, with centers that are the units of a map, updated by Kohonen's rule.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class DeepNeuralMapsNetwork(IDECNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class DeepNeuralMapsNetwork(IDECNetwork):
 
     @cached_property
     def delta(self) -> Tensor:
-        """Manhattan distances between all units, (K, K): made when training asks for them."""
+        """Manhattan distances between all units, (K, K), computed on first use."""
         return torch.from_numpy(grid_distances(self.grid)).to(self.centers)
 
     def initialize_centers(self, X: Tensor, generator: torch.Generator) -> Tensor:
-        """Set the centers to the codes of K random samples; return the nearest of each sample."""
+        """Set the centers to the codes of K random samples; return the BMU of each sample."""
         self.centers.copy_(self.encode(random_samples(X, len(self.centers), generator)))
         return squared_distance(all_codes(self, X), self.centers).argmin(-1)
 
@@ -75,7 +75,7 @@ class DeepNeuralMapsNetwork(IDECNetwork):
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
     ) -> Iterator[tuple[Losses, Iterable[Tensor]]]:
-        """Move the map by the codes of the batch, then take the autoencoder's step."""
+        """Update the map with the codes of the batch, then the autoencoder."""
         z = self.encode(x)
         with torch.no_grad():
             chi = squared_distance(z, self.centers).argmin(-1)
@@ -86,24 +86,24 @@ class DeepNeuralMapsNetwork(IDECNetwork):
 
 @dataclass(eq=False, repr=False)
 class DeepNeuralMaps(EmbeddedMap):
-    """Deep Neural Maps: IDEC's loss for the network, Kohonen's rule for the centers, in turn.
+    """Deep Neural Maps: IDEC's loss for the network, Kohonen's rule for the centers.
 
-    Each iteration encodes its batch, presents the codes to the map one by one (`kohonen_step`)
-    and, the centers fixed, takes the autoencoder's step, as the slides describe the paper.
+    Each iteration encodes its batch, presents the codes to the map one by one (`kohonen_step`),
+    then updates the autoencoder with the centers fixed, as the slides describe the paper.
 
     Parameters
     ----------
     grid : (int, int) or Grid, default=(8, 8)
-        Its prototypes start as the codes of K different samples.
+        Its prototypes are initialized to the codes of K different samples.
     gamma : float, default=0.01
-        Weight of the clustering loss. IDEC's 0.1 draws the codes together before the map has
-        unfolded: on the digits purity falls from .91 to .56 (one small network, three seeds).
+        Weight of the clustering loss. With IDEC's 0.1 the codes contract before the map has
+        unfolded: on the digits purity decreases from .91 to .56 (one small network, three seeds).
     temperature : (float, float), default=(10.0, 0.1)
         Width T of the neighborhood exp(−δ²/T²), DESOM's, with Manhattan δ.
     alpha : (float, float), default=(0.5, 0.01)
         The map's learning rate at the start and at the end.
     shuffle : bool, default=True
-        Kohonen's rule weighs the last samples most, so their order should be random.
+        Kohonen's rule gives the last samples the largest weight, so their order should be random.
     update_interval : int, default=140
         See `DEC`.
     hidden, latent_dim, pretrain_epochs, ...
@@ -131,4 +131,4 @@ class DeepNeuralMaps(EmbeddedMap):
         checks.count("update_interval", self.update_interval)
         schedule("temperature", self.temperature)
         if schedule("alpha", self.alpha).start > 1:
-            raise ValueError(f"alpha={self.alpha!r} steps past the sample; start at 1 or below")
+            raise ValueError(f"alpha={self.alpha!r} must start at 1 or below")

@@ -1,4 +1,4 @@
-"""Kerasom: DESOM without its autoencoder, a map of the samples themselves."""
+"""Kerasom: the SOM loss on the samples, DESOM without its autoencoder."""
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from somlib.training.schedules import Decay, schedule
 
 
 class KerasomNetwork(Network):
-    """The prototypes of a map of the samples.
+    """The prototypes of a map in the space of the samples.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class KerasomNetwork(Network):
 
     @cached_property
     def delta(self) -> Tensor:
-        """δ between all units, (K, K): made when training asks for it."""
+        """δ between all units, (K, K), computed on first use."""
         return torch.from_numpy(grid_distances(self.grid, self.grid_distance)).to(self.centers)
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
@@ -62,7 +62,10 @@ class KerasomNetwork(Network):
 
 @dataclass(eq=False, repr=False)
 class Kerasom(ClusterMixin, DeepEstimator):
-    """The SOM loss by Adam, DESOM without its autoencoder; on codes, the slides' AE+kerasom.
+    """The SOM loss minimized by Adam: DESOM without its autoencoder; on codes, AE+kerasom.
+
+    `SOM(mode="sgd")` minimizes the same loss, with the initialization, neighborhoods and sample
+    weights of `SOM`; this baseline has those of the DESOM paper and trains all seeds in one pass.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ class Kerasom(ClusterMixin, DeepEstimator):
     learning_rate : float, default=1e-3
         Adam's.
     shuffle : bool, default=False
-        Off, as for `DESOM`.
+        False, as for `DESOM`.
     batch_size, precision, random_state, device, progress
         See `Autoencoder`.
 
@@ -82,7 +85,7 @@ class Kerasom(ClusterMixin, DeepEstimator):
     ----------
     grid_ : Grid
     weights_ : ndarray of shape (K, d)
-        The prototypes; they start as K different samples.
+        The prototypes; initialized to K different samples.
     labels_ : ndarray of shape (n,)
         Best-matching unit of each training sample.
     parameters_, history_, n_iter_, seed_
@@ -134,7 +137,7 @@ class Kerasom(ClusterMixin, DeepEstimator):
         return self.parameters_["centers"]
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
         return nearest_units(self._valid(X, reset=False), self.weights_)[:, 0]
 
     def transform(self, X: ArrayLike) -> Array:
@@ -147,5 +150,5 @@ class Kerasom(ClusterMixin, DeepEstimator):
 
     @property
     def inverse_transform(self) -> Any:
-        """Not there: distances to the prototypes do not determine the sample."""
+        """Not available: a sample cannot be reconstructed from distances to the prototypes."""
         raise AttributeError("Kerasom has no decoder; its prototypes are weights_")

@@ -1,4 +1,4 @@
-"""Clusters of a map: its prototypes, merged by k-means."""
+"""Clusters of a map: k-means on its prototypes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from somlib.training.loop import resolve_seed
 def merge_prototypes(
     prototypes: ArrayLike, units: ArrayLike, k: int, random_state: Any = None
 ) -> NDArray[np.int64]:
-    """Return samples' clusters once k-means has merged a map's prototypes: the slides' "+km".
+    """Return the clusters of samples by k-means on a map's prototypes: the slides' "+km".
 
     Parameters
     ----------
@@ -31,6 +31,6 @@ def merge_prototypes(
     """
     checks.count("k", k)
     if k > len(prototypes := np.asarray(prototypes)):
-        raise ValueError(f"k={k} clusters cannot be made of {len(prototypes)} prototypes")
+        raise ValueError(f"k={k} is more than the {len(prototypes)} prototypes; choose fewer")
     merged = KMeans(k, n_init=20, random_state=resolve_seed(random_state) % 2**32).fit(prototypes)
     return np.asarray(merged.labels_[np.asarray(units)], dtype=np.int64)

@@ -22,8 +22,8 @@ from somlib.training.saving import Check, Saveable, array, require_units
 class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
     """The library MiniSom as an estimator: the slides' minisom, and on codes AE+minisom.
 
-    The script behind the published numbers is not public; its settings are parameters here, by
-    default the library's own.
+    The script that produced the published numbers is not public; its settings are parameters here,
+    with the library's defaults.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
     n_iter : int, default=10_000
         Samples presented (MiniSom's `num_iteration`).
     sigma, learning_rate : float, default=1.0, 0.5
-        Their starts.
+        Their initial values.
     init : {"sample", "pca", "random"}, default="sample"
-        Samples drawn at random, the plane of two principal components, or random directions.
+        Random samples, a grid in the plane of two principal components, or random directions.
     neighborhood, decay, sigma_decay : str
         MiniSom's `neighborhood_function`, `decay_function` and `sigma_decay_function`.
     random_order : bool, default=False
-        Whether samples are drawn at random, or taken in the file's order.
+        Whether samples are chosen at random, or in order.
     random_state : int, Generator, RandomState or None, default=None
 
     Attributes
@@ -88,7 +88,9 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
         checks.count("n_iter", self.n_iter)
         checks.one_of("init", self.init, ("sample", "pca", "random"))
         if self.grid_.topology != "rect" or any(self.grid_.periods):
-            raise ValueError(f"grid={self.grid!r}: MiniSomMap has plain rectangular maps only")
+            raise ValueError(
+                f"grid={self.grid!r}: MiniSomMap needs a rectangular map without wrapping"
+            )
         som = MiniSom(
             self.grid_.rows,
             self.grid_.cols,
@@ -110,7 +112,7 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); the lowest index of equals."""
+        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
         return nearest_units(self._valid(X), self.weights_)[:, 0]
 
     def transform(self, X: ArrayLike) -> Array:

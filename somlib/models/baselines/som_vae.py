@@ -25,7 +25,7 @@ class SOMVAENetwork(AutoencoderNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     def __init__(self, config: "SOMVAE", n_features: int, generator: torch.Generator) -> None:
@@ -42,7 +42,7 @@ class SOMVAENetwork(AutoencoderNetwork):
         return torch.from_numpy(near / (self.grid.connectivity + 1)).to(self.centers)
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
-        """Draw the embeddings from 𝒩(0, 0.05²)."""
+        """Sample the embeddings from 𝒩(0, 0.05²)."""
         self.centers.copy_(0.05 * torch.randn(self.centers.shape, generator=generator))
 
     def losses(self, x: Tensor) -> Losses:
@@ -66,23 +66,25 @@ class SOMVAE(EmbeddedMap):
     """SOM-VAE, its static part: the code z_e is replaced by the nearest embedding z_q of a grid.
 
     ℒ = ‖x − x̂_q‖² + ‖x − x̂_e‖² + α ‖z_e − z_q‖² + β Σ_{e ∈ N(z_q)} ‖e − sg(z_e)‖², all as means:
-    over pixels, over the code's width and over z_q and its neighbors, as in the released code to
-    which α and β belong. A neighbor beyond the edge of the map counts as 0.
+    over pixels, over the code's dimensions and over z_q and its neighbors, as in the released code,
+    from which α and β are taken. A neighbor beyond the border of the map counts as 0.
 
     Parameters
     ----------
     grid : (int, int) or Grid, default=(8, 8)
-        Its embeddings start at random, 𝒩(0, 0.05²).
+        Its embeddings are initialized from 𝒩(0, 0.05²).
     alpha, beta : float, default=1.0, 0.9
         Weights of the commitment and the neighborhood term.
     straight_through : bool, default=False
-        Whether x̂_q sends its gradient past the grid to the encoder, as in VQ-VAE, and none to the
-        embeddings. In the released SOM-VAE, x̂_q teaches the embeddings and x̂_e the encoder.
+        Whether the gradient of x̂_q is passed to the encoder, as in VQ-VAE, instead of to the
+        embeddings. In the released SOM-VAE, the gradient of x̂_q reaches the embeddings and that of
+        x̂_e the encoder.
     latent_dim, n_iter, batch_size, learning_rate : default=64, 28_125, 32, 5e-4
-        The released code's; 20 epochs of 45 000 images, the rate lowered by a tenth every 1000.
+        Those of the released code: 20 epochs of 45 000 images; it decays the rate by a tenth every
+        1000 iterations.
     pretrain_epochs, shuffle : default=0, True
     hidden, ...
-        See `EmbeddedClustering`; the released network is convolutional, with a sigmoid at its end.
+        See `EmbeddedClustering`; the released network is convolutional, with a sigmoid output.
 
     References
     ----------

@@ -15,7 +15,7 @@ from somlib.training.layers import MLP, AutoencoderNetwork, Dense
 
 
 def expected_log_density(mean: Tensor, variance: Tensor, m: Tensor, log_v: Tensor) -> Tensor:
-    """Return E log 𝒩(z; m_c, v_c) for z ~ 𝒩(mean, variance), but for L/2 log 2π, (B, K).
+    """Return E log 𝒩(z; m_c, v_c) for z ~ 𝒩(mean, variance), without L/2 log 2π, (B, K).
 
     −½ Σ_j (log v_cj + variance_j / v_cj + (mean_j − m_cj)² / v_cj), as in Jiang 2017.
     """
@@ -34,7 +34,7 @@ class VaDENetwork(AutoencoderNetwork):
     n_features : int
         d.
     generator : torch.Generator
-        Draws the weights.
+        Initializes the weights.
     """
 
     encoder: MLP
@@ -50,10 +50,10 @@ class VaDENetwork(AutoencoderNetwork):
         self.latent_dim = L
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
-        """Set the prior to a Gaussian mixture of the codes, and adapt the decoder to its sigmoid.
+        """Set the prior to a Gaussian mixture of the codes, and adapt the decoder to a sigmoid.
 
-        The decoder had a linear output y. The sigmoid is put on 4 y − 2, the tangent of its
-        inverse at ½, so that the first reconstructions stay about the same.
+        The pre-trained decoder has a linear output y. The logits are 4 y − 2, the tangent of the
+        inverse sigmoid at ½, so that the initial reconstructions are about the same.
         """
         seed, codes = generator.initial_seed() % 2**32, all_codes(self, X).numpy(force=True)
         mixture = GaussianMixture(len(self.centers), covariance_type="diag", random_state=seed)
@@ -86,7 +86,7 @@ class VaDENetwork(AutoencoderNetwork):
         return self.log_responsibilities(self.encode(x)).argmax(-1)
 
     def losses(self, x: Tensor, epsilon: Tensor) -> Losses:
-        """Return minus the evidence lower bound with one z = μ + σ ε per sample, and its terms."""
+        """Return the negative ELBO with one z = μ + σ ε per sample, and its terms."""
         mean, log_var = self.posterior(x)
         z = mean + (log_var / 2).exp() * epsilon
         x_mean = self.decode(z)
@@ -94,8 +94,8 @@ class VaDENetwork(AutoencoderNetwork):
         log_gamma = self.log_responsibilities(z)  # γ_c = q(c|x) = p(c|z), Jiang 2017
         log_pi = self.log_pi.log_softmax(-1).unsqueeze(-2)
         log_p = expected_log_density(mean, log_var.exp(), self.centers, self.log_v)
-        D_c = (log_gamma.exp() * (log_gamma - log_pi - log_p)).sum(-1)  # all with γ_c
-        D_z = -0.5 * (1 + log_var).sum(-1)  # and minus the entropy of q(z|x)
+        D_c = (log_gamma.exp() * (log_gamma - log_pi - log_p)).sum(-1)  # weighted by γ_c
+        D_z = -0.5 * (1 + log_var).sum(-1)  # the negative entropy of q(z|x)
         L_r, D = L_x.sum(-1).mean(-1), (D_c + D_z).mean(-1)
         return {"loss": L_r + D, "reconstruction": L_r, "divergence": D}
 
@@ -104,20 +104,20 @@ class VaDENetwork(AutoencoderNetwork):
 class VaDE(EmbeddedClustering):
     """Variational deep embedding: a variational autoencoder whose prior is a Gaussian mixture.
 
-    A cluster c has probability π_c and codes 𝒩(m_c, v_c), the decoder gives each pixel's Bernoulli
-    probability, and the loss is minus the evidence lower bound in nats, in closed form but for one
-    drawn z per sample. A sample's cluster is arg-max_c p(c|z) at the mean of its code.
+    A cluster c has probability π_c and codes 𝒩(m_c, v_c). The decoder's output is each pixel's
+    Bernoulli probability. The loss is the negative evidence lower bound in nats, estimated with one
+    z per sample. A sample's cluster is argmax_c p(c|z) at its posterior mean.
 
     Parameters
     ----------
     n_clusters : int, default=10
-        Components; they start as scikit-learn's `GaussianMixture` (diagonal) on the codes.
+        Components; initialized by scikit-learn's `GaussianMixture` (diagonal) on the codes.
     n_iter : int, default=350_000
-        500 epochs of MNIST; the released code has had 500 and 3000.
+        500 epochs of MNIST; versions of the released code have 500 and 3000.
     batch_size, learning_rate, shuffle : default=100, 2e-3, True
-        The released code's, which lowers the rate by a tenth every 10 epochs.
+        Those of the released code, which decays the rate by a tenth every 10 epochs.
     hidden, latent_dim, pretrain_epochs, ...
-        See `EmbeddedClustering`. The variances of codes come from a second head beside the code's.
+        See `EmbeddedClustering`. The posterior variances are a second output of the encoder.
 
     Raises
     ------
@@ -147,13 +147,13 @@ class VaDE(EmbeddedClustering):
         super()._check(n, d)
 
     def _assign(self, X: Array) -> NDArray[np.int64]:
-        return np.asarray(self._through("assign", X), dtype=np.int64)
+        return np.asarray(self._apply("assign", X), dtype=np.int64)
 
     def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
         checked = super()._valid(X, reset=reset)
         if reset and (checked.min() < 0 or checked.max() > 1):
             raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but VaDE takes its "
-                "values for probabilities; scale them to [0, 1]"
+                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but VaDE needs "
+                "probabilities; scale them to [0, 1]"
             )
         return checked
