@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from somlib.search import best_units as distances
-from somlib.search.best_units import Block, Blocks, Codebook, best_units, squared_distances
+from somlib.search.best_units import (
+    Block,
+    Blocks,
+    Codebook,
+    best_units,
+    mean_over_samples,
+    squared_distances,
+)
 
 CPU = torch.device("cpu")
 
@@ -124,3 +131,32 @@ def test_the_search_leaves_its_input_as_it_was():
     squared_distances(block, Codebook(W))
     assert torch.equal(block.x, x)
     assert torch.equal(W, kept)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mean_over_samples_is_that_of_a_literal_loop(dtype, monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK_ELEMENTS", 40)
+    monkeypatch.setattr(distances, "BLOCK_ROWS", 1)
+    rng = np.random.default_rng(0)
+    X, W = rng.normal(size=(50, 3)).astype(dtype), rng.normal(size=(7, 3)).astype(dtype)
+    before, expected = X.copy(), []
+    for x in X.astype(float):
+        order = ((x - W) ** 2).sum(1).argsort()
+        expected.append((x - W[order[0]]) @ (1, 2, 3) + 10 * order[1])
+
+    def measure(units, apart):
+        assert torch.get_num_threads() == 1
+        weighted = apart * torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+        apart.zero_()  # its own, not the samples
+        return weighted.sum(1) + 10 * units[:, 1]
+
+    found = [mean_over_samples(X, W, measure) for _ in range(2)]
+    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_threads_are_given_back_where_a_measure_fails():
+    threads = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        mean_over_samples(np.ones((3, 2)), np.ones((2, 2)), lambda units, apart: 1 / 0)
+    assert torch.get_num_threads() == threads

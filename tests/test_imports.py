@@ -58,6 +58,11 @@ def test_no_package_imports_a_higher_one(name):
     assert not higher
 
 
+def test_only_the_search_and_training_switch_threads_and_precision():
+    users = {name for name in SOURCES if "search.products" in imports(name)}
+    assert {name.split(".")[0] for name in users} <= {"search", "training", "models"}
+
+
 def test_no_module_imports_itself_by_way_of_others():
     def at_import(name):  # not what a function imports when called, or a type checker reads
         tree = ast.parse(SOURCES[name].read_text(encoding="utf-8"))

@@ -687,6 +687,7 @@ def seeds(
             if values[-1] < 1000 * values[0]:  # of wider ranges powers of ten are enough
                 ax.set_xticks(values, [f"{value:g}" for value in values])
                 ax.minorticks_off()
+                ax.tick_params(axis="x", labelsize="small")
     return panels
 
 
