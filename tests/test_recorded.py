@@ -4,7 +4,7 @@
     python -m tests.test_recorded --record   # write new records
 
 All in float64 with fixed seeds, by public names only: internal changes must give the same losses
-and parameters. A change that is meant to change them needs new records, and its commit message says so.
+and parameters. An intended change of them needs new records, and its commit message says so.
 """
 
 import argparse
