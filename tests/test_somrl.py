@@ -1336,8 +1336,8 @@ def test_a_saved_map_is_loaded_unchanged(tmp_path, model, dtype):
 # ---------------------------------------------------------------- bad input
 
 COMMON = [
-    ({"activation_threshold": 0}, "activation_threshold=0 must lie between 0 and 1, without the "
-                                  "ends"),
+    ({"activation_threshold": 0}, "activation_threshold=0 must lie between 0 and 1, both "
+                                  "excluded"),
     ({"activation_threshold": 1.0}, "activation_threshold=1.0 must lie between 0 and 1"),
     ({"activation_threshold": -0.5}, "activation_threshold=-0.5 must lie between 0 and 1"),
     ({"activation_threshold": float("nan")}, "activation_threshold=nan must lie between"),
@@ -1467,7 +1467,7 @@ def test_invalid_data_raise_errors(make, samples, message):
 def test_data_outside_the_unit_interval_name_the_scaler(change, low, high):
     message = (
         rf"^X lies within \[{low}.*, {high}.*\], but SOMRL takes data in \[0, 1\]; scale them, "
-        r"with sklearn.preprocessing.MinMaxScaler\(clip=True\) for one$"
+        r"for example with MinMaxScaler\(clip=True\) of scikit-learn$"
     )
     fitted_one = somrl(random_state=0).fit(X)
     for use in (

@@ -7,6 +7,7 @@ class: a narrow code, corrupted inputs, few active units, a penalty on the encod
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.search.products import products
-from somlib.training import Array, DeepEstimator, Losses, Noise
+from somlib.training import Array, DeepEstimator, Losses, Noise, fit_seeds
 from somlib.training.layers import DERIVATIVES, Activation, Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_device
 
@@ -267,6 +268,17 @@ class Autoencoder(DeepEstimator):
                 for rows in np.split(X, range(_JACOBIAN_BLOCK, len(X), _JACOBIAN_BLOCK))
             ]
         return np.concatenate(parts)
+
+
+def pretrained(
+    model: Any, names: Sequence[str], X: ArrayLike, seeds: Sequence[int], checkpoint: Path | None
+) -> list[Autoencoder] | None:
+    """Return autoencoders with the named parameters of a model, trained for `pretrain_epochs`."""
+    if not model.pretrain_epochs:
+        return None
+    parameters = {name: getattr(model, name) for name in names}
+    autoencoder = Autoencoder(n_epochs=model.pretrain_epochs, **parameters)
+    return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
 
 def principal_components(model: Autoencoder, X: ArrayLike) -> Array:

@@ -18,11 +18,11 @@ from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.models.autoencoders import Autoencoder, reconstruction_error
+from somlib.models.autoencoders import Autoencoder, pretrained, reconstruction_error
 from somlib.models.kohonen import as_grid, prototype_gradient
 from somlib.search.best_units import Block, Codebook, best_units
 from somlib.spaces import Grid, GridMetric
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, fit_seeds
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses
 from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.schedules import Decay, schedule
 
@@ -293,11 +293,7 @@ class DESOM(ClusterMixin, DeepEstimator):
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
     ) -> list[Autoencoder] | None:
-        if not self.pretrain_epochs:
-            return None
-        shared = {k: v for k, v in self.get_params().items() if k in _AUTOENCODER_PARAMETERS}
-        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **shared)
-        return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
+        return pretrained(self, _AUTOENCODER_PARAMETERS, X, seeds, checkpoint)
 
     def _finish(self, X: Array) -> None:
         self.labels_ = nearest_units(self._apply("encode", X), self.prototypes_)[:, 0]

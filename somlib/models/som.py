@@ -550,16 +550,12 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         checks.count("batch_size", self.batch_size)
         if self.n_iter is not None:
             checks.count("n_iter", self.n_iter)
-        if self.mode == "batch" and self.learning_rate is not None:
-            raise ValueError(
-                f"learning_rate={self.learning_rate!r} has no effect with mode='batch': it cancels "
-                "out of the weighted mean; omit it, or choose mode='online' or 'sgd'"
-            )
-        if self.mode == "batch" and self.learning_rate_decay is not None:
-            raise ValueError(
-                f"learning_rate_decay={self.learning_rate_decay!r} has no effect with "
-                "mode='batch', which has no learning rate; omit it"
-            )
+        for name in ("learning_rate", "learning_rate_decay"):
+            if self.mode == "batch" and (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"{name}={value!r} has no effect with mode='batch', whose weighted means have "
+                    "no learning rate; omit it, or choose mode='online' or 'sgd'"
+                )
         if self.mode != "sgd" and self.n_iter is not None:
             raise ValueError(
                 f"n_iter={self.n_iter} counts the iterations of mode='sgd'; "

@@ -130,21 +130,12 @@ class Rule(nn.Module):
     s: Tensor
 
     def __init__(
-        self,
-        a_t: float,
-        lr: float,
-        rho: float,
-        ld: float,
-        beta: float,
-        gamma: float,
-        s: float,
-        repel: Repel = "signed",
-        life_rule: LifeRule = "batch",
+        self, *, repel: Repel = "signed", life_rule: LifeRule = "batch", **values: float
     ) -> None:
         super().__init__()
-        values = {"a_t": a_t, "lr": lr, "rho": rho, "ld": ld, "beta": beta, "gamma": gamma, "s": s}
-        for symbol, value in values.items():
-            self.register_buffer(symbol, hyperparameter(value, (1, 1)), persistent=False)
+        for symbol in _SYMBOLS.values():
+            buffer = hyperparameter(values[symbol], (1, 1))
+            self.register_buffer(symbol, buffer, persistent=False)
         self.repel, self.life_rule = repel, life_rule
 
 

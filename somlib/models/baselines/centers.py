@@ -18,12 +18,12 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from somlib import checks
-from somlib.models.autoencoders import Autoencoder
+from somlib.models.autoencoders import Autoencoder, pretrained
 from somlib.models.desom import nearest_units
 from somlib.models.kohonen import as_grid
 from somlib.search.best_units import Block, Codebook, squared_distances
 from somlib.spaces import Grid
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator
 from somlib.training.layers import AutoencoderNetwork
 
 # ---------------------------------------------------------------- codes and centers
@@ -132,12 +132,8 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
     ) -> list[Autoencoder] | None:
-        if not self.pretrain_epochs:
-            return None
         shared = ("hidden", "latent_dim", "batch_size", "precision", "device", "progress")
-        given = {name: getattr(self, name) for name in shared}
-        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **given)
-        return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
+        return pretrained(self, shared, X, seeds, checkpoint)
 
     def _finish(self, X: Array) -> None:
         self.labels_ = self._assign(X)
