@@ -19,7 +19,7 @@ from somlib.models.soae import SOAE
 from somlib.models.som import SOM
 from somlib.models.vae import VAE
 from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds, loop
-from somlib.training.network import NoiseSource, load_state
+from somlib.training.network import NoiseSource, hyperparameter, load_state
 from somlib.training.step import deferred_interrupts
 
 rng = np.random.default_rng(42)
@@ -931,7 +931,7 @@ def test_medium_is_close_to_highest_and_does_not_change_double_precision(name):
 class ShrinkingNetwork(PlainNetwork):
     def __init__(self, config, d, generator):
         super().__init__(config, d, generator)
-        self.register_buffer("weight", torch.tensor(config.weight), persistent=False)
+        self.register_buffer("weight", hyperparameter(config.weight), persistent=False)
 
     def losses(self, x):
         z = self.encode(x)
