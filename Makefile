@@ -7,7 +7,7 @@
 #   make bench                              measure speed and memory beside other libraries
 #
 # More: ONLY="01 03" for some notebooks (ONLY=desom for one benchmark), SEEDS=10, OUTPUT=folder,
-# PYTHON=python3.12 for another Python.
+# JOBS=2 for two notebooks at the same time, PYTHON=python3.12 for another Python.
 
 PYTHON  ?= python3
 PROFILE ?= quick
@@ -16,7 +16,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 # Programs are started as modules: a script names its interpreter by a path, which may hold spaces.
 RUN     := $(BIN)/python -m somlib reproduce --profile $(PROFILE) --device $(DEVICE) \
-           $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUTPUT),--output "$(OUTPUT)")
+           $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
+           $(if $(OUTPUT),--output "$(OUTPUT)")
 
 .PHONY: figures test lab bench lint format clean help
 .DEFAULT_GOAL := help

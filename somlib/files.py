@@ -1,8 +1,7 @@
-"""Writing files so that a crash, a kill, a full disk or a second process leaves no half of one.
+"""Atomic writes and locks: a crash, a full disk or a second process leaves no incomplete file.
 
-An unfinished file, and a sign that somebody is at work, is locked by the process that it belongs
-to. The operating system releases the lock however that process ends, so what is not locked was
-left behind.
+Unfinished files and lock files are locked by the process that they belong to. The operating
+system releases the lock however that process ends, so whatever is not locked was left behind.
 """
 
 import contextlib
@@ -27,31 +26,31 @@ else:
     import fcntl
 
 PARTIAL_PREFIX = ".partial-"
-"""Every unfinished file begins with this, so that left-overs can be recognised and removed."""
+"""Prefix of all unfinished files and lock files, by which `remove_partials` finds them."""
 
 _UMASK = threading.Lock()  # of two threads that set it at the same time one would restore 0
 
 PATIENCE = 5.0
-"""Seconds after which `claimed(..., wait=True)` says for whom it waits."""
+"""Seconds after which `claimed(..., wait=True)` warns for which process it waits."""
 
 
 class InUseError(OSError):
-    """Another process is at work on the same file; the text says which."""
+    """Another process is working on the same file; the message says which."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary neighbour of `path` that takes its name once the block succeeds.
+    """Yield a temporary file beside `path` that is renamed to `path` if the block succeeds.
 
-    The neighbour lies in the same folder, so the final rename is atomic: a reader sees the old
-    file or the new one, never a part. When the block fails the neighbour is deleted and whatever
-    was at `path` is untouched. In all else it is as if the file were opened for writing: a link
-    stays and its target changes, permissions stay, a write-protected file is an error.
+    Both are in the same folder, so that renaming is atomic: a reader sees the old file or the new
+    one, never a part. If the block fails, the temporary file is deleted and `path` is unchanged.
+    Otherwise the effect is that of opening the file for writing: of a link the target changes,
+    permissions are kept, a write-protected file is an error.
 
     Parameters
     ----------
     path : path-like
-        The file to write. Its folder is made when missing.
+        The file to write. Its folder is created if it does not exist.
 
     Yields
     ------
@@ -61,17 +60,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When `destination` refuses `path`, the folder cannot be made or written to, or the disk is
-        full; the message names the file and says what to do.
+        When `destination` refuses `path`, the folder cannot be created or written to, or the disk
+        is full; the message names the file and the remedy.
 
     Examples
     --------
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
     >>> with replacing(target) as partial:
-    ...     _ = partial.write_text("whole or not at all")
+    ...     _ = partial.write_text("complete or not at all")
     >>> target.read_text()
-    'whole or not at all'
+    'complete or not at all'
     """
     target = destination(path)
     try:
@@ -82,7 +81,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(_mode(target))
-        if sys.platform == "win32":  # which renames no open file
+        if sys.platform == "win32":  # Windows cannot rename an open file
             lock.close()
         partial.replace(target)
     except OSError as error:
@@ -93,13 +92,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def destination(path: str | os.PathLike[str]) -> Path:
-    """Return the file that writing to `path` changes: behind a link, its target.
+    """Return the file that writing to `path` changes: of a link, the target.
 
     Raises
     ------
     OSError
-        When that is a folder, or a pipe or device, which cannot be replaced whole, or a
-        write-protected file; the message names it and says what to do.
+        When that is a folder, or a pipe or device, which cannot be replaced atomically, or a
+        write-protected file; the message names it and the remedy.
 
     Examples
     --------
@@ -110,7 +109,7 @@ def destination(path: str | os.PathLike[str]) -> Path:
     found = Path(path)
     try:
         mode: int | None = found.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):  # the folder is another matter
+    except (FileNotFoundError, NotADirectoryError):  # the folder is checked later
         mode = None
     except OSError as error:
         raise _explained(error, path) from error
@@ -121,8 +120,8 @@ def destination(path: str | os.PathLike[str]) -> Path:
     if mode and not stat.S_ISREG(mode):
         raise OSError(
             errno.EINVAL,
-            f"cannot write to {path}: it is a pipe or a device, and results are files that are "
-            "whole or not there; name an ordinary file",
+            f"cannot write to {path}: it is a pipe or a device, which cannot be replaced "
+            "atomically; name an ordinary file",
         )
     if mode and not os.access(found, os.W_OK):
         raise PermissionError(
@@ -133,31 +132,31 @@ def destination(path: str | os.PathLike[str]) -> Path:
 
 
 def same(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Tell whether two paths lead to one file, by whatever links and spellings."""
+    """Return whether two paths lead to the same file, also through links."""
     try:
         return Path(one).samefile(other)
-    except OSError:  # one of them is not there
+    except OSError:  # one of them does not exist
         return os.path.realpath(one) == os.path.realpath(other)
 
 
 @contextmanager
 def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
-    """Let no other process be at work on `path` inside a `with`.
+    """Make sure that no other process works on `path` inside a `with`.
 
-    A neighbour of `path` says who is. Where none can be made, in a folder that is only read or
-    on a file system without locks, the block runs all the same.
+    A lock file beside `path` names the process. If none can be created, in a read-only folder or
+    on a file system without locks, the block is executed all the same.
 
     Parameters
     ----------
     path : path-like
-        What is worked on; need not be there.
+        The file to work on; need not exist.
     wait : bool, default=False
-        Wait for another process to end its work; a warning says so when that takes long.
+        Wait until another process has finished; if that takes long, a warning names it.
 
     Raises
     ------
     InUseError
-        When another process is at work and `wait` is False.
+        When another process works on it and `wait` is False.
 
     Examples
     --------
@@ -194,15 +193,15 @@ def claimed(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[Non
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> int:
-    """Delete what killed processes left unfinished below `folder`; return how many files.
+    """Delete unfinished files of killed processes below `folder`; return how many.
 
-    What a process that lives is still writing stays.
+    Files that a living process is writing are kept.
     """
     removed = 0
     for partial in Path(folder).rglob(PARTIAL_PREFIX + "*"):
         if not partial.is_file():
             continue
-        # gone by now, somebody else's, or no locks there
+        # removed in the meantime, of another user, or on a file system without locks
         with contextlib.suppress(OSError), partial.open("r+b") as file:
             if _lock(file) and _lies_at(file, partial):
                 _remove(partial, file)
@@ -218,10 +217,10 @@ class _Busy(Exception):  # noqa: N818 - never leaves this module
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file; False when another holds it. OSError where there are no locks."""
+    """Lock an open file; False if another process holds it. OSError where there are no locks."""
     try:
         if sys.platform == "win32":
-            file.seek(2**31 - 2)  # behind the content, which stays readable
+            file.seek(2**31 - 2)  # beyond the content, which others can still read
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             file.seek(0)
         else:
@@ -232,7 +231,7 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 def _lies_at(file: IO[bytes], path: Path) -> bool:
-    """Tell whether an open file is still the one of that name: it may have been removed."""
+    """Return whether an open file still has that path: it may have been removed."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -240,23 +239,23 @@ def _lies_at(file: IO[bytes], path: Path) -> bool:
 
 
 def _begin(target: Path) -> tuple[Path, IO[bytes]]:
-    """Make a partial file beside `target` and return it, with the lock that protects it."""
+    """Create a partial file beside `target` and return it, with the open file that locks it."""
     while True:
         handle, name = tempfile.mkstemp(
-            # the end of a name, so that names of any length have room for it
+            # only the end of the name, so that it does not become too long
             dir=target.parent, prefix=PARTIAL_PREFIX, suffix="-" + target.name[-40:]
         )  # fmt: skip
         partial, file = Path(name), os.fdopen(handle, "r+b")
         try:
-            if _lock(file) and _lies_at(file, partial):  # nobody cleared it away in between
+            if _lock(file) and _lies_at(file, partial):  # not removed in the meantime
                 return partial, file
-        except OSError:  # no locks here: as well as can be
+        except OSError:  # no locks here
             return partial, file
         file.close()
 
 
 def _sign(path: Path) -> IO[bytes] | None:
-    """Return the locked file that says who works here, or None when another process does."""
+    """Return the locked file that names this process, or None if another process has it."""
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
@@ -284,19 +283,19 @@ def _whose(sign: Path) -> str:
 
 
 def _remove(path: Path, file: IO[bytes]) -> None:
-    """Remove a locked file before its lock is released: afterwards it may be another's."""
-    if sys.platform == "win32":  # which removes no open file, and none that another has opened
+    """Remove a locked file before its lock is released, when it may become another process's."""
+    if sys.platform == "win32":  # Windows cannot remove an open file
         file.close()
     with contextlib.suppress(OSError):
         path.unlink()
     file.close()
 
 
-# ---------------------------------------------------------------- what a file is like
+# ---------------------------------------------------------------- permissions and messages
 
 
 def _mode(target: Path) -> int:
-    """Return the permissions that an ordinary open() would leave at `target`."""
+    """Return the permissions that `target` would have after an ordinary open()."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_IMODE(target.stat().st_mode)
     with _UMASK:
@@ -306,10 +305,10 @@ def _mode(target: Path) -> int:
 
 
 def _explained(error: OSError, path: str | os.PathLike[str]) -> OSError:
-    """Return an error of the same type whose text names the file and the remedy."""
+    """Return an error of the same type whose message names the file and the remedy."""
     reason = error.strerror or str(error)
     message = (
-        f"cannot write {path}: {reason}; nothing already there was changed. "
-        "Choose a folder that exists, may be written to and has free space."
+        f"cannot write {path}: {reason}; existing files were not changed. "
+        "Choose a folder that exists, is writable and has free space."
     )
     return type(error)(error.errno, message)

@@ -16,12 +16,13 @@ from types import SimpleNamespace
 
 import nbformat
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from kill_runner import PACKAGE, kill_and_compare
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from somlib import SOM, files
+from somlib import SOM, files, report
 from somlib.companion import cli, runner
 
 PARAMETERS = """\
@@ -407,6 +408,24 @@ def test_a_report_of_nothing_is_refused(project, capsys):
     assert "nothing recorded in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["report", "reproduce --only 01"])
+def test_the_output_folder_is_an_argument_not_a_change_of_the_environment(
+    project, command, monkeypatch, capsys
+):
+    before = dict(os.environ)
+    there = project / "elsewhere" / "figures" / "quick"
+    run = report.start("01_toy", profile="quick", device="cpu", seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setenv("SOMLIB_OUTPUT", str(project / "elsewhere"))
+        run.save_table(pd.DataFrame({"x": [1]}), "toy-table", caption="One.")
+    monkeypatch.setattr(runner, "run", lambda *_: None)
+    assert cli.main([*command.split(), "--output", "elsewhere"]) == 0
+    assert str(there / "README.md") in capsys.readouterr().out
+    assert (there / "README.md").exists()
+    assert not (project / "figures").exists()
+    assert dict(os.environ) == before
+
+
 # ------------------------------------------------------------------ where a model goes
 
 
@@ -539,6 +558,35 @@ def test_the_full_profile_runs_ten_seeds(project):
     assert "n_seeds" not in planned()[0].parameters
     assert planned("--profile", "full")[0].parameters["n_seeds"] == 10
     assert planned("--profile", "full", "--seeds", "2")[0].parameters["n_seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "cores", "expected"),
+    [
+        ("", 4, (4, 1)),
+        ("--jobs 2", 4, (2, 1)),
+        ("--jobs 9", 4, (9, 1)),
+        ("--profile full", 4, (1, None)),
+        ("--profile full --jobs 2", 4, (2, 2)),
+        ("--profile full --jobs 9", 4, (9, 1)),
+    ],
+)
+def test_kernels_share_the_cores_and_have_one_thread_in_the_quick_profile(
+    options, cores, expected, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert cli._shares(cli._parser().parse_args(["reproduce", *options.split()])) == expected
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(3, "3"), (None, "7")])
+def test_a_kernel_is_told_its_folder_and_its_threads(tmp_path, monkeypatch, threads, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    before = dict(os.environ)
+    with runner.kernel_settings(tmp_path, threads):
+        assert os.environ["OMP_NUM_THREADS"] == expected
+        assert os.environ["SOMLIB_OUTPUT"] == str(tmp_path)
+    assert dict(os.environ) == before
 
 
 def test_a_parameter_goes_to_the_notebooks_that_have_it(project):

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -260,3 +261,27 @@ def test_where_no_claim_can_be_made_work_goes_on(tmp_path):
     with claimed(tmp_path / "file" / "a.npz"):
         began = True
     assert began
+
+
+@posix
+def test_threads_that_write_at_the_same_time_leave_the_umask_alone(tmp_path, monkeypatch):
+    current, real = [0o027], os.umask
+
+    def slow_umask(new):  # as os.umask, with time for another thread in between
+        old, current[0] = current[0], new
+        time.sleep(0.001)
+        return old
+
+    def write(number):
+        with replacing(tmp_path / f"{number}.txt") as partial:
+            partial.write_text("done")
+
+    monkeypatch.setattr(os, "umask", slow_umask)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.setattr(os, "umask", real)
+    assert current == [0o027]
+    assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o640}

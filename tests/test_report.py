@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from somlib import data, report
 from somlib.companion import runner
+from somlib.training import loop
 
 
 @pytest.fixture
@@ -84,6 +86,7 @@ def save_into_run(**texts):
         ({"seeds": 0}, "seeds = 0"),
         ({"profile": "fast"}, "profile = 'fast'.*'quick' or 'full'"),
         ({"device": 0}, r"device = 0 \(int\)"),
+        ({"deterministic": "true"}, r"deterministic = 'true' \(str\); expected True or False"),
         ({"fast": "false"}, r"fast = 'false' \(str\); expected the value itself"),
         ({"rate": "1e-3"}, "rate = '1e-3'"),
         ({"sizes": "[8, 16]"}, "sizes = "),
@@ -106,6 +109,25 @@ def test_an_absent_device_is_an_error_not_a_fallback(project):
         pytest.skip("this machine has the device")
     with pytest.raises(RuntimeError, match="cuda"):
         begin(device="cuda")
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("device", ["mps", "cpu"])
+def test_deterministic_is_an_option_of_the_run(project, monkeypatch, device, deterministic):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(loop, "resolve_device", torch.device)  # as if it were there
+    monkeypatch.setattr(report, "_peak_memory", lambda _: {})
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    run = begin(device=device, deterministic=deterministic)
+    assert asked == ([] if device == "cpu" else [deterministic])
+    set_for_cublas = bool(os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None))
+    assert set_for_cublas == (deterministic and device != "cpu")
+    assert sidecar(save(run))["deterministic"] == deterministic
+    page = report.index(run.figures).read_text()
+    assert (f"{device}, deterministic ·" in page) == deterministic
 
 
 def test_figures_are_the_same_whatever_the_settings_outside(project):
@@ -518,7 +540,7 @@ def test_the_page_tells_what_is_missing(project):
     save(run, "som-torn").with_suffix(".json").write_text('{"id": ')
     page = report.index(report.output_folder("figures", "quick")).read_text()
     assert "- `som-gone.png` is missing" in page
-    assert "- `som-old` is from an earlier run of 01_som than the rest" in page
+    assert "- `som-old` is from an earlier run of 01_som than the others" in page
     assert "- `som-torn.png` has no readable record" in page
     assert "- nothing from 02_soae yet" in page
 

@@ -164,14 +164,12 @@ def fit_seeds(
         entries.append(_model_entry(estimator, shared | own))
 
     def train(some: list[int], checkpoint: Path) -> list[Any]:
-        return training.fit_seeds(
-            estimator,
-            X,
-            [seeds[i] for i in some],
-            settings=[settings[i] for i in some],
-            start=start and [start[i] for i in some],
-            checkpoint=checkpoint,
-        )
+        part = {
+            "settings": [settings[i] for i in some],
+            "start": start and [start[i] for i in some],
+        }
+        own = [seeds[i] for i in some]
+        return training.fit_seeds(estimator, X, own, checkpoint=checkpoint, **part)
 
     found = _all_of(type(estimator).__name__, entries, train)
     return [found[entry.path] for entry in entries]

@@ -308,6 +308,8 @@ def reproduce(options: argparse.Namespace) -> int:
             _claim(copies / notebook.name, claim)
         for folder in places:
             files.remove_partials(folder)
+            # again at the end: of a killed run, a kernel may live for another second
+            stack.callback(files.remove_partials, folder)
         at_once, threads = _shares(options)
         running = runner.Runner(jobs, copies, page, at_once, claims)
         try:

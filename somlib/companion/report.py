@@ -32,28 +32,28 @@ from somlib import __version__
 from somlib.files import replacing
 
 PROFILES = ("quick", "full")
-"""The sizes that every notebook knows: minutes on embedded data, or the papers' own protocol."""
+"""The sizes of a run: minutes on embedded data, or the papers' own protocol."""
 
 PNG_LIMIT = 200_000
-"""Bytes that a PNG may take, because those of the full profile are kept under version control."""
+"""Maximal size of a PNG in bytes; those of the full profile are under version control."""
 
 TOLERANCE = 0.01
-"""A published mean counts as reproduced within this, or within two standard deviations of ours."""
+"""A published mean is reproduced if ours differs by at most this, or two standard deviations."""
 
 _TEXTS = ("id", "kind", "notebook", "caption", "profile", "device", "platform", "date")
 _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
     **{"order": int, "seeds": list, "parameters": dict, "versions": dict, "duration": float},
     "commit": object,
 }
-"""What a record holds, in part, and of what sort that is."""
-_FILES = {"figure": (".png",), "table": (".csv", ".md")}  # what a record promises
+"""Required fields of a record, and their types."""
+_FILES = {"figure": (".png",), "table": (".csv", ".md")}  # required files
 
 
-# ---------------------------------------------------------------- where things lie
+# ---------------------------------------------------------------- folders
 
 
 def project_root() -> Path:
-    """Return the folder with notebooks/ and pyproject.toml, from here upwards, else this one."""
+    """Return the nearest parent folder with notebooks/ and pyproject.toml, or else this one."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
@@ -62,16 +62,16 @@ def project_root() -> Path:
 
 
 def output_folder(*parts: str) -> Path:
-    """Return a folder below SOMLIB_OUTPUT, or below the project's root where that is not set."""
+    """Return a folder below SOMLIB_OUTPUT or, if that is not set, below the project's root."""
     top = Path(os.environ.get("SOMLIB_OUTPUT") or project_root()).expanduser()
     return top.absolute().joinpath(*parts)
 
 
 def notebooks() -> tuple[list[Path], list[Path]]:
-    """Return the project's notebooks, by name, and those in its folder that are not among them.
+    """Return the project's notebooks, sorted by name, and all other notebooks in their folder.
 
-    They are the ones that figures/registry.csv names; where it names none, all that are called
-    as 01_som.ipynb is. Copies and drafts beside them are neither run nor reported on.
+    The project's notebooks are those in figures/registry.csv; if it has none, those with a name
+    like 01_som.ipynb. Copies and drafts beside them are neither run nor reported on.
     """
     registered = set(registry().notebook)
     own: list[Path] = []
@@ -92,7 +92,7 @@ class Run:
     Attributes
     ----------
     notebook, profile : str
-        Which notebook, in which size.
+        Name and size of the notebook.
     device : str
         The device that is used: "auto" has been resolved.
     deterministic : bool
@@ -102,7 +102,7 @@ class Run:
     parameters : dict
         Everything else that was set.
     made_by : dict
-        Versions, commit, platform and date: the part of each record that all have in common.
+        Versions, commit, platform and date: the part that all records have in common.
     """
 
     notebook: str
@@ -311,7 +311,7 @@ def _expect(holds: object, name: str, found: object, expected: str) -> None:
 
 
 def _spells_a_value(value: object) -> bool:
-    """Tell whether a text is the spelling of a number, truth value, None or list."""
+    """Return whether a string is the spelling of a number, truth value, None or list."""
     if not isinstance(value, str):
         return False
     try:
@@ -321,7 +321,7 @@ def _spells_a_value(value: object) -> bool:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Return what a result was made by: platform, versions, commit and the time."""
+    """Return how a result was computed: platform, versions, commit and date."""
     return {
         "platform": _platform(device),
         "versions": versions(),
@@ -331,7 +331,7 @@ def provenance(device: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions that a result may depend on; None for what is not installed."""
+    """Return the versions that a result may depend on; None for packages not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "somlib": __version__}
     for name in ("torch", "numpy", "scikit-learn", "matplotlib"):
         try:
@@ -351,7 +351,7 @@ def _platform(device: str) -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit that the project is at, marked when files differ from it."""
+    """Return the commit of the project, marked "-dirty" if files differ from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(project_root()), *arguments]
@@ -370,14 +370,14 @@ def _commit() -> str | None:
 
 
 def registry() -> pd.DataFrame:
-    """Return what the notebooks are to make, from the project's figures/registry.csv.
+    """Return the figures and tables that notebooks must make, from figures/registry.csv.
 
     Returns
     -------
     pandas.DataFrame
-        By id: `kind` ("figure" or "table"), `notebook`, `paper` and `number` where it repeats
-        something printed, `title`, and whether it stands in the README's `gallery`. Empty where
-        the file is not there, because this is not a checkout of the project.
+        By id: `kind` ("figure" or "table"), `notebook`, `paper` and `number` of what it repeats,
+        if anything, `title`, and whether it is in the README's `gallery`. Empty if the file does
+        not exist, because this is not a checkout of the project.
 
     Examples
     --------
@@ -397,7 +397,7 @@ def gallery() -> str:
     cells = []
     for name, row in registry().query("gallery != ''").iterrows():
         record = _read(project_root() / "figures" / "full" / f"{name}.json")
-        if record is not None:  # what was never made in full is not shown
+        if record is not None:  # it has been made in the full profile
             notebook = f"[{row.notebook}](notebooks/{row.notebook}.ipynb)"
             picture = f"![{_alt(record)}](figures/full/{name}.png)"
             cells.append(f"{picture}<br>*{row.title}* ({notebook})")
@@ -411,8 +411,8 @@ def gallery() -> str:
 
 
 def _mark(fig: Figure) -> Text:
-    """Write "quick" below the lower right corner of what is drawn, where nothing else is."""
-    fig.draw_without_rendering()  # lays it out
+    """Write "quick" below the lower right corner of the figure, where it covers nothing."""
+    fig.draw_without_rendering()  # computes the layout
     width, height = fig.get_size_inches()
     box = fig.get_tightbbox()
     corner = (box.x1 / width, box.y0 / height)
@@ -425,7 +425,7 @@ def _write_png(fig: Figure, path: Path) -> None:
         while True:
             anonymous = {"Software": None}
             fig.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
-            if partial.stat().st_size > PNG_LIMIT:  # 256 colours are as good, and a third of it
+            if partial.stat().st_size > PNG_LIMIT:  # 256 colors take a third
                 with Image.open(partial) as image:
                     few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
                 few.save(partial, format="png", optimize=True)
@@ -435,33 +435,33 @@ def _write_png(fig: Figure, path: Path) -> None:
             dpi *= min(0.9, (PNG_LIMIT / size) ** 0.5)
             if dpi < 20:
                 raise ValueError(
-                    f"figure {path.stem!r} takes {size} bytes even at a resolution too coarse to "
-                    f"read; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
+                    f"figure {path.stem!r} takes {size} bytes even at the lowest readable "
+                    f"resolution; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
                 )
 
 
 def published(
     paper: str, table: str, dataset: str | None = None, metric: str | None = None
 ) -> pd.Series:
-    """Return what a paper prints in a table, from the project's data/published.csv.
+    """Return the numbers of a table in a paper, from the project's data/published.csv.
 
     Parameters
     ----------
     paper, table : str
-        Which table of which paper, such as "desom-slides" and "table2".
+        The paper and its table, such as "desom-slides" and "table2".
     dataset, metric : str, optional
         One data set, one metric; by default all of them.
 
     Returns
     -------
     pandas.Series
-        The values by method, ready for `versus_published`; where data set or metric are left
-        open, by (data set, method, metric), and `.unstack("metric")` gives a table.
+        The values by method, as `versus_published` takes them; if data set or metric are not
+        given, by (data set, method, metric), and `.unstack("metric")` gives a table.
 
     Raises
     ------
     FileNotFoundError
-        When the file is not there, because this is not a checkout of the project.
+        When the file does not exist, because this is not a checkout of the project.
     ValueError
         When the paper, the table, or the table's data set or metric is not in the file.
 
@@ -500,21 +500,21 @@ def published(
 
 
 def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, float]) -> pd.DataFrame:
-    """Set our values beside a paper's: reproduced when |difference| ≤ max(`TOLERANCE`, 2 sd).
+    """Compare our values with a paper's: reproduced if |difference| ≤ max(`TOLERANCE`, 2 sd).
 
     Parameters
     ----------
     ours : mapping of str to array-like, or DataFrame
-        For each row of the table one value per seed; a row may be missing.
+        One value per seed for each row of the table; rows may be missing.
     published : mapping of str to float, or Series
-        The paper's mean for each row; a row that the paper has not may be missing.
+        The paper's mean for each row; rows may be missing.
 
     Returns
     -------
     pandas.DataFrame
-        Columns `published`, `ours`, `± sd` (of the population, as the papers print it; NaN of a
-        single run, whose verdict rests on `TOLERANCE` alone), `runs`
-        (how many seeds that is), `difference` and `verdict`; the published rows first.
+        Columns `published`, `ours`, `± sd` (of the population, as in the papers; NaN for a single
+        run, for whose verdict `TOLERANCE` alone counts), `runs` (number of seeds), `difference`
+        and `verdict`; the published rows first.
 
     Examples
     --------
@@ -534,7 +534,7 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
             verdict = "not run"
         elif np.isnan(stated):
             verdict = "not published"
-        else:  # a difference of 0.01 is not more than 0.01 because of its last binary digit
+        else:  # allow for rounding: 0.949 - 0.939 > 0.01 in binary
             within = abs(difference) <= np.fmax(TOLERANCE, 2 * sd) + 1e-9
             verdict = "reproduced" if within else "not reproduced"
         rows[row] = (stated, mean, sd, values.size, difference, verdict)
@@ -543,21 +543,21 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
 
 
 def significance(ours: Mapping[str, ArrayLike]) -> pd.Series:
-    """Test every row against the best: the chance of so large a difference between equals.
+    """Test every row against the best: p values of the difference between their means.
 
     Parameters
     ----------
     ours : mapping of str to array-like, or DataFrame
-        For each row one value per seed, higher is better (negate an error); a row may be empty.
+        One value per seed for each row, higher is better (negate errors); a row may be empty.
 
     Returns
     -------
     pandas.Series
-        The p value of each row, by a two-sided t-test against the row of the highest mean. Welch's,
-        because methods differ in their spread: where one of two is deterministic, the other's
-        alone counts; where both are, p is 1 or 0. The best row has 1, so that "the best and what
-        does not differ from it", which papers set in bold, is ``significance(ours) > 0.05``. NaN
-        where a row, or the best, has fewer than two runs: no spread, no test.
+        The p value of each row, by a two-sided t-test against the row with the highest mean. It
+        is Welch's test, because variances differ between methods; if both rows are deterministic,
+        p is 1 or 0. The best row has 1, so that "the best and those that do not differ from it",
+        which papers print in bold, are ``significance(ours) > 0.05``. NaN if a row, or the best,
+        has fewer than two runs.
 
     Examples
     --------
@@ -580,14 +580,14 @@ def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if min(a.size, b.size) < 2:
         return np.nan
     if np.ptp(np.concatenate([a, b])) == 0:
-        return 1.0  # where the formula says 0 / 0
-    # from the moments, because ttest_ind itself warns of rows without variance
+        return 1.0  # the formula gives 0 / 0
+    # from the moments, because ttest_ind itself warns about rows without variance
     moments = [(values.mean(), values.std(ddof=1), values.size) for values in (a, b)]
     return float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a table in Markdown; a column `± sd` is printed behind the number before it.
+    """Return a table in Markdown; a column `± sd` is joined with the column before it.
 
     Examples
     --------
@@ -602,7 +602,7 @@ def markdown(table: pd.DataFrame) -> str:
     for position, head in enumerate(map(str, table.columns)):
         values = table.iloc[:, position]
         numeric = pd.api.types.is_numeric_dtype(values)
-        # a missing value turns whole numbers into floats; they are still whole
+        # a missing value turns integers into floats
         whole = pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all()
         cells = [_cell(int(v) if whole and not pd.isna(v) else v) for v in values]
         if head.startswith("±") and columns:
@@ -631,7 +631,7 @@ def _cell(value: Any) -> str:
 
 
 def _peak_memory(device: str) -> dict[str, int | None]:
-    """Return the MB that this process has had at most, and, where one is used, of a GPU's."""
+    """Return the peak memory of this process in MB and, if one is used, of the GPU."""
     try:
         import resource
     except ImportError:  # Windows
@@ -653,7 +653,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record, None where it is none of ours or goes by the name of another file."""
+    """Return a record, or None if it is malformed or has the id of another file."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         sound = all(isinstance(record[name], sort) for name, sort in _RECORD.items())
@@ -676,7 +676,7 @@ def index(folder: Path) -> Path:
     Returns
     -------
     pathlib.Path
-        The page: every figure and table by notebook, how each was made, and what is missing.
+        The page: all figures and tables by notebook, how each was made, and what is missing.
     """
     found, known = records(folder), registry()
     lines = [
@@ -698,7 +698,7 @@ def index(folder: Path) -> Path:
 
 
 def _of(known: pd.DataFrame, record: dict[str, Any]) -> str:
-    """Return title, paper and number, as far as the registry has them."""
+    """Return title, paper and number, if the registry has them."""
     if record["id"] not in known.index:
         return ""
     row = known.loc[record["id"]]
@@ -733,7 +733,7 @@ def _how(record: dict[str, Any]) -> str:
 
 
 def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) -> list[str]:
-    """Return in words what is missing, damaged, unknown or left over from an earlier run."""
+    """Return sentences about files that are missing, damaged, unknown or from an earlier run."""
     made = {record["id"] for record in found}
     latest = {
         record["notebook"]: record["date"] for record in sorted(found, key=lambda r: r["date"])
@@ -744,7 +744,7 @@ def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) ->
         problems += [f"`{record['id']}{suffix}` is missing" for suffix in missing]
         if record["date"] != latest[record["notebook"]]:
             problems.append(
-                f"`{record['id']}` is from an earlier run of {record['notebook']} than the rest"
+                f"`{record['id']}` is from an earlier run of {record['notebook']} than the others"
             )
     for path in sorted(folder.glob("[!.]*.*")):
         if path.suffix in (".png", ".csv", ".json") and path.stem not in made:
