@@ -164,7 +164,7 @@ def fit_seeds(
         entries.append(_model_entry(estimator, shared | own))
 
     def train(some: list[int], checkpoint: Path) -> list[Any]:
-        part = {
+        part: dict[str, Any] = {
             "settings": [settings[i] for i in some],
             "start": start and [start[i] for i in some],
         }
