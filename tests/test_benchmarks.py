@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import compare, desom, harness, networks, soae, somrl, worker
 from benchmarks import som as bench
 from benchmarks.harness import Aim, Entrant
-from somlib.companion import report
 
 MAPS = [library for library in bench.LIBRARIES if library.is_map]
 FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
@@ -24,15 +23,14 @@ SUBJECTS = {x.name: x for x in (bench.SUBJECT, desom.SUBJECT, soae.SUBJECT, somr
 DEEP = ["desom", "soae", "somrl"]
 
 
+@pytest.fixture(autouse=True)
+def _quick_turns(monkeypatch):
+    monkeypatch.setattr(harness, "all_cores", contextlib.nullcontext)  # nothing is timed here
+    monkeypatch.setattr(harness, "TURN_SECONDS", 0.0)
+
+
 def toys(name):
     return {case.name: SUBJECTS[name].toy(case) for case in SUBJECTS[name].cases}
-
-
-@pytest.fixture(autouse=True)
-def _own_run(monkeypatch):
-    monkeypatch.setattr(report, "_run", None)  # the record of the machine opens one
-    monkeypatch.setattr(harness, "all_cores", contextlib.nullcontext)  # nobody times tests
-    monkeypatch.setattr(harness, "TURN_SECONDS", 0.0)
 
 
 def measured(case, repeats=1):
