@@ -38,7 +38,7 @@ from somlib.companion import report
 HERE = Path(__file__).resolve().parents[1]
 
 SHORTEST_SECONDS = 0.05
-"""A fit that takes less is not judged: nobody waits for it, and its ratio is noise."""
+"""A fit that takes less is not judged: its ratio is mostly noise."""
 
 SLOWER = 1.05
 """The ratio above which all of an interval must lie."""
@@ -107,7 +107,7 @@ class Worker:
     """A process that fits one case with the somlib of one checkout."""
 
     def __init__(self, tree: Path, case: str, *files: Path) -> None:
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, a pipe that nobody reads would fill up
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, an unread pipe would fill up
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(HERE / "benchmarks" / "worker.py"), case, *map(str, files)],
             env=os.environ | {"PYTHONPATH": str(tree)},

@@ -4,7 +4,7 @@
     python -m benchmarks.soae --cases full            one case (they are listed by --help)
     python -m benchmarks.soae --quick                 toy sizes: does everything still run?
 
-Nobody has published a program for SOAE, so the peers are the matrix products alone, and algorithm 2
+No program for SOAE has been published, so the peers are the matrix products alone, and algorithm 2
 as one would write it in PyTorch. The latter begins with our first weights and must, with our noise,
 end with ours before anything is timed.
 

@@ -321,7 +321,7 @@ def _rows(case: Case, weights: Array) -> Array:
 
 @dataclass(frozen=True)
 class Library:
-    """Somebody who trains: how, in which precision, and in which way differently from us."""
+    """A peer that trains: how, in which precision, and how it differs from somlib."""
 
     name: str
     package: str

@@ -4,7 +4,7 @@
     python -m benchmarks.somrl --cases full           one case (they are listed by --help)
     python -m benchmarks.somrl --quick                toy sizes: does everything still run?
 
-Nobody has published a program for DC-SOMRL, so the peers are its matrix products alone, a plain
+No program for DC-SOMRL has been published, so the peers are its matrix products alone, a plain
 PyTorch version, and for the map alone its rule as one would write it, once with loops over groups
 and once also over samples and nodes. Plain versions begin with our first weights and must end with
 ours before anything is timed.
