@@ -47,6 +47,7 @@ from somlib.search.best_units import (
     best_units,
     squared_distances,
 )
+from somlib.search.products import one_torch_thread
 from somlib.spaces import Grid
 from somlib.training import processes
 from somlib.training.loop import (
@@ -326,6 +327,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
+    @one_torch_thread  # others would spin beside NumPy's threads in the products of the next epoch
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
         """Run one pass over the data and return its logs."""
         n, moments = len(blocks), self.moments_
