@@ -31,6 +31,12 @@ from PIL import Image
 
 from somlib import __version__
 from somlib.companion import evidence, verdicts
+from somlib.companion.comparison import compared as compared
+from somlib.companion.comparison import printed as printed
+from somlib.companion.comparison import published as published
+from somlib.companion.comparison import versus_published as versus_published
+from somlib.companion.folders import output_folder as output_folder
+from somlib.companion.folders import project_root as project_root
 from somlib.companion.verdicts import significance as significance
 from somlib.files import replacing
 
@@ -39,9 +45,6 @@ PROFILES = ("quick", "full")
 
 PNG_LIMIT = 200_000
 """Maximal size of a PNG in bytes; those of the full profile are under version control."""
-
-TOLERANCE = 0.01
-"""A published mean is reproduced if ours differs by at most this, or two standard deviations."""
 
 _TEXTS = ("id", "kind", "notebook", "caption", "profile", "device", "platform", "date")
 _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
@@ -53,21 +56,6 @@ _FILES = {"figure": (".png",), "table": (".csv", ".md")}  # required files
 
 
 # ---------------------------------------------------------------- folders
-
-
-def project_root() -> Path:
-    """Return the nearest parent folder with notebooks/ and pyproject.toml, or else this one."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
-            return folder
-    return here
-
-
-def output_folder(*parts: str) -> Path:
-    """Return a folder below SOMLIB_OUTPUT or, if that is not set, below the project's root."""
-    top = Path(os.environ.get("SOMLIB_OUTPUT") or project_root()).expanduser()
-    return top.absolute().joinpath(*parts)
 
 
 def notebooks() -> tuple[list[Path], list[Path]]:
@@ -364,6 +352,24 @@ class Run:
     def kept(self) -> pd.DataFrame:
         """All values that this run has kept, in long format."""
         return evidence.values_table(self._values.values())
+
+    def compared(self, experiment: str) -> pd.DataFrame:
+        """Return a table of a paper beside the values that this run has kept for it.
+
+        Parameters
+        ----------
+        experiment : str
+            The paper's table, such as "desom table 2".
+
+        Returns
+        -------
+        pandas.DataFrame
+            As of `compared`. The full profile has a row for every printed number, the quick one
+            for those of data sets that it uses.
+        """
+        stated, kept = printed(experiment), self.kept
+        kept = kept[kept["experiment"] == experiment]
+        return compared(kept, stated[stated["data"].isin(kept["data"])] if self.quick else stated)
 
     def _keep(self, what: str, table: pd.DataFrame) -> None:
         folder = self.figures / what
@@ -663,108 +669,6 @@ def _write_png(fig: Figure, path: Path) -> None:
                     f"figure {path.stem!r} takes {size} bytes even at the lowest readable "
                     f"resolution; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
                 )
-
-
-def published(
-    paper: str, table: str, dataset: str | None = None, metric: str | None = None
-) -> pd.Series:
-    """Return the numbers of a table in a paper, from the project's data/published.csv.
-
-    Parameters
-    ----------
-    paper, table : str
-        The paper and its table, such as "desom-slides" and "table2".
-    dataset, metric : str, optional
-        One data set, one metric; by default all of them.
-
-    Returns
-    -------
-    pandas.Series
-        The values by method, as `versus_published` takes them; if data set or metric are not
-        given, by (data set, method, metric), and `.unstack("metric")` gives a table.
-
-    Raises
-    ------
-    FileNotFoundError
-        When the file does not exist, because this is not a checkout of the project.
-    ValueError
-        When the paper, the table, or the table's data set or metric is not in the file.
-
-    Examples
-    --------
-    >>> published("desom-slides", "table3", "mnist", "acc")
-    method
-    k-means          0.5834
-    AE+kerasom+km    0.7606
-    DESOM+km         0.7611
-    Name: value, dtype: float64
-    """
-    path = project_root() / "data" / "published.csv"
-    try:
-        rows = pd.read_csv(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is missing; expected the papers' numbers, which are part of the repository. "
-            "Run this inside a checkout of the project, or restore the file with git."
-        ) from None
-    wanted = {"paper": paper, "table": table, "dataset": dataset, "metric": metric}
-    asked = []
-    for column, value in wanted.items():
-        if value is None:
-            continue
-        asked.append(f"{column} {value!r}")
-        choices = rows[column].unique()
-        if value not in choices:
-            raise ValueError(
-                f"{path.name} has no {', '.join(asked)}; "
-                f"choose the {column} among {', '.join(map(repr, choices))}"
-            )
-        rows = rows[rows[column] == value]
-    left_open = [name for name in ("dataset", "method", "metric") if wanted.get(name) is None]
-    return rows.set_index(left_open)["value"]
-
-
-def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, float]) -> pd.DataFrame:
-    """Compare our values with a paper's: reproduced if |difference| ≤ max(`TOLERANCE`, 2 sd).
-
-    Parameters
-    ----------
-    ours : mapping of str to array-like, or DataFrame
-        One value per seed for each row of the table; rows may be missing.
-    published : mapping of str to float, or Series
-        The paper's mean for each row; rows may be missing.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `published`, `ours`, `± sd` (of the population, as in the papers; NaN for a single
-        run, for whose verdict `TOLERANCE` alone counts), `runs` (number of seeds), `difference`
-        and `verdict`; the published rows first.
-
-    Examples
-    --------
-    >>> versus_published({"purity": [0.93, 0.94]}, {"purity": 0.939, "NMI": 0.657}).verdict
-    purity    reproduced
-    NMI          not run
-    Name: verdict, dtype: str
-    """
-    rows = {}
-    for row in dict.fromkeys([*published.keys(), *ours.keys()]):
-        stated = float(published.get(row, np.nan))
-        values = np.asarray(ours.get(row, ()), dtype=float)
-        mean = values.mean() if values.size else np.nan
-        sd = values.std() if values.size > 1 else np.nan  # one run has no spread
-        difference = mean - stated
-        if not values.size:
-            verdict = "not run"
-        elif np.isnan(stated):
-            verdict = "not published"
-        else:  # allow for rounding: 0.949 - 0.939 > 0.01 in binary
-            within = abs(difference) <= np.fmax(TOLERANCE, 2 * sd) + 1e-9
-            verdict = "reproduced" if within else "not reproduced"
-        rows[row] = (stated, mean, sd, values.size, difference, verdict)
-    columns = ["published", "ours", "± sd", "runs", "difference", "verdict"]
-    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), columns=columns)
 
 
 def markdown(table: pd.DataFrame) -> str:
