@@ -53,6 +53,8 @@ _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
 }
 """Required fields of a record, and their types."""
 _FILES = {"figure": (".png",), "table": (".csv", ".md")}  # required files
+RUNS = "runs.csv"
+"""All values of all notebooks of a profile, which notebook 06 collects; it has no record."""
 
 
 # ---------------------------------------------------------------- folders
@@ -755,6 +757,23 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return sorted(filter(None, found), key=lambda r: (r["notebook"], r["order"], r["id"]))
 
 
+def collect_runs(folder: Path) -> pd.DataFrame:
+    """Write `RUNS` of a folder figures/<profile>: the values that all notebooks have kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of that file, by notebook and in the order in which they were kept: columns
+        `notebook` and `evidence.VALUES`. Empty, and no file is written, if no notebook kept any.
+    """
+    table = evidence.read(folder / "values")
+    if table.empty:
+        return pd.DataFrame(columns=["notebook", *evidence.VALUES])
+    with replacing(folder / RUNS) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    return table
+
+
 def index(folder: Path) -> Path:
     """Write the page of a folder figures/<profile>, its README.md, from the records there.
 
@@ -775,11 +794,29 @@ def index(folder: Path) -> Path:
     for record in found:
         if record["notebook"] != notebook:
             notebook = record["notebook"]
-            lines += ["", f"## {notebook}"]
+            lines += ["", f"## {notebook}", *_kept(folder, record["notebook"])]
         lines += ["", f"### {record['id']}{_of(known, record)}", ""]
         lines += [*_shown(folder, record), "", _how(record)]
     _write(folder / "README.md", "\n".join(lines) + "\n")
     return folder / "README.md"
+
+
+def _kept(folder: Path, notebook: str) -> list[str]:
+    """Return lines about a notebook's claims and values."""
+    lines = []
+    if (folder / "claims" / f"{notebook}.csv").exists():
+        table = pd.read_csv(folder / "claims" / f"{notebook}.csv")
+        columns = ["sentence", "difference", "low", "high", "alone", "verdict"]
+        lines += [
+            "",
+            f"Its claims, with 95 % intervals; `verdict` is corrected for their number ([all "
+            f"columns](claims/{notebook}.csv)):",
+            "",
+            markdown(table[columns]),
+        ]
+    if (folder / "values" / f"{notebook}.csv").exists():
+        lines += ["", f"What every seed gave: [values/{notebook}.csv](values/{notebook}.csv)."]
+    return lines
 
 
 def _of(known: pd.DataFrame, record: dict[str, Any]) -> str:
@@ -832,6 +869,8 @@ def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) ->
                 f"`{record['id']}` is from an earlier run of {record['notebook']} than the others"
             )
     for path in sorted(folder.glob("[!.]*.*")):
+        if path.name == RUNS:
+            continue
         if path.suffix in (".png", ".csv", ".json") and path.stem not in made:
             problems.append(f"`{path.name}` has no readable record")
     for path in notebooks()[0]:
