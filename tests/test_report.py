@@ -423,7 +423,7 @@ def test_a_run_compares_what_it_kept_with_a_table(printed):
         ("embedded", "a", "nmi (geometric)"): "not published"
     }
     full = table("full", "digits")
-    assert full["digits", "a", "nmi (geometric)"] == "undecided"
+    assert full["digits", "a", "nmi (geometric)"] == "differs"
     assert full["mnist", "a", "purity"] == "not run"
     assert len(full) == 4
 

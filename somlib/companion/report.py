@@ -7,6 +7,7 @@ record is complete.
 """
 
 import ast
+import base64
 import json
 import os
 import platform
@@ -496,10 +497,8 @@ def _cell_number() -> int | None:
 
 def _show(text: str) -> None:
     """Show a text in Markdown, in a notebook only."""
-    if _shell():
-        from IPython.display import display
-
-        display({"text/markdown": text, "text/plain": text}, raw=True)
+    if shell := _shell():
+        shell.display_pub.publish({"text/markdown": text, "text/plain": text})
 
 
 def _show_drawn(fig: Figure) -> None:
@@ -513,11 +512,11 @@ def _show_drawn(fig: Figure) -> None:
 
 
 def _show_picture(path: Path, alt: str) -> None:
-    if _shell():
-        from IPython.display import Image as Picture
-        from IPython.display import display
-
-        display(Picture(filename=str(path), alt=alt))
+    if shell := _shell():
+        picture = base64.b64encode(path.read_bytes()).decode("ascii")
+        shell.display_pub.publish(
+            {"image/png": picture, "text/plain": alt}, metadata={"image/png": {"alt": alt}}
+        )
 
 
 def _reset_matplotlib() -> None:
