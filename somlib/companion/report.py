@@ -286,7 +286,8 @@ class Run:
             )
         self._cells[name] = _cell_number()
         self._claims[name] = made
-        self._keep("claims", evidence.claims_table(self._claims.values()))
+        table = evidence.claims_table(self._claims.values())
+        self._keep("claims", table.assign(commit=self.made_by["commit"] or ""))
         _show(made.line)
         return made
 
@@ -839,10 +840,12 @@ def _shown(folder: Path, record: dict[str, Any]) -> list[str]:
 
 def _how(record: dict[str, Any]) -> str:
     used = ", ".join(f"{name} {version or '?'}" for name, version in record["versions"].items())
+    n = len(record["seeds"])
+    fewer = any(k.endswith("_seeds") and v != n for k, v in record["parameters"].items())
     parts = [
         record["profile"],
         record["device"] + (", deterministic" if record.get("deterministic") else ""),
-        f"{len(record['seeds'])} seeds",
+        f"{n} seeds, of some results as its parameters say" if fewer else f"{n} seeds",
         *(f"{name} = {value}" for name, value in record["parameters"].items()),
         f"{record['duration']} s after the start",
         *(f"at most {n} {unit}" for unit, n in record.get("peak memory", {}).items() if n),
