@@ -85,9 +85,10 @@ def test_unit_0_is_top_left_and_cells_keep_their_shape(draw, grid):
 
 
 @each_grid
-def test_the_prototype_sheet_shows_each_prototype_at_its_unit(grid):
-    W = weights(grid, 9)
-    ax = plots.prototypes(W, grid, (3, 3))
+@pytest.mark.parametrize("side", [3, 5])  # without and with gaps on squares
+def test_the_prototype_sheet_shows_each_prototype_at_its_unit(grid, side):
+    W = weights(grid, side * side)
+    ax = plots.prototypes(W, grid, (side, side))
     for unit, (down, right) in enumerate(grid.coords):
         found = None
         for image in ax.images:
@@ -97,7 +98,18 @@ def test_the_prototype_sheet_shows_each_prototype_at_its_unit(grid):
                 column = int((right - left) / (far - left) * pixels.shape[1])
                 row = int((down - top) / (bottom - top) * pixels.shape[0])
                 found = pixels[row, column]
-        assert found == pytest.approx(W[unit, 4])  # the middle of a 3 × 3 image
+        assert found == pytest.approx(W[unit, side * side // 2])  # the middle of the image
+
+
+@each_grid
+def test_images_of_neighboring_units_do_not_touch(grid):
+    ax = plots.prototypes(1 + weights(grid, 25), grid, (5, 5))
+    pixels = [np.ma.masked_invalid(image.get_array()) for image in ax.images]
+    rows, columns = (1, grid.cols) if grid.topology == "hex" else (grid.rows, grid.cols)
+    for sheet in pixels:
+        seen = ~np.ma.getmaskarray(sheet)
+        assert seen.sum() == rows * columns * 25
+        assert (np.diff(seen.any(0).astype(int)) == 1).sum() == columns - 1  # gaps between them
 
 
 @each_grid

@@ -105,7 +105,8 @@ def prototypes(
     ----------
     weights : array of shape (K, d)
     grid : Grid
-        On hexagons the images leave gaps, so that shifted rows do not overlap.
+        On hexagons the images leave gaps, so that shifted rows do not overlap; on squares a gap
+        of one pixel, if the images have at least four pixels a side.
     image_shape : (h, w) or (h, w, 3)
         Shape of one image, h · w (· 3) = d; colors are red, green, blue in [0, 1].
     ax : Axes, optional
@@ -133,16 +134,22 @@ def prototypes(
     images = W.reshape(grid.rows, grid.cols, h, w, *channels)
     look = {"cmap": cmap, "vmin": W.min(), "vmax": W.max(), "interpolation": "nearest"}
     where = [ax.get_xlim(), ax.get_ylim()]
+    uncut, paper = [(0, 0) for _ in channels], 1.0 if channels else np.nan
     if grid.topology == "rect":
-        mosaic = images.swapaxes(1, 2).reshape(grid.rows * h, grid.cols * w, *channels)
-        ax.imshow(mosaic, extent=(-0.5, grid.cols - 0.5, grid.rows - 0.5, -0.5), **look)
+        pad = int(min(h, w) >= 4)
+        gaps = [(0, 0), (0, 0), (0, pad), (0, pad), *uncut]
+        mosaic = np.pad(images, gaps, constant_values=paper).swapaxes(1, 2)
+        mosaic = mosaic.reshape(grid.rows * (h + pad), grid.cols * (w + pad), *channels)
+        down, right = 0.5 - pad / (h + pad) / 2, 0.5 - pad / (w + pad) / 2  # half an image
+        extent = (-right, grid.cols - 1 + right, grid.rows - 1 + down, -down)
+        ax.imshow(mosaic[: len(mosaic) - pad, : mosaic.shape[1] - pad], extent=extent, **look)
         _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.4)
     else:  # a strip per row; images of side `size` in gaps of whole pixels are √3/2 high at most
         pad = max(1, int(np.ceil(w * (2 / 3**0.5 - 1))))
         size = w / (w + pad)
-        gaps = [(0, 0), (0, 0), (0, pad), *[(0, 0) for _ in channels]]
+        gaps = [(0, 0), (0, 0), (0, pad), *uncut]
         for strip, (down, right) in zip(images, grid.mesh()[:, 0], strict=True):
-            framed = np.pad(strip, gaps, constant_values=np.nan if not channels else 1)
+            framed = np.pad(strip, gaps, constant_values=paper)
             row = framed.swapaxes(0, 1).reshape(h, -1, *channels)[:, :-pad]
             left, top = right - size / 2, down - size / 2
             ax.imshow(row, extent=(left, left + grid.cols - 1 + size, top + size, top), **look)
