@@ -1,8 +1,9 @@
-"""Figures and tables of a notebook, each with a record of how it was made.
+"""Figures, tables, claims and values of a notebook, with records of how they were made.
 
-`start` returns a `Run`, whose methods `save_figure` and `save_table` write files and records;
-`index` turns the records of a profile into one page. A record is written after the files that it
-describes, so that whatever has a record is complete.
+`start` returns a `Run`, whose methods `save_figure` and `save_table` write files and records,
+`claim` decides a statement and `values` keeps what every seed gave; `index` turns the records of a
+profile into one page. A record is written after the files that it describes, so that whatever has a
+record is complete.
 """
 
 import ast
@@ -13,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,10 +26,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from somlib import __version__
+from somlib.companion import evidence, verdicts
+from somlib.companion.verdicts import significance as significance
 from somlib.files import replacing
 
 PROFILES = ("quick", "full")
@@ -113,6 +116,9 @@ class Run:
     parameters: dict[str, Any]
     made_by: dict[str, Any]
     _saved: list[str] = field(default_factory=list, repr=False)
+    _claims: dict[str, evidence.Claim] = field(default_factory=dict, repr=False)
+    _values: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _cells: dict[Any, int | None] = field(default_factory=dict, repr=False)
     _clock: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
@@ -126,7 +132,10 @@ class Run:
         return output_folder("figures", self.profile)
 
     def save_figure(self, fig: Figure, name: str, *, caption: str, alt: str) -> Path:
-        """Write a figure as PNG and SVG, with its record; equal figures give equal bytes.
+        """Write a figure as PNG and SVG, with its record, and show its caption.
+
+        Equal figures give equal bytes. In a notebook the caption is shown below the figure, also
+        where the figure was drawn in the same cell.
 
         Parameters
         ----------
@@ -164,10 +173,12 @@ class Run:
             if mark is not None:
                 mark.remove()
         self._write_record(record)
+        _show_drawn(fig)
+        _show(f"**{name}.** {record['caption']}")
         return path
 
     def save_table(self, table: pd.DataFrame, name: str, *, caption: str) -> Path:
-        """Write a table as CSV, with all digits, and as Markdown, rounded, with its record.
+        """Write a table as CSV, with all digits, and as Markdown, rounded; show its caption.
 
         Parameters
         ----------
@@ -193,14 +204,180 @@ class Run:
             table.to_csv(partial, index=False, lineterminator="\n")
         _write(path.with_suffix(".md"), f"{record['caption']}\n\n{markdown(table)}\n")
         self._write_record(record)
+        _show(f"**{name}.** {record['caption']}")
         return path
+
+    def show_full(self, name: str) -> None:
+        """Show, in the quick profile, a figure or table of the committed full run.
+
+        For what a quick run is too small to show. In the full profile nothing is shown, because
+        the notebook has just made it; where the committed run has none, a sentence says so.
+
+        Parameters
+        ----------
+        name : str
+            Its id.
+        """
+        if not self.quick:
+            return
+        folder = project_root() / "figures" / "full"
+        record = _read(folder / f"{name}.json")
+        if record is None:
+            _show(f"*The committed full run has no {name}.*")
+            return
+        title = f"**{name}, full run.** {record['caption']}"
+        if record["kind"] == "table":
+            text = (folder / f"{name}.md").read_text(encoding="utf-8")
+            _show(f"{title}\n\n{text.partition(record['caption'])[2].strip()}")
+        else:
+            _show_picture(folder / f"{name}.png", record.get("alt", ""))
+            _show(title)
+
+    def claim(
+        self,
+        name: str,
+        sentence: str,
+        difference: ArrayLike,
+        *,
+        against: ArrayLike | None = None,
+        kind: verdicts.Kind = "greater",
+        margin: float = 0.0,
+        over: str = "seeds",
+        unit: str = "",
+    ) -> evidence.Claim:
+        """Decide a statement that this run can contradict; show it with its verdict, and keep it.
+
+        Parameters
+        ----------
+        name : str
+            Id in lower-case-kebab-case with the notebook's prefix, as of a figure.
+        sentence : str
+            The statement, in the positive: "A SOAE on the torus keeps neighbors better than an
+            autoencoder on the torus."
+        difference : array-like of shape (n,)
+            One value per replicate, paired, in the direction of the sentence: positive supports it.
+        against : array-like of shape (m,), optional
+            Values of the other group. Then `difference` has those of the first, the samples are
+            independent, and Welch's interval is used.
+        kind : {"greater", "equal"}, default="greater"
+            "greater": the mean difference exceeds the margin. It holds if the 95 % interval is
+            above the margin, and does not hold if the interval is below. "equal": it is within
+            ± margin. It holds if two one-sided tests pass (the 90 % interval is inside), and does
+            not hold if the 95 % interval is outside. All else is undecided.
+        margin : float, default=0.0
+            See `kind`; above 0 for "equal".
+        over : str, default="seeds"
+            What the replicates are, in the plural.
+        unit : str, default=""
+            The unit of the difference.
+
+        Returns
+        -------
+        evidence.Claim
+            The numbers and the verdict.
+
+        Raises
+        ------
+        ValueError
+            With fewer than two values, no spread, a value or margin that is not finite, or a name
+            that is malformed or stands twice.
+        """
+        _require_kebab("claim", name)
+        made = evidence.make_claim(
+            name, sentence, difference,
+            against=against, kind=kind, margin=margin, over=over, unit=unit,
+        )  # fmt: skip
+        before = self._claims.get(name)
+        if before and (before.sentence != made.sentence or not self._cell_again(name)):
+            raise ValueError(
+                f"claim {name!r} stands twice in {self.notebook}; choose another id, or begin anew "
+                "with the cell of report.start."
+            )
+        self._cells[name] = _cell_number()
+        self._claims[name] = made
+        self._keep("claims", evidence.claims_table(self._claims.values()))
+        _show(made.line)
+        return made
+
+    def claims(self) -> pd.DataFrame:
+        """Return the claims made so far, with verdicts corrected for their number.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns `claim`, `sentence`, `difference`, `low` and `high` (the raw 95 % interval),
+            `replicates`, `alone` (the raw verdict), `p (Holm)` and `verdict`, by Holm's procedure
+            over all claims of the notebook.
+        """
+        return evidence.claims_shown(self._claims.values())
+
+    def values(
+        self,
+        experiment: str,
+        method: str,
+        data: str,
+        metrics: Mapping[str, ArrayLike],
+        *,
+        seeds: Sequence[int],
+        changed: str = "",
+        protocol: str = "",
+    ) -> None:
+        """Keep the values of every seed, for tables, verdicts and notebook 06.
+
+        Parameters
+        ----------
+        experiment : str
+            The paper's table or figure, such as "desom table 2", or a name of ours.
+        method, data : str
+            As `data/published.csv` names them, where they are there.
+        metrics : mapping of str to array-like
+            One value per seed for each metric: "purity", "accuracy", "nmi (arithmetic)".
+        seeds : sequence of int
+            The seeds, in the order of the values.
+        changed : str, default=""
+            What differs from the paper, in words and numbers: "2000 iterations instead of
+            10 000". Shown beside the number wherever it is printed.
+        protocol : str, default=""
+            The images that are judged: "all images", "test images".
+
+        Raises
+        ------
+        ValueError
+            When a metric has not one finite value per seed, an NMI names no average, a name is
+            empty, or a value has been kept already.
+        """
+        rows = evidence.long_format(
+            experiment, method, data, metrics, seeds=seeds, changed=changed, protocol=protocol
+        )
+        for row in rows:
+            key = tuple(row[column] for column in evidence.KEY)
+            if key in self._values and not self._cell_again(key):
+                raise ValueError(
+                    f"{row['metric']} of {method!r} on {data!r} in {experiment!r}, seed "
+                    f"{row['seed']}, is kept already; if the two differ, say how in `changed`."
+                )
+            self._cells[key] = _cell_number()
+            self._values[key] = row | {"commit": self.made_by["commit"] or ""}
+        self._keep("values", self.kept)
+
+    @property
+    def kept(self) -> pd.DataFrame:
+        """All values that this run has kept, in long format."""
+        return evidence.values_table(self._values.values())
+
+    def _keep(self, what: str, table: pd.DataFrame) -> None:
+        folder = self.figures / what
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / f"{self.notebook}.csv") as partial:
+            table.to_csv(partial, index=False, lineterminator="\n")
+
+    def _cell_again(self, key: Any) -> bool:
+        """Whether a notebook's reader has run the cell again that kept this."""
+        return _cell_number() is not None and _cell_number() != self._cells.get(key)
 
     def _record(self, kind: str, name: str, **texts: str) -> dict[str, Any]:
         """Return the beginning of a record, once name and texts have been checked."""
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise ValueError(
-                f"{kind} id {name!r} must be lower-case-kebab-case, as 'som-digits-sheet'"
-            )
+        _require_kebab(kind, name)
         for what, text in texts.items():
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"{kind} {name!r} needs {what}: a sentence, found {text!r}")
@@ -245,6 +422,7 @@ def start(
 
     Figures then look the same whatever the user's settings: matplotlib's parameters are reset to
     their defaults, and a kernel draws into the notebook even if MPLBACKEND names another backend.
+    Sentences in tables are shown whole.
 
     Parameters
     ----------
@@ -288,8 +466,50 @@ def start(
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.use_deterministic_algorithms(deterministic)
     _reset_matplotlib()
+    pd.set_option("display.max_colwidth", None)
     made_by = provenance(device)
     return Run(notebook, profile, device, deterministic, range(seeds), parameters, made_by)
+
+
+# ---------------------------------------------------------------- what a notebook shows
+
+
+def _shell() -> Any:
+    """Return the IPython shell that runs this, or None outside a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def _cell_number() -> int | None:
+    """Return the number of the running cell, None outside a notebook."""
+    shell = _shell()
+    return shell.execution_count if shell else None
+
+
+def _show(text: str) -> None:
+    """Show a text in Markdown, in a notebook only."""
+    if _shell():
+        from IPython.display import display
+
+        display({"text/markdown": text, "text/plain": text}, raw=True)
+
+
+def _show_drawn(fig: Figure) -> None:
+    """Show a figure now that would otherwise be shown at the end of the cell, below its caption."""
+    manager = getattr(fig.canvas, "manager", None)
+    if _shell() and manager is not None and "inline" in matplotlib.get_backend():
+        import matplotlib.pyplot as plt
+
+        if plt.fignum_exists(manager.num):
+            plt.show()
+
+
+def _show_picture(path: Path, alt: str) -> None:
+    if _shell():
+        from IPython.display import Image as Picture
+        from IPython.display import display
+
+        display(Picture(filename=str(path), alt=alt))
 
 
 def _reset_matplotlib() -> None:
@@ -300,6 +520,11 @@ def _reset_matplotlib() -> None:
         return
     if matplotlib.get_backend().lower() == outside.lower():  # else a cell has chosen another
         matplotlib.use("inline")
+
+
+def _require_kebab(kind: str, name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"{kind} id {name!r} must be lower-case-kebab-case, as 'som-digits-sheet'")
 
 
 def _expect(holds: object, name: str, found: object, expected: str) -> None:
@@ -540,50 +765,6 @@ def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, floa
         rows[row] = (stated, mean, sd, values.size, difference, verdict)
     columns = ["published", "ours", "± sd", "runs", "difference", "verdict"]
     return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), columns=columns)
-
-
-def significance(ours: Mapping[str, ArrayLike]) -> pd.Series:
-    """Test every row against the best: p values of the difference between their means.
-
-    Parameters
-    ----------
-    ours : mapping of str to array-like, or DataFrame
-        One value per seed for each row, higher is better (negate errors); a row may be empty.
-
-    Returns
-    -------
-    pandas.Series
-        The p value of each row, by a two-sided t-test against the row with the highest mean. It
-        is Welch's test, because variances differ between methods; if both rows are deterministic,
-        p is 1 or 0. The best row has 1, so that "the best and those that do not differ from it",
-        which papers print in bold, are ``significance(ours) > 0.05``. NaN if a row, or the best,
-        has fewer than two runs.
-
-    Examples
-    --------
-    >>> ours = {"a": [0.90, 0.92, 0.94], "b": [0.89, 0.92, 0.93], "c": [0.5, 0.6, 0.7], "d": [0.8]}
-    >>> significance(ours).round(2).to_dict()
-    {'a': 1.0, 'b': 0.71, 'c': 0.03, 'd': nan}
-    """
-    runs = {row: np.asarray(values, dtype=float) for row, values in ours.items()}
-    means = pd.Series({row: values.mean() for row, values in runs.items() if values.size}).dropna()
-    if means.empty:
-        return pd.Series(np.nan, index=list(runs), name="p")
-    best = means.idxmax()
-    p = {row: 1.0 if row == best else _welch(values, runs[best]) for row, values in runs.items()}
-    return pd.Series(p, name="p")
-
-
-def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    from scipy import stats
-
-    if min(a.size, b.size) < 2:
-        return np.nan
-    if np.ptp(np.concatenate([a, b])) == 0:
-        return 1.0  # the formula gives 0 / 0
-    # from the moments, because ttest_ind itself warns about rows without variance
-    moments = [(values.mean(), values.std(ddof=1), values.size) for values in (a, b)]
-    return float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
 
 
 def markdown(table: pd.DataFrame) -> str:
