@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from somlib import data, report
-from somlib.companion import runner
+from somlib.companion import evidence, runner
 from somlib.training import loop
 
 
@@ -326,50 +326,217 @@ def test_truth_values_stay_truth_values():
     assert report.markdown(pd.DataFrame({"x": [True]})).endswith("| True |")
 
 
-def test_a_single_run_has_no_spread_and_is_judged_by_the_tolerance_alone():
-    table = report.versus_published({"a": [0.5], "b": [0.52]}, {"a": 0.505, "b": 0.505})
-    assert table["± sd"].isna().all()
-    assert table.verdict.tolist() == ["reproduced", "not reproduced"]
-    assert "0.500 ± –" in report.markdown(table.reset_index())
+# ------------------------------------------------------------------ claims and values
+
+SURE = [0.10, 0.11, 0.12, 0.11]
 
 
-def test_verdicts_follow_the_stated_tolerance():
-    ours = {
-        "near": [0.949],  # at the tolerance, though 0.949 - 0.939 > 0.01 in binary
-        "far": [0.95],
-        "noisy": [0.90, 0.96],
-        "new": [0.5],
+def read_csv(run, what):
+    return pd.read_csv(run.figures / what / f"{run.notebook}.csv", keep_default_na=False)
+
+
+def test_a_claim_is_returned_and_kept_with_those_before_it(project):
+    run = begin()
+    claim = run.claim("som-a", "A beats B.", SURE)
+    run.claim("som-b", "A equals B.", SURE, kind="equal", margin=0.01, over="images", unit="nats")
+    assert (claim.alone, claim.replicates) == ("holds", "4 seeds")
+    kept = read_csv(run, "claims")
+    assert kept["name"].tolist() == ["som-a", "som-b"]
+    assert kept["verdict"].tolist() == ["holds", "does not hold"]
+    assert kept.loc[1, ["kind", "margin", "over", "unit"]].tolist() == [
+        *("equal", 0.01, "images", "nats"),
+    ]
+    shown = run.claims()
+    assert shown["claim"].tolist() == ["som-a", "som-b"]
+    assert shown["sentence"].tolist() == ["A beats B.", "A equals B."]
+    assert not list((run.figures / "claims").glob(".partial*"))
+
+
+def test_claims_of_two_notebooks_are_corrected_and_kept_apart(project):
+    begin().claim("som-a", "A beats B.", SURE)
+    begin("02_soae").claim("soae-a", "A beats B.", [0.1, 0.2, 0.15])
+    tables = [pd.read_csv(path) for path in (project / "figures/quick/claims").glob("*.csv")]
+    assert [len(table) for table in tables] == [1, 1]
+    assert all((table["p"] == table["p_holm"]).all() for table in tables)
+
+
+@pytest.mark.parametrize("sentence", ["A beats B.", "B beats A."])
+def test_a_claim_that_stands_twice_is_refused(project, sentence):
+    run = begin()
+    run.claim("som-a", "A beats B.", SURE)
+    with pytest.raises(ValueError, match="claim 'som-a' stands twice in 01_som; choose another id"):
+        run.claim("som-a", sentence, SURE)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "message"),
+    [("Som_A", "A beats B.", "claim id 'Som_A' must be"), ("som-a", " ", "needs a sentence")],
+)
+def test_a_claim_needs_an_id_and_a_sentence(project, name, sentence, message):
+    with pytest.raises(ValueError, match=message):
+        begin().claim(name, sentence, SURE)
+
+
+def test_a_refused_claim_leaves_nothing_behind(project):
+    run = begin()
+    with pytest.raises(ValueError, match="at least two replicates"):
+        run.claim("som-a", "A beats B.", [0.1])
+    assert run.claims().empty
+    assert not (run.figures / "claims").exists()
+    run.claim("som-a", "A beats B.", SURE)
+
+
+def test_every_value_of_every_seed_is_kept(project):
+    run = begin()
+    run.values("ours", "SOM", "digits", {"purity": [0.7, 0.8], "QE": [1.5, 2.5]}, seeds=run.seeds)
+    run.values("ours", "SOM", "digits", {"QE": [9]}, seeds=[0], changed="10 epochs instead of 20")
+    kept = read_csv(run, "values")
+    assert list(kept.columns) == list(evidence.VALUES)
+    assert kept[["seed", "metric", "value", "changed"]].to_numpy().tolist() == [
+        [0, "purity", 0.7, ""],
+        [1, "purity", 0.8, ""],
+        [0, "QE", 1.5, ""],
+        [1, "QE", 2.5, ""],
+        [0, "QE", 9.0, "10 epochs instead of 20"],
+    ]
+    assert set(kept["commit"]) == {run.made_by["commit"] or ""}
+    pd.testing.assert_frame_equal(run.kept, kept)
+
+
+def test_a_value_is_kept_once(project):
+    run = begin()
+    run.values("ours", "SOM", "digits", {"purity": [0.7, 0.8]}, seeds=run.seeds)
+    with pytest.raises(ValueError, match=r"purity of 'SOM' on 'digits' in 'ours', seed 1, is kept"):
+        run.values("ours", "SOM", "digits", {"purity": [0.9]}, seeds=[1])
+    assert run.kept["value"].tolist() == [0.7, 0.8]
+
+
+def test_a_run_compares_what_it_kept_with_a_table(printed):
+    def table(profile, data):
+        run = begin("02_soae", profile=profile)
+        scores = {"nmi (geometric)": [0.24, 0.25]}
+        run.values("one table 2", "a", data, scores, seeds=run.seeds, protocol="all images")
+        run.values("another", "a", data, scores, seeds=run.seeds)
+        return run.compared("one table 2").set_index(["data", "method", "metric"])["verdict"]
+
+    assert table("quick", "embedded").to_dict() == {
+        ("embedded", "a", "nmi (geometric)"): "not published"
     }
-    published = {"near": 0.939, "far": 0.939, "noisy": 0.89, "absent": 0.7}
-    table = report.versus_published(ours, published)
-    assert table.verdict.to_dict() == {
-        "near": "reproduced",
-        "far": "not reproduced",
-        "noisy": "reproduced",  # 0.04 off, two standard deviations are 0.06
-        "absent": "not run",
-        "new": "not published",
-    }
-    assert table.loc["noisy", ["ours", "± sd", "difference"]].tolist() == pytest.approx(
-        [0.93, 0.03, 0.04]
+    full = table("full", "digits")
+    assert full["digits", "a", "nmi (geometric)"] == "undecided"
+    assert full["mnist", "a", "purity"] == "not run"
+    assert len(full) == 4
+
+
+def test_the_values_of_all_notebooks_are_collected_in_one_file(project):
+    folder = project / "figures" / "quick"
+    assert report.collect_runs(folder).empty
+    for notebook in ("02_soae", "01_som"):
+        run = begin(notebook)
+        run.values("ours", "SOM", "digits", {"purity": [0.7, 0.8]}, seeds=run.seeds)
+        save(run, f"{notebook[3:]}-line")
+        run.claim(f"{notebook[3:]}-a", "A beats B.", SURE)
+    runs = report.collect_runs(folder)
+    assert runs["notebook"].tolist() == ["01_som"] * 2 + ["02_soae"] * 2
+    assert (folder / "runs.csv").read_text().startswith("notebook,experiment,method,data,seed,")
+    assert len((folder / "runs.csv").read_text().splitlines()) == 5
+    page = report.index(folder).read_text()
+    assert "Not complete" not in page
+    assert "[values/01_som.csv](values/01_som.csv)" in page
+    assert "| A beats B. | 0.110 | 0.097 | 0.123 | holds | holds |" in page
+
+
+# ------------------------------------------------------------------ what a notebook shows
+
+BEGIN = """\
+from somlib import report
+run = report.start("01_toy", profile="quick", device="cpu", seeds=1)
+import matplotlib.pyplot as plt"""
+DRAW = "fig, ax = plt.subplots()\nax.plot([1, 2]);"
+SAVE = 'run.save_figure(fig, "toy-{}", caption="A *line*.", alt="rising");'
+CLAIM = 'run.claim("toy-a", "A beats B.", [0.1, 0.11, 0.12])'
+
+
+def executed(*sources, allow_errors=False):
+    """Return what each cell of a notebook shows: kinds of pictures, or texts."""
+    notebook = new_notebook(cells=[new_code_cell(source) for source in (BEGIN, *sources)])
+    client = NotebookClient(
+        notebook, kernel_name="python3", kernel_manager_class=runner.own_kernel(),
+        allow_errors=allow_errors,
+    )  # fmt: skip
+    client.execute()
+    return [[shown(output) for output in cell.outputs] for cell in notebook.cells[1:]]
+
+
+def shown(output):
+    data = output.get("data", {})
+    texts = [data[kind] for kind in ("text/markdown", "text/html") if kind in data]
+    return "picture" if "image/png" in data else [*texts, output.get("evalue")][0]
+
+
+def test_a_notebook_shows_captions_under_figures_and_each_claim_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    both, drawn, saved, claim, looped, table, values = executed(
+        f"{DRAW}\n{SAVE.format('a')}",
+        DRAW,
+        SAVE.format("b"),
+        CLAIM,
+        CLAIM.replace("toy-a", "toy-b") + "\nprint",
+        "run.claims()",
+        'run.values("ours", "SOM", "digits", {"purity": [0.5]}, seeds=run.seeds)',
     )
-    assert table.runs.to_dict() == {"near": 1, "far": 1, "noisy": 2, "absent": 0, "new": 1}
-    pd.testing.assert_frame_equal(
-        report.versus_published(pd.DataFrame({"a": [1.0, 2.0]}), pd.Series({"a": 1.5})),
-        report.versus_published({"a": [1.0, 2.0]}, {"a": 1.5}),
+    assert both == ["picture", "**toy-a.** A *line*."]
+    assert (drawn, saved) == (["picture"], ["**toy-b.** A *line*."])
+    assert len(claim) == 1
+    assert claim[0].startswith("**Claim: holds.** A beats B. Mean difference +0.11;")
+    assert looped[0] == claim[0]
+    assert "A beats B." in table[0]
+    assert values == []
+
+
+def test_a_cell_may_be_run_again_but_an_id_may_not_stand_in_one_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    values = 'run.values("ours", "SOM", "digits", {"purity": [0.5]}, seeds=run.seeds)'
+    cells = executed(
+        f"{CLAIM}\n{values}",
+        f"{CLAIM}\n{values}",
+        "len(run.claims()), len(run.kept)",
+        f"{CLAIM}\n{CLAIM}",
+        allow_errors=True,
     )
+    assert cells[0] == cells[1]
+    assert "stands twice" in cells[3][-1]
+
+
+def test_the_committed_full_figure_is_shown_beside_a_quick_one(project):
+    begin("01_toy", profile="full").save_table(
+        pd.DataFrame({"a": [1]}), "toy-table", caption="One row."
+    )
+    save(begin("01_toy", profile="full"), "toy-line", alt="A line")
+    figure, table, nothing, full = executed(
+        'run.show_full("toy-line")',
+        'run.show_full("toy-table")',
+        'run.show_full("toy-gone")',
+        'full = report.start("01_toy", profile="full", device="cpu", seeds=1)\n'
+        'full.show_full("toy-line")',
+    )
+    assert figure == ["picture", "**toy-line, full run.** A line."]
+    assert table == ["**toy-table, full run.** One row.\n\n| a |\n| ---: |\n| 1 |"]
+    assert nothing == ["*The committed full run has no toy-gone.*"]
+    assert full == []
 
 
 # ------------------------------------------------------------------ published numbers
 
 
 PRINTED = """\
-paper,table,dataset,method,metric,value,sd,runs,protocol
-one,table1,mnist,a,acc,0.5,,,
-one,table2,mnist,a,nmi,0.25,0.1,10,"quoted, test set"
-one,table2,mnist,a,purity,0.75,,10,
-one,table2,mnist,b,nmi,0.125,,10,
-one,table2,digits,a,nmi,0.375,,10,
-two,table2,mnist,a,nmi,0.625,,10,
+paper,table,dataset,method,metric,average,value,sd,runs,split,source,protocol
+one,table1,mnist,a,acc,,0.5,,,all images,,
+one,table2,mnist,a,nmi,geometric,0.25,0.1,10,all images,,"quoted, test set"
+one,table2,mnist,a,purity,,0.75,,10,all images,,
+one,table2,mnist,b,nmi,geometric,0.125,,10,all images,,
+one,table2,digits,a,nmi,geometric,0.375,,10,all images,,
+two,table2,mnist,a,nmi,geometric,0.625,,10,all images,,
 """
 
 
@@ -401,10 +568,6 @@ def test_published_numbers_are_indexed_by_what_was_left_open(printed, which, nam
     found = report.published(*which)
     assert found.to_dict() == values
     assert list(found.index.names) == names
-    table = report.versus_published({next(iter(values)): [0.5, 0.6]}, found)
-    assert table.published.to_dict() == values
-    assert table.runs.tolist() == [2] + [0] * (len(values) - 1)
-    assert table.index.nlevels == len(names)
 
 
 @pytest.mark.parametrize(
@@ -443,6 +606,7 @@ def test_the_projects_own_published_numbers_are_sound():
     assert rows.value.between(0, 1, inclusive="neither").all()
     assert set(rows.metric) == {"acc", "purity", "nmi"}
     assert set(rows.dataset) < set(data.SOURCES)
+    assert rows.average[rows.metric == "nmi"].isin(["arithmetic", "geometric"]).all()
     assert all(f"`{paper}`" in readme for paper in rows.paper.unique())
     # the headline of the slides' table 2, read off the paper
     table = report.published("desom-slides", "table2", "mnist").unstack("metric")

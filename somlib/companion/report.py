@@ -31,6 +31,12 @@ from PIL import Image
 
 from somlib import __version__
 from somlib.companion import evidence, verdicts
+from somlib.companion.comparison import compared as compared
+from somlib.companion.comparison import printed as printed
+from somlib.companion.comparison import published as published
+from somlib.companion.comparison import versus_published as versus_published
+from somlib.companion.folders import output_folder as output_folder
+from somlib.companion.folders import project_root as project_root
 from somlib.companion.verdicts import significance as significance
 from somlib.files import replacing
 
@@ -40,9 +46,6 @@ PROFILES = ("quick", "full")
 PNG_LIMIT = 200_000
 """Maximal size of a PNG in bytes; those of the full profile are under version control."""
 
-TOLERANCE = 0.01
-"""A published mean is reproduced if ours differs by at most this, or two standard deviations."""
-
 _TEXTS = ("id", "kind", "notebook", "caption", "profile", "device", "platform", "date")
 _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
     **{"order": int, "seeds": list, "parameters": dict, "versions": dict, "duration": float},
@@ -50,24 +53,11 @@ _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
 }
 """Required fields of a record, and their types."""
 _FILES = {"figure": (".png",), "table": (".csv", ".md")}  # required files
+RUNS = "runs.csv"
+"""All values of all notebooks of a profile, which notebook 06 collects; it has no record."""
 
 
 # ---------------------------------------------------------------- folders
-
-
-def project_root() -> Path:
-    """Return the nearest parent folder with notebooks/ and pyproject.toml, or else this one."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
-            return folder
-    return here
-
-
-def output_folder(*parts: str) -> Path:
-    """Return a folder below SOMLIB_OUTPUT or, if that is not set, below the project's root."""
-    top = Path(os.environ.get("SOMLIB_OUTPUT") or project_root()).expanduser()
-    return top.absolute().joinpath(*parts)
 
 
 def notebooks() -> tuple[list[Path], list[Path]]:
@@ -364,6 +354,24 @@ class Run:
     def kept(self) -> pd.DataFrame:
         """All values that this run has kept, in long format."""
         return evidence.values_table(self._values.values())
+
+    def compared(self, experiment: str) -> pd.DataFrame:
+        """Return a table of a paper beside the values that this run has kept for it.
+
+        Parameters
+        ----------
+        experiment : str
+            The paper's table, such as "desom table 2".
+
+        Returns
+        -------
+        pandas.DataFrame
+            As of `compared`. The full profile has a row for every printed number, the quick one
+            for those of data sets that it uses.
+        """
+        stated, kept = printed(experiment), self.kept
+        kept = kept[kept["experiment"] == experiment]
+        return compared(kept, stated[stated["data"].isin(kept["data"])] if self.quick else stated)
 
     def _keep(self, what: str, table: pd.DataFrame) -> None:
         folder = self.figures / what
@@ -665,108 +673,6 @@ def _write_png(fig: Figure, path: Path) -> None:
                 )
 
 
-def published(
-    paper: str, table: str, dataset: str | None = None, metric: str | None = None
-) -> pd.Series:
-    """Return the numbers of a table in a paper, from the project's data/published.csv.
-
-    Parameters
-    ----------
-    paper, table : str
-        The paper and its table, such as "desom-slides" and "table2".
-    dataset, metric : str, optional
-        One data set, one metric; by default all of them.
-
-    Returns
-    -------
-    pandas.Series
-        The values by method, as `versus_published` takes them; if data set or metric are not
-        given, by (data set, method, metric), and `.unstack("metric")` gives a table.
-
-    Raises
-    ------
-    FileNotFoundError
-        When the file does not exist, because this is not a checkout of the project.
-    ValueError
-        When the paper, the table, or the table's data set or metric is not in the file.
-
-    Examples
-    --------
-    >>> published("desom-slides", "table3", "mnist", "acc")
-    method
-    k-means          0.5834
-    AE+kerasom+km    0.7606
-    DESOM+km         0.7611
-    Name: value, dtype: float64
-    """
-    path = project_root() / "data" / "published.csv"
-    try:
-        rows = pd.read_csv(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is missing; expected the papers' numbers, which are part of the repository. "
-            "Run this inside a checkout of the project, or restore the file with git."
-        ) from None
-    wanted = {"paper": paper, "table": table, "dataset": dataset, "metric": metric}
-    asked = []
-    for column, value in wanted.items():
-        if value is None:
-            continue
-        asked.append(f"{column} {value!r}")
-        choices = rows[column].unique()
-        if value not in choices:
-            raise ValueError(
-                f"{path.name} has no {', '.join(asked)}; "
-                f"choose the {column} among {', '.join(map(repr, choices))}"
-            )
-        rows = rows[rows[column] == value]
-    left_open = [name for name in ("dataset", "method", "metric") if wanted.get(name) is None]
-    return rows.set_index(left_open)["value"]
-
-
-def versus_published(ours: Mapping[str, ArrayLike], published: Mapping[str, float]) -> pd.DataFrame:
-    """Compare our values with a paper's: reproduced if |difference| ≤ max(`TOLERANCE`, 2 sd).
-
-    Parameters
-    ----------
-    ours : mapping of str to array-like, or DataFrame
-        One value per seed for each row of the table; rows may be missing.
-    published : mapping of str to float, or Series
-        The paper's mean for each row; rows may be missing.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `published`, `ours`, `± sd` (of the population, as in the papers; NaN for a single
-        run, for whose verdict `TOLERANCE` alone counts), `runs` (number of seeds), `difference`
-        and `verdict`; the published rows first.
-
-    Examples
-    --------
-    >>> versus_published({"purity": [0.93, 0.94]}, {"purity": 0.939, "NMI": 0.657}).verdict
-    purity    reproduced
-    NMI          not run
-    Name: verdict, dtype: str
-    """
-    rows = {}
-    for row in dict.fromkeys([*published.keys(), *ours.keys()]):
-        stated = float(published.get(row, np.nan))
-        values = np.asarray(ours.get(row, ()), dtype=float)
-        mean = values.mean() if values.size else np.nan
-        sd = values.std() if values.size > 1 else np.nan  # one run has no spread
-        difference = mean - stated
-        if not values.size:
-            verdict = "not run"
-        elif np.isnan(stated):
-            verdict = "not published"
-        else:  # allow for rounding: 0.949 - 0.939 > 0.01 in binary
-            within = abs(difference) <= np.fmax(TOLERANCE, 2 * sd) + 1e-9
-            verdict = "reproduced" if within else "not reproduced"
-        rows[row] = (stated, mean, sd, values.size, difference, verdict)
-    columns = ["published", "ours", "± sd", "runs", "difference", "verdict"]
-    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows)), columns=columns)
-
-
 def markdown(table: pd.DataFrame) -> str:
     """Return a table in Markdown; a column `± sd` is joined with the column before it.
 
@@ -851,6 +757,23 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return sorted(filter(None, found), key=lambda r: (r["notebook"], r["order"], r["id"]))
 
 
+def collect_runs(folder: Path) -> pd.DataFrame:
+    """Write `RUNS` of a folder figures/<profile>: the values that all notebooks have kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of that file, by notebook and in the order in which they were kept: columns
+        `notebook` and `evidence.VALUES`. Empty, and no file is written, if no notebook kept any.
+    """
+    table = evidence.read(folder / "values")
+    if table.empty:
+        return pd.DataFrame(columns=["notebook", *evidence.VALUES])
+    with replacing(folder / RUNS) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    return table
+
+
 def index(folder: Path) -> Path:
     """Write the page of a folder figures/<profile>, its README.md, from the records there.
 
@@ -871,11 +794,29 @@ def index(folder: Path) -> Path:
     for record in found:
         if record["notebook"] != notebook:
             notebook = record["notebook"]
-            lines += ["", f"## {notebook}"]
+            lines += ["", f"## {notebook}", *_kept(folder, record["notebook"])]
         lines += ["", f"### {record['id']}{_of(known, record)}", ""]
         lines += [*_shown(folder, record), "", _how(record)]
     _write(folder / "README.md", "\n".join(lines) + "\n")
     return folder / "README.md"
+
+
+def _kept(folder: Path, notebook: str) -> list[str]:
+    """Return lines about a notebook's claims and values."""
+    lines = []
+    if (folder / "claims" / f"{notebook}.csv").exists():
+        table = pd.read_csv(folder / "claims" / f"{notebook}.csv")
+        columns = ["sentence", "difference", "low", "high", "alone", "verdict"]
+        lines += [
+            "",
+            f"Its claims, with 95 % intervals; `verdict` is corrected for their number ([all "
+            f"columns](claims/{notebook}.csv)):",
+            "",
+            markdown(table[columns]),
+        ]
+    if (folder / "values" / f"{notebook}.csv").exists():
+        lines += ["", f"What every seed gave: [values/{notebook}.csv](values/{notebook}.csv)."]
+    return lines
 
 
 def _of(known: pd.DataFrame, record: dict[str, Any]) -> str:
@@ -928,6 +869,8 @@ def _problems(folder: Path, found: list[dict[str, Any]], known: pd.DataFrame) ->
                 f"`{record['id']}` is from an earlier run of {record['notebook']} than the others"
             )
     for path in sorted(folder.glob("[!.]*.*")):
+        if path.name == RUNS:
+            continue
         if path.suffix in (".png", ".csv", ".json") and path.stem not in made:
             problems.append(f"`{path.name}` has no readable record")
     for path in notebooks()[0]:
