@@ -609,6 +609,55 @@ def test_help_and_refusals_need_nothing_heavy():
     assert result.stdout.endswith("set()\n")
 
 
+# ------------------------------------------------------------------ handouts
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    """A project with a notebook of two exercises, as the working directory."""
+    project = make_project(tmp_path, _01_toy=("a = 1",), _02_toy=("b = 2",))
+    path = project / "notebooks" / "01_toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    tags = {"tags": ["solution", "hide-input"]}
+    notebook.cells += [
+        new_markdown_cell("**1. Why?** Gründe.", id="question"),
+        new_markdown_cell("*Because.*", metadata=tags, id="prose"),
+        new_code_cell("42", metadata=tags, id="code"),
+        new_markdown_cell("## References", id="rest"),
+    ]
+    nbformat.write(notebook, path)
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_a_handout_has_everything_but_the_solutions(lesson, capsys):
+    assert cli.main(["handout", "--only", "01"]) == 0
+    made = lesson / "handout" / "01_toy.ipynb"
+    original = nbformat.read(lesson / "notebooks" / "01_toy.ipynb", as_version=4)
+    copy = nbformat.read(made, as_version=4)
+    nbformat.validate(copy)
+    ids = [cell.id for cell in original.cells]
+    assert [cell.id for cell in copy.cells] == [i for i in ids if i not in ("prose", "code")]
+    assert "Gründe" in made.read_text(encoding="utf-8")
+    assert copy.metadata == original.metadata
+    assert "2 cells left out" in capsys.readouterr().out
+    assert [path.name for path in (lesson / "handout").iterdir()] == ["01_toy.ipynb"]
+
+
+def test_handouts_go_where_they_are_wanted_but_never_over_the_notebooks(lesson, capsys):
+    assert cli.main(["handout", "--output", "for students"]) == 0
+    names = sorted(path.name for path in (lesson / "for students").iterdir())
+    assert names == ["01_toy.ipynb", "02_toy.ipynb"]
+    before = (lesson / "notebooks" / "01_toy.ipynb").read_bytes()
+    assert cli.main(["handout", "--output", "notebooks"]) == 2
+    assert "choose another DIR" in capsys.readouterr().err
+    assert (lesson / "notebooks" / "01_toy.ipynb").read_bytes() == before
+    assert cli.main(["handout", "--only", "07"]) == 2
+    (lesson / "notebooks" / "02_toy.ipynb").write_text("[]")
+    assert cli.main(["handout"]) == 2
+    assert "02_toy.ipynb cannot be read" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------ stopped from outside
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from somlib import report
@@ -83,11 +84,113 @@ def test_it_opens_with_what_is_learnt_and_ends_as_all_do(path):
     assert headings[-len(ending) :] == ending
 
 
+def is_solution(cell):
+    return "solution" in cell["metadata"].get("tags", [])
+
+
+ANSWER_LIKE = re.compile(r"\*[^*].*[^*]\*$|\W*(answer|solution)s?\b", flags=re.I | re.S)
+"""A paragraph in italics, or one that begins with the word."""
+
+
+def without_answers(cells):
+    """Return what is wrong with a section of exercises: answers that a handout would keep."""
+    problems = []
+    number, answers = 0, 1
+    for cell in cells:
+        before, heading, after = source(cell).partition("## Exercises")
+        text = after if heading else before
+        starts = [int(n) for n in re.findall(r"^\*\*(\d+)\. ", text, flags=re.M)]
+        if is_solution(cell):
+            answers += 1
+            headings = cell["cell_type"] == "markdown" and re.search(r"^#+ ", text, flags=re.M)
+            if starts or headings:
+                problems.append(f"a solution holds what a student needs: {text[:50]!r}")
+            continue
+        if not heading and not re.match(r"\*\*\d+\. ", text):
+            problems.append(f"no question begins here, and no tag says solution: {text[:50]!r}")
+        if any(map(ANSWER_LIKE.match, re.split(r"\n\s*\n", text.strip()))):
+            problems.append(f"reads like an answer: {text[:50]!r}")
+        if not starts and heading:
+            continue  # some words on all of them
+        if starts != [number + 1] or not answers:
+            problems.append(f"expected question {number + 1} after an answer: {text[:50]!r}")
+        number, answers = number + 1, 0
+    if not answers or not number:
+        problems.append("the last question has no answer, or there is none")
+    return problems
+
+
+def exercises(path):
+    """Return the cells from the heading "Exercises" to the next heading of that level."""
+    found = []
+    for cell in read(path)["cells"]:
+        heads = re.findall(r"^## (.+)$", source(cell), flags=re.M)
+        if cell["cell_type"] == "markdown" and heads:
+            if "Exercises" in heads:
+                assert heads[-1] == "Exercises", "the heading after the exercises needs its cell"
+                found = [cell]
+                continue
+            if found:
+                return found
+        if found:
+            found.append(cell)
+    return found
+
+
 @each_notebook
-def test_exercises_have_solutions(path):
-    texts = "\n".join(source(cell) for cell in cells(path, "markdown"))
-    exercises = re.findall(r"^\*\*\d+\. ", texts.split("## Exercises")[1], flags=re.M)
-    assert len(exercises) == len(tagged(path, "solution")) > 0
+def test_without_its_solutions_it_answers_no_exercise(path):
+    assert without_answers(exercises(path)) == []
+
+
+def markdown_cell(text, *tags):
+    return {"cell_type": "markdown", "metadata": {"tags": list(tags)}, "source": text}
+
+
+QUESTION, NEXT = markdown_cell("## Exercises\n\n**1. Why?** Say it."), markdown_cell("**2. How?**")
+ANSWER = markdown_cell("*Because.*", "solution")
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ([QUESTION, ANSWER, NEXT, ANSWER, ANSWER], None),
+        ([QUESTION, NEXT, ANSWER], "expected question 2 after an answer"),
+        ([QUESTION, ANSWER, NEXT], "the last question has no answer"),
+        ([QUESTION, markdown_cell("*Because.*"), NEXT, ANSWER], "no question begins here"),
+        ([QUESTION, ANSWER, markdown_cell("*So.*\n\n**2. How?**"), ANSWER], "no question begins"),
+        ([QUESTION, ANSWER, markdown_cell("**2. How?**\n\n*So.*"), ANSWER], "like an answer"),
+        ([markdown_cell("## Exercises\n\n**1. Why?**\n\n**2. How?**"), ANSWER], "question 1"),
+        ([QUESTION, markdown_cell("*So.*\n\n**2. How?**", "solution")], "a student needs"),
+        ([QUESTION, ANSWER, markdown_cell("Answer: so."), NEXT, ANSWER], "like an answer"),
+    ],
+)
+def test_answers_that_a_handout_would_keep_are_found(cells, problem):
+    problems = without_answers(cells)
+    assert any(problem in found for found in problems) if problem else not problems
+
+
+CLAIMED = re.compile(r'run\.claim\(\s*"([^"]+)"')
+
+
+def claims_of(path):
+    return CLAIMED.findall("\n".join(source(cell) for cell in cells(path, "code")))
+
+
+def test_an_id_of_a_claim_stands_once_in_all_notebooks():
+    names = [name for path in NOTEBOOKS for name in claims_of(path)]
+    assert len(names) == len(set(names))
+
+
+@each_notebook
+def test_prose_leans_on_claims_that_the_committed_full_run_bears_out(path):
+    """Of a claim that the committed run has not made, only id and word are checked."""
+    record = ROOT / "figures" / "full" / "claims" / path.name.replace(".ipynb", ".csv")
+    found = pd.read_csv(record).set_index("name")["verdict"] if record.exists() else {}
+    for cell in read(path)["cells"]:
+        for name, presumed in cell["metadata"].get("claims", {}).items():
+            assert name in claims_of(path), f"{name} is claimed nowhere in {path.stem}"
+            assert presumed in ("holds", "does not hold", "undecided")
+            assert found.get(name, presumed) == presumed, source(cell)
 
 
 @each_notebook

@@ -1,5 +1,7 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
+`somlib handout` writes the notebooks without the answers to their exercises.
+
 `somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or
 on many. All requests are checked before a notebook or a training starts. Slow imports wait until
 they are needed: a refusal or `--help` takes no time.
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("reproduce", help="run notebooks, regenerate figures and tables")
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
+    students = commands.add_parser("handout", help="write the notebooks without their solutions")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
     page.set_defaults(command=build_report)
@@ -114,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
             help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
         )  # fmt: skip
     _add_reproduce(run)
+    students.set_defaults(command=handout)
+    students.add_argument(
+        "--output", dest="folder", metavar="DIR",
+        help="folder of the copies (default: handout/ of the project)",
+    )  # fmt: skip
+    for command in (run, students):
+        command.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
     for command, what in (
         (run, "set a notebook's own parameter, in every selected notebook that has it"),
         (train, "set a parameter of the model, such as hidden=(64,) or init=sample"),
@@ -126,7 +136,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_reproduce(run: argparse.ArgumentParser) -> None:
     run.set_defaults(command=reproduce)
-    run.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
     run.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="where to compute (default: a CUDA GPU if there is one, else the CPU)",
@@ -226,7 +235,7 @@ def _declared(notebook: Path) -> dict[str, str]:
     holds an equals sign.
     """
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+        cells = _content(notebook)["cells"]
         (cell,) = [c for c in cells if "parameters" in c["metadata"].get("tags", ())]
         lines = ast.parse("".join(cell["source"])).body
     except (OSError, ValueError, KeyError, TypeError, SyntaxError) as error:
@@ -242,6 +251,11 @@ def _declared(notebook: Path) -> dict[str, str]:
     if missing := set(COMMON) - set(types):
         raise Refused(f"{notebook.name} must declare, with their types, {_list(missing)}")
     return types
+
+
+def _content(notebook: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8-sig"))
+    return content
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -362,6 +376,29 @@ def build_report(options: argparse.Namespace) -> int:
         raise Refused(f"nothing recorded in {folder}; run `somlib reproduce` first")
     _require_writable(folder)
     print(report.index(folder))
+    return 0
+
+
+def handout(options: argparse.Namespace) -> int:
+    """Write copies of the notebooks without the cells tagged `solution`."""
+    from somlib.companion.report import project_root
+
+    selected = _select(options.only)
+    folder = Path(options.folder).expanduser() if options.folder else project_root() / "handout"
+    if any(files.same(notebook, folder / notebook.name) for notebook in selected):
+        raise Refused(f"--output {folder}: the notebooks themselves are there; choose another DIR")
+    _require_writable(folder)
+    for notebook in selected:
+        try:
+            content = _content(notebook)
+            cells = content["cells"]
+            content["cells"] = [c for c in cells if "solution" not in c["metadata"].get("tags", ())]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused(f"{notebook.name} cannot be read ({error})") from error
+        with files.replacing(folder / notebook.name) as partial:
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+        print(f"{folder / notebook.name}: {len(cells) - len(content['cells'])} cells left out")
     return 0
 
 
