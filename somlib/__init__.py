@@ -20,12 +20,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 TRAINED = {
+    "AEC": "models.baselines",
     "Autoencoder": "models.autoencoders",
     "ContractiveAutoencoder": "models.autoencoders",
     "DCN": "models.baselines",
     "DCSOMRL": "models.somrl",
     "DEC": "models.baselines",
     "DESOM": "models.desom",
+    "DeepKMeans": "models.baselines",
     "DeepNeuralMaps": "models.baselines",
     "DenoisingAutoencoder": "models.autoencoders",
     "IDEC": "models.baselines",
