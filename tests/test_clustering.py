@@ -273,8 +273,7 @@ def test_dcn_loss_and_centers_are_literally_the_papers():
 
 
 def test_aec_loss_labels_and_centers_are_literally_the_slides():
-    model = clone(MODELS["aec"])
-    stack, x, _ = built(model)
+    stack, _, _ = built(clone(MODELS["aec"]))
     X, rows = tensor(40, 6), torch.tensor([[1, 2, 3], [7, 5, 30]])
     with torch.no_grad():
         stack.labels, stack.changed = torch.zeros(2, 40).long(), torch.zeros(2).double()

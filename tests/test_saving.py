@@ -643,7 +643,7 @@ def test_a_cached_result_with_other_content_is_read_or_made_again(folder, data):
                 write_arrays(path, changed(arrays, data.draw), facts)
             else:
                 write_arrays(path, arrays, mutated(facts, data.draw))
-            described["sha256"] = cache._sha256(path.read_bytes())
+            described["sha256"] = cache.sha256(path.read_bytes())
         else:
             described = mutated(described, data.draw)
         path.with_suffix(".json").write_text(json.dumps(described))

@@ -2,8 +2,8 @@
 
 - `Kerasom`: the SOM loss on the samples, without an autoencoder.
 - `DEC`: an encoder trained on its own confident assignments; `IDEC` adds the reconstruction loss.
-- `DCN`: an autoencoder with the k-means loss; `AEC` has the same loss, and updates the k-means of all
-  codes once per epoch.
+- `DCN`: an autoencoder with the k-means loss; `AEC` has the same loss, and updates assignments and
+  centers of all codes once per epoch.
 - `DeepKMeans`: the k-means loss with soft assignments, minimized by gradient.
 - `DeepNeuralMaps`: IDEC's loss, with centers on a grid that are updated by Kohonen's rule.
 - `VaDE`: a variational autoencoder with a mixture of Gaussians as prior.
