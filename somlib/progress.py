@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(total: int | None, description: str, enabled: bool = True, **options: Any) -> Any:
+def progress_bar(total: int, description: str, enabled: bool = True, **options: Any) -> Any:
     """Return a plain text bar over `total` steps, quiet where nobody is watching.
 
     A notebook run by papermill stores every redraw as a line of output, so away from a terminal
@@ -15,8 +15,8 @@ def progress_bar(total: int | None, description: str, enabled: bool = True, **op
 
     Parameters
     ----------
-    total : int or None
-        Number of steps; None if it is not known.
+    total : int
+        Number of steps.
     description : str
         What is being counted; stands before the bar.
     enabled : bool, default=True

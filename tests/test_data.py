@@ -578,7 +578,7 @@ def rcv1(tmp_path, monkeypatch):
     return corpus
 
 
-NOWHERE = blob.BlobFile("reuters/reutersidf10k.npy", "0" * 40)
+NOWHERE = blob.BlobFile("reuters/reutersidf10k.npy", "0" * 40, 1)
 """The authors' file where nobody offers it."""
 
 
@@ -706,7 +706,7 @@ class Authors:
 
     def file(self, content=None, *urls):
         content = self.content if content is None else content
-        return blob.BlobFile("reuters/reutersidf10k.npy", blob.git_id(content), urls)
+        return blob.BlobFile("reuters/reutersidf10k.npy", blob.git_id(content), len(content), urls)
 
     def write(self, content=None):
         self.path.parent.mkdir(parents=True, exist_ok=True)

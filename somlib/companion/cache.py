@@ -236,10 +236,11 @@ def key_of(made_from: dict[str, Any]) -> str:
     return content_hash(json.dumps(made_from, sort_keys=True))[:24]
 
 
-def _notebook() -> str | None:
-    """Return the name of the notebook that runs, which by convention holds its run as `run`."""
+def _asked_by() -> dict[str, str]:
+    """Return the name and profile of the notebook that runs; by convention it has a `run`."""
     run = getattr(sys.modules["__main__"], "run", None)
-    return run.notebook if isinstance(run, report.Run) else None
+    known = isinstance(run, report.Run)
+    return {"notebook": run.notebook, "profile": run.profile} if known else {}
 
 
 class _Entry:
@@ -293,11 +294,9 @@ class _Entry:
             self._describe(self.failed, error=f"{type(error).__name__}: {error}")
 
     def _describe(self, path: Path, **facts: Any) -> None:
+        described = {"made_from": self.made_from, **_asked_by(), **facts}
         with replacing(path) as partial:
-            text = json.dumps(
-                {"made_from": self.made_from, "notebook": _notebook(), **facts}, indent=1
-            )
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
 def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
@@ -347,12 +346,17 @@ def _all_of(
                     message = f"{error}. Training {half} of {len(some)} at a time"
                     warnings.warn(message, stacklevel=3)
                     parts = [some[:half], some[half:], *parts]
+                    checkpoint.unlink(missing_ok=True)  # these are not trained together again
                     continue
                 entries[some[0]].fail(error)
                 if not isinstance(error, FloatingPointError):
                     raise
                 failures.append(error)
                 continue
+            except Exception as error:
+                for i in some:
+                    entries[i].fail(error)
+                raise
             seconds = (time.monotonic() - began) / len(some)
             for i, model in zip(some, fitted, strict=True):
                 with claimed(entries[i].path, wait=True):  # it may be part of another training

@@ -1,8 +1,9 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
-`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or
-on many. All requests are checked before a notebook or a training starts. Slow imports wait until
-they are needed: a refusal or `--help` takes no time.
+`somlib results` carries cached results to another machine. `somlib fit` trains one model, also in
+several processes started by `torchrun`, on one machine or on many. All requests are checked before
+a notebook or a training starts. Slow imports wait until they are needed: a refusal or `--help`
+takes no time.
 """
 
 import argparse

@@ -304,12 +304,17 @@ def _take(result: Result) -> bool:
 
 
 def _problem(result: Result) -> str:
-    """Return what is wrong with a result: damage, or other code or versions than ours; else ""."""
+    """Return what is wrong with a result: damage, or a `difference`; "" if nothing is."""
     made_from = result.facts["made_from"]
     if result.name.rpartition("-")[2] != cache.key_of(made_from):
         return "its name is not that of what it was made from"
     if result.facts["sha256"] != cache.sha256(result.content):
         return "it is damaged: its content has another hash than when it was written"
+    return difference(made_from)
+
+
+def difference(made_from: dict[str, Any]) -> str:
+    """Return in what the code or the versions that made a result differ from ours; else ""."""
     other = {
         module
         for module, found in _sources(made_from)

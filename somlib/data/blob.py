@@ -15,15 +15,17 @@ class BlobFile:
         Its path below the data folder.
     blob : str
         Its Git id, see `git_id`.
+    size : int
+        About how many bytes it has, for the progress bar until the server says how many.
     urls : tuple of str
         Addresses of the file, in the order to try them.
     """
 
     name: str
     blob: str
+    size: int
     urls: tuple[str, ...] = ()
 
-    size: ClassVar[None] = None  # not known before the download
     suffixes: ClassVar[tuple[str, ...]] = ("",)
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ REUTERS_10K_COUNTS = (4312, 2403, 2471, 814)
 AUTHORS_FILE = BlobFile(
     "reuters/reutersidf10k.npy",
     "196554264e38e8a37d7a4271f768181b29b26e6c",
+    80_000_000,
     (
         "https://raw.githubusercontent.com/FlorentF9/DESOM/master/data/reuters/reutersidf10k.npy",
         "https://github.com/FlorentF9/DESOM/raw/master/data/reuters/reutersidf10k.npy",
