@@ -239,8 +239,9 @@ def key_of(made_from: dict[str, Any]) -> str:
 def _asked_by() -> dict[str, str]:
     """Return the name and profile of the notebook that runs; by convention it has a `run`."""
     run = getattr(sys.modules["__main__"], "run", None)
-    known = isinstance(run, report.Run)
-    return {"notebook": run.notebook, "profile": run.profile} if known else {}
+    if not isinstance(run, report.Run):
+        return {}
+    return {"notebook": run.notebook, "profile": run.profile}
 
 
 class _Entry:

@@ -30,7 +30,7 @@ ROUNDS = (1, 3)
 
 @dataclass
 class Measured:
-    """The results of a notebook in the cache.
+    """What there is of a notebook: results in the cache, figures and tables.
 
     Attributes
     ----------
@@ -42,16 +42,21 @@ class Measured:
         How many results there are.
     failed : list of str
         Names and errors of those that failed.
+    shown : int
+        With how many seeds its figures and tables were made.
     """
 
     seconds: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     others: float = 0.0
     number: int = 0
     failed: list[str] = field(default_factory=list)
+    shown: int = 0
 
     @property
     def seeds(self) -> int:
-        """For how many seeds, counted from 0, there are results."""
+        """For how many seeds, counted from 0, there are results, or figures if it has no results."""
+        if not self.seconds:
+            return self.shown
         return next(s for s in range(len(self.seconds) + 1) if s not in self.seconds)
 
     @property
@@ -67,16 +72,26 @@ class Measured:
         """
         if not self.seeds:
             return None
-        return max(0, seeds - self.seeds) * self.seconds[self.seeds - 1]
+        return max(0, seeds - self.seeds) * self.seconds.get(self.seeds - 1, 0.0)
 
 
-def measured(folder: Path, profile: str) -> dict[str, Measured]:
-    """Return by notebook what a cache holds of the present code, for one profile."""
+def measured(folder: Path, page: Path) -> dict[str, Measured]:
+    """Return by notebook what there is of one profile, of results those of the present code.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The cache.
+    page : pathlib.Path
+        The folder of the figures, whose name is the profile.
+    """
     found: dict[str, Measured] = defaultdict(Measured)
+    for record in report.records(page):
+        found[record["notebook"]].shown = len(record["seeds"])
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.failed")]):
         try:
             facts = json.loads(path.read_bytes())
-            if facts["profile"] != profile or results.difference(facts["made_from"]):
+            if facts["profile"] != page.name or results.difference(facts["made_from"]):
                 continue
             notebook = found[str(facts["notebook"])]
             if path.suffix == ".failed":

@@ -143,17 +143,17 @@ class Runner:
                 except queue.Empty:
                     say(self._state("running"), passing=True)
         finally:
-            for notebook in self.running:
-                self.states[notebook.stem] += ", stopped"
-            self._write_progress()
             while any(thread.is_alive() for thread, _ in self.running.values()):
                 with suppress(KeyboardInterrupt):  # the second one; it takes only a second
                     self.kernels.stop()
                     time.sleep(0.1)
+            for notebook in self.running:
+                self.states[notebook.stem] += ", stopped"
+            self._write_progress()
 
     def _measured(self) -> dict[str, queues.Measured]:
         """Return what is known of the trainings of a run in rounds."""
-        return queues.measured(self.page.parents[1] / "runs" / "cache", self.page.name)
+        return queues.measured(self.page.parents[1] / "runs" / "cache", self.page)
 
     def _write_progress(self) -> None:
         """Write the page of progress of a run in rounds, and note what is left."""

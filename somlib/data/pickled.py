@@ -63,7 +63,8 @@ class _Call:
     __slots__ = ("arguments", "name", "state")
 
     def __init__(self, name: str, arguments: tuple[Any, ...]) -> None:
-        self.name, self.arguments, self.state = name, arguments, None
+        self.name, self.arguments = name, arguments
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -126,7 +127,7 @@ def _require_plain(program: bytes) -> None:
         if opcode.name not in _OPCODES.split():
             raise ValueError(f"it holds the instruction {opcode.name}")
         if opcode.name in ("BINPUT", "LONG_BINPUT"):  # space is made for all numbers up to this
-            if argument > memorized:
+            if argument is None or argument > memorized:
                 raise ValueError(f"it numbers an object {argument} after {memorized}")
             memorized += 1
 
@@ -135,7 +136,7 @@ def _state(node: Any, kind: str, shape: tuple[int, ...] | None = None) -> Any:
     """Return the data of an array of a kind of dtype and, if given, a shape."""
     if not isinstance(node, _Call) or node.name != "_reconstruct":
         raise ValueError(f"it holds a {type(node).__name__} in the place of an array")
-    _, found, dtype, _, data = node.state  # type: ignore[misc]
+    _, found, dtype, _, data = node.state
     if not isinstance(dtype, _Call) or dtype.name != "dtype" or dtype.arguments[0][0] not in kind:
         raise ValueError(f"an array is of another kind than {kind}")
     if shape is not None and found != shape:

@@ -145,7 +145,7 @@ class DCN(EmbeddedClustering):
     _: KW_ONLY
     n_iter: int = 13_700
 
-    def _build(self, d: int, generator: torch.Generator) -> DCNNetwork:
+    def _build(self, d: int, generator: torch.Generator) -> KMeansNetwork:
         return DCNNetwork(self, d, generator, self.n_clusters, self.gamma)
 
     def _check(self, n: int, d: int) -> None:
