@@ -5,7 +5,7 @@
 
 The packages; each imports only those below it:
 
-    companion    command line, runner, report, cache
+    companion    command line, runner, queue, report, cache, results to carry along
     evaluation   metrics, plots, diagrams
     models       one file per model; baselines: the methods that the papers compare with
     training     layers, one step, the loop, ensembles of seeds, estimators' base, saving

@@ -54,7 +54,7 @@ class Measured:
 
     @property
     def seeds(self) -> int:
-        """For how many seeds, counted from 0, there are results, or figures if it has no results."""
+        """For how many seeds, counted from 0, there are results; without any, figures."""
         if not self.seconds:
             return self.shown
         return next(s for s in range(len(self.seconds) + 1) if s not in self.seconds)
