@@ -165,7 +165,7 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         seeds = job.parameters.get("n_seeds")
-        self.states[job.notebook.stem] = f"running with {seeds} seeds"
+        self.states[job.notebook.stem] = f"running with {seeds} seed{'s' if seeds != 1 else ''}"
         usual = self.usual.get(job.notebook.stem)
         say(f"{job.notebook.stem} started" + (f"; last time {usual:.0f} s" if usual else ""))
         thread = threading.Thread(target=self._watch, args=(job,))
