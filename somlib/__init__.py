@@ -5,7 +5,7 @@
 
 The packages; each imports only those below it:
 
-    companion    command line, runner, report, cache
+    companion    command line, runner, queue, report, cache, results to carry along
     evaluation   metrics, plots, diagrams
     models       one file per model; baselines: the methods that the papers compare with
     training     layers, one step, the loop, ensembles of seeds, estimators' base, saving
@@ -20,12 +20,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 TRAINED = {
+    "AEC": "models.baselines",
     "Autoencoder": "models.autoencoders",
     "ContractiveAutoencoder": "models.autoencoders",
     "DCN": "models.baselines",
     "DCSOMRL": "models.somrl",
     "DEC": "models.baselines",
     "DESOM": "models.desom",
+    "DeepKMeans": "models.baselines",
     "DeepNeuralMaps": "models.baselines",
     "DenoisingAutoencoder": "models.autoencoders",
     "IDEC": "models.baselines",

@@ -743,6 +743,56 @@ def test_seeds_that_do_not_fit_together_are_trained_by_halves(output, trained, m
     assert len(asked) == 5  # all were kept
 
 
+def test_a_seed_that_diverges_does_not_cost_the_others_and_is_listed(
+    output, trained, monkeypatch, entries
+):
+    fake, bad = training.fit_seeds, [3]
+
+    def diverges(estimator, X, seeds, **options):
+        if set(bad) & set(seeds):
+            raise FloatingPointError("the loss of seed 3 is not finite")
+        return fake(estimator, X, seeds, **options)
+
+    monkeypatch.setattr(training, "fit_seeds", diverges)
+    with (
+        pytest.warns(UserWarning, match="is not finite. Training"),
+        pytest.raises(FloatingPointError, match="seed 3 is not finite"),
+    ):
+        cache.fit_seeds(Mean(), X, range(5))
+    assert len(entries()) == 4
+    (failed,) = (output / "runs" / "cache").glob("*.failed")
+    record = json.loads(failed.read_text())
+    assert record["made_from"]["params"]["random_state"] == 3
+    assert record["error"] == "FloatingPointError: the loss of seed 3 is not finite"
+    bad.clear()
+    assert seeds_of(cache.fit_seeds(Mean(), X, range(5))) == [0, 1, 2, 3, 4]
+    assert trained[-1]["seeds"] == [3]
+    assert not failed.exists()
+
+
+def test_a_call_that_fails_is_listed_until_it_succeeds(output):
+    def fail(random_state):
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        cache.call(fail, 1)
+    (failed,) = (output / "runs" / "cache").glob("fail-*.failed")
+    assert json.loads(failed.read_text())["error"] == "OSError: no room"
+
+
+def test_an_entry_knows_its_seconds_and_who_asked(entries, monkeypatch):
+    cache.call(np.cumsum, X)
+    record = json.loads(entries()[0].with_suffix(".json").read_text())
+    assert 0 <= record["seconds"] < 60
+    assert "notebook" not in record
+    run = report.start("01_toy", profile="quick", device="cpu", seeds=1)
+    monkeypatch.setattr(sys.modules["__main__"], "run", run, raising=False)
+    cache.call(np.cumprod, X)
+    (path,) = (entry for entry in entries() if entry.name.startswith("cumprod"))
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert (record["notebook"], record["profile"]) == ("01_toy", "quick")
+
+
 def test_one_seed_that_does_not_fit_is_an_error(trained, monkeypatch):
     def never(*args, **options):
         raise MemoryError("1 seeds need much")

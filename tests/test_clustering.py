@@ -14,18 +14,23 @@ import somlib
 from somlib import data, metrics
 from somlib.models.autoencoders import Autoencoder
 from somlib.models.baselines import (
+    AEC,
     DCN,
     DEC,
     IDEC,
     SOMVAE,
+    DeepKMeans,
     DeepNeuralMaps,
     Kerasom,
     MiniSomMap,
     VaDE,
+    annealed,
     expected_log_density,
     kl_divergence,
     kohonen_step,
+    lloyd_step,
     merge_prototypes,
+    relaxed_kmeans,
     running_mean,
     soft_assignment,
     target_distribution,
@@ -44,6 +49,8 @@ MODELS = {
     "dec": DEC(3, update_interval=5, **SMALL, **AE),
     "idec": IDEC(3, update_interval=5, **SMALL, **AE),
     "dcn": DCN(3, gamma=0.1, **SMALL, **AE),
+    "aec": AEC(3, gamma=0.1, **SMALL, **AE),
+    "dkm": DeepKMeans(3, gamma=0.1, n_alphas=4, **SMALL, **AE),
     "dnm": DeepNeuralMaps((2, 3), update_interval=5, **SMALL, **AE),
     "vade": VaDE(3, **SMALL, **AE),
     "somvae": SOMVAE((2, 3), **SMALL, **AE),
@@ -155,6 +162,41 @@ def test_running_mean_is_yangs_rule_sample_by_sample():
     assert centers[:, 3].equal(m[:, 3])
 
 
+def test_lloyd_step_is_an_iteration_of_kmeans_and_leaves_centers_without_codes():
+    m, Z = tensor(2, 4, 3), tensor(2, 11, 3)
+    m[:, 3] += 9  # far from all codes
+    centers, chi = lloyd_step(m, Z)
+    for s in range(2):
+        nearest = [min(range(4), key=lambda k: ((z - m[s, k]) ** 2).sum()) for z in Z[s]]
+        assert chi[s].tolist() == nearest
+        for k in set(nearest):
+            mean = sum(Z[s, i].numpy() for i in range(11) if nearest[i] == k) / nearest.count(k)
+            assert centers[s, k].numpy() == pytest.approx(mean)
+    assert centers[:, 3].equal(m[:, 3])
+    assert not centers.isnan().any()
+
+
+def test_relaxed_kmeans_goes_from_the_mean_over_centers_to_the_kmeans_loss():
+    z, m = tensor(2, 9, 4), tensor(2, 5, 4)
+    d2 = ((z[:, :, None] - m[:, None]) ** 2).sum(-1)
+    assert relaxed_kmeans(z, m, 0.0).numpy() == pytest.approx(d2.mean((1, 2)).numpy())
+    assert relaxed_kmeans(z, m, 1e6).numpy() == pytest.approx(d2.amin(-1).mean(-1).numpy())
+    between = relaxed_kmeans(z, m, 3.0)
+    assert (between < d2.mean((1, 2))).all()
+    assert (between > d2.amin(-1).mean(-1)).all()
+
+
+def test_alpha_is_annealed_by_fards_recursion_in_equal_parts():
+    alphas = [0.1]
+    for n in range(1, 40):
+        alphas.append(2 ** (1 / np.log(n + 1) ** 2) * alphas[-1])
+    assert annealed(0.1, 40) == pytest.approx(alphas)
+    assert annealed(1000.0, 1).tolist() == [1000.0]
+    model = DeepKMeans(3, **SMALL).set_params(n_iter=80)
+    values = model._build(6, torch.Generator()).schedules(80)["alpha"]
+    assert values == pytest.approx(np.repeat(alphas, 2))
+
+
 def test_kohonen_step_presents_the_batch_sample_by_sample():
     m, z, h = tensor(2, 4, 3), tensor(2, 11, 3), tensor(2, 11, 4)
     moved = kohonen_step(m, z, h, torch.tensor(0.6, dtype=torch.float64))
@@ -228,6 +270,53 @@ def test_dcn_loss_and_centers_are_literally_the_papers():
         assert losses["loss"][s].item() == pytest.approx(L)
         assert stack.centers[s].numpy() == pytest.approx(m)
         assert stack.counts[s].numpy() == pytest.approx(c)
+
+
+def test_aec_loss_labels_and_centers_are_literally_the_slides():
+    stack, _, _ = built(clone(MODELS["aec"]))
+    X, rows = tensor(40, 6), torch.tensor([[1, 2, 3], [7, 5, 30]])
+    with torch.no_grad():
+        stack.labels, stack.changed = torch.zeros(2, 40).long(), torch.zeros(2).double()
+        before = [literal_parts(stack, X, s) for s in range(2)]
+        stack.prepare(X, 0)
+        after = stack.centers.clone()
+        stack.encoder.layers[-1].bias.add_(1.0)
+        stack.prepare(X, 4)  # within the epoch of five batches
+    losses = iterate(stack, X[rows], rows)
+    assert stack.centers.grad is None
+    assert stack.centers.equal(after)
+    for s, (Z, m, _) in enumerate(before):
+        chi = np.array([min(range(3), key=lambda k: ((z - m[k]) ** 2).sum()) for z in Z])
+        for k in set(chi):
+            m[k] = Z[chi == k].mean(0)
+        assert stack.labels[s].tolist() == chi.tolist()
+        assert after[s].numpy() == pytest.approx(m)
+        assert losses["changed"][s].item() == pytest.approx((chi != 0).mean())
+        z, _, decode = literal_parts(stack, X[rows[s]], s)
+        km = sum(((z_i - m[chi[i]]) ** 2).sum() for z_i, i in zip(z, rows[s], strict=True)) / 3
+        assert losses["kmeans"][s].item() == pytest.approx(km)
+        L = mse(X[rows[s]], [decode(z_i) for z_i in z]) + 0.1 * km
+        assert losses["loss"][s].item() == pytest.approx(L)
+    with torch.no_grad():
+        stack.prepare(X, 5)
+    assert not stack.centers.equal(after)
+
+
+def test_deep_kmeans_loss_is_literally_the_papers():
+    model = clone(MODELS["dkm"])
+    stack, x, _ = built(model)
+    alpha = torch.tensor(1.7, dtype=torch.float64)
+    losses = stack.losses(x, alpha)
+    for s in range(2):
+        z, m, decode = literal_parts(stack, x, s)
+        km = 0.0
+        for z_i in z:
+            f = [sum((z_i[j] - m_k[j]) ** 2 for j in range(3)) for m_k in m]
+            G = [np.exp(-1.7 * f_k) / sum(np.exp(-1.7 * f_l) for f_l in f) for f_k in f]
+            km += sum(G[k] * f[k] for k in range(3)) / len(z)
+        L = mse(x, [decode(z_i) for z_i in z]) + 0.1 * km
+        assert losses["kmeans"][s].item() == pytest.approx(km)
+        assert losses["loss"][s].item() == pytest.approx(L)
 
 
 def test_deep_neural_maps_move_the_centers_by_kohonen_and_the_network_by_idec():
@@ -409,6 +498,29 @@ def test_idecs_decoder_learns_from_the_reconstruction_alone():
     assert gradient(losses["clustering"], stack.centers).any()
 
 
+def test_deep_kmeans_gradient_is_that_of_differences_also_through_the_softmax():
+    z, m = tensor(5, 3).requires_grad_(), tensor(4, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z, m: relaxed_kmeans(z, m, 2.5), (z, m))
+    d2 = torch.cdist(z, m).square()
+    fixed = (torch.softmax(-2.5 * d2, -1).detach() * d2).sum(-1).mean(-1)
+    assert not torch.allclose(gradient(fixed, m), gradient(relaxed_kmeans(z, m, 2.5), m))
+
+
+@pytest.mark.parametrize(("name", "reached"), [("aec", False), ("dkm", True)])
+def test_the_kmeans_loss_reaches_the_encoder_and_where_it_is_relaxed_the_centers(name, reached):
+    stack, x, rows = built(clone(MODELS[name]))
+    if name == "aec":
+        stack.labels, stack.changed = torch.zeros(2, 40).long(), torch.zeros(2).double()
+        (losses, _) = next(stack.updates(x, rows))
+    else:
+        losses = stack.losses(x, torch.tensor(1.0))
+    assert gradient(losses["kmeans"], stack.encoder.layers[0].weight).any()
+    assert gradient(losses["kmeans"], stack.decoder.layers[-1].weight) is None
+    assert stack.centers.requires_grad == reached
+    if reached:
+        assert gradient(losses["kmeans"], stack.centers).any()
+
+
 # ---------------------------------------------------------------- training
 
 
@@ -446,10 +558,10 @@ def test_an_interrupted_training_resumes_bit_for_bit(model, tmp_path):
         assert (resumed.history_[name] == value).all(), name
 
 
-@pytest.mark.parametrize("name", ["idec", "dnm", "dcn"])
+@pytest.mark.parametrize("name", ["idec", "dnm", "dcn", "aec", "dkm"])
 def test_an_interrupted_ensemble_keeps_each_seeds_targets_labels_and_counts(name, tmp_path):
     model = clone(MODELS[name]).set_params(n_iter=70)
-    if name != "dcn":
+    if hasattr(model, "update_interval"):
         model.set_params(update_interval=30)
 
     def interrupt(i, logs):
@@ -570,6 +682,8 @@ def test_clusters_of_codes_get_better(digits):
         DEC(update_interval=20, **more),
         IDEC(update_interval=20, **more),
         DCN(gamma=0.01, **more),
+        AEC(gamma=0.01, **more),
+        DeepKMeans(gamma=0.01, **more),
         VaDE(**more),
     ):
         model.fit(ds.X, start=ae)
@@ -666,6 +780,12 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
         ("dec", {"pretrain_epochs": -1}, "pretrain_epochs=-1"),
         ("idec", {"gamma": -0.1}, "gamma=-0.1 must be a finite number of at least 0"),
         ("dcn", {"gamma": float("nan")}, "gamma=nan"),
+        ("aec", {"gamma": -1}, "gamma=-1"),
+        ("aec", {"n_clusters": 41}, "41 centers for a data set of 40 samples.*smaller n_clusters"),
+        ("dkm", {"gamma": "much"}, "gamma='much'"),
+        ("dkm", {"alpha": 0.0}, "alpha=0.0 must be a positive number"),
+        ("dkm", {"n_alphas": 0}, "n_alphas=0 must be a whole number"),
+        ("dkm", {"n_clusters": 41}, "41 centers for a data set of 40 samples.*smaller n_clusters"),
         ("dcn", {"batch_size": 41}, "batch_size=41 is larger"),
         ("vade", {"latent_dim": 7}, "latent_dim=7 is more than the 6 features"),
         ("somvae", {"alpha": -1}, "alpha=-1"),

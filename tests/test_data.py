@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +31,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from somlib import data
-from somlib.data import download, idx, reuters
+from somlib.data import blob, download, idx, reuters
 from somlib.data.dataset import _read_part, idx_source
 from somlib.files import PARTIAL_PREFIX
 
@@ -571,12 +572,27 @@ def rcv1(tmp_path, monkeypatch):
         f"400 documents, 30 terms, {corpus.data.nnz} weights, 103 topics, "
         f"{corpus.target.nnz} labels"
     )
-    read = partial(reuters.read_reuters, content=corpus.content, **REUTERS_SIZES)
-    source = data.SOURCES["reuters-10k"]
-    small = replace(source, read=partial(_read_part, read, 75))
-    monkeypatch.setitem(data.SOURCES, "reuters-10k", small)
+    corpus.know = partial(know_reuters, monkeypatch, content=corpus.content, **REUTERS_SIZES)
+    corpus.know(NOWHERE)
     monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / "data"))
     return corpus
+
+
+NOWHERE = blob.BlobFile("reuters/reutersidf10k.npy", "0" * 40, 1)
+"""The authors' file where nobody offers it."""
+
+
+def know_reuters(monkeypatch, file, **options):
+    """Let `load` look for this file as that of the authors."""
+    read = partial(reuters.read_reuters, file, **options)
+    small = replace(data.SOURCES["reuters-10k"], read=partial(_read_part, read, 75))
+    monkeypatch.setitem(data.SOURCES, "reuters-10k", small)
+
+
+def not_downloaded(expected=True):
+    """Expect the warning that the authors' file could not be downloaded."""
+    message = r"approximated from RCV1: reutersidf10k.npy could not be downloaded"
+    return pytest.warns(UserWarning, match=message) if expected else nullcontext()
 
 
 @pytest.mark.parametrize("given_by_hand", [True, False])
@@ -584,7 +600,9 @@ def test_reuters_is_read_from_scikit_learns_cache(rcv1, tmp_path, monkeypatch, g
     if not given_by_hand:
         monkeypatch.delenv("SOMLIB_DATA")
         monkeypatch.setattr(download, "default_folder", lambda: tmp_path / "data")
-    whole, train, test = (data.load("reuters-10k", split=split) for split in data.SPLITS)
+    with not_downloaded(expected=not given_by_hand):
+        whole, train, test = (data.load("reuters-10k", split=split) for split in data.SPLITS)
+    assert {ds.origin for ds in (whole, train, test)} == {"approximated from RCV1-v2"}
     X, y = data.reuters_10k(rcv1.data, rcv1.target, rcv1.target_names, **REUTERS_SIZES)
     np.testing.assert_array_equal(whole.X, X, strict=True)
     np.testing.assert_array_equal(whole.y, y, strict=True)
@@ -616,7 +634,8 @@ def test_a_damaged_reuters_cache_is_refused_and_left_alone(rcv1, case, name):
         path.write_bytes(damaged)
     before = left(rcv1.folder.parent)
     message = refusal("reuters-10k")
-    assert message.startswith(f"{rcv1.folder} gives no corpus: {reason}")
+    assert message.startswith(f"{rcv1.folder.parent / 'reutersidf10k.npy'} is missing. Expected: ")
+    assert f"Or, as an approximation: {rcv1.folder} gives no corpus: {reason}" in message
     assert f"fetch_rcv1 keeps it: {rcv1.content}. Put it there" in message
     assert left(rcv1.folder.parent) == before
 
@@ -634,7 +653,10 @@ def test_missing_reuters_leaves_no_folder_behind_in_somlib_data(tmp_path, monkey
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / folder))
     message = refusal("reuters-10k")
-    assert message.startswith(f"{tmp_path / folder / 'reuters' / 'RCV1'} gives no corpus: FileNot")
+    reuters_folder = tmp_path / folder / "reuters"
+    assert message.startswith(f"{reuters_folder / 'reutersidf10k.npy'} is missing. Expected: ")
+    assert f"Git id {reuters.AUTHORS_FILE.blob}" in message
+    assert f"Or, as an approximation: {reuters_folder / 'RCV1'} gives no corpus: FileNot" in message
     assert f"keeps it: {reuters.RCV1}. Put it there, or unset SOMLIB_DATA" in message
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["data"]
 
@@ -649,6 +671,7 @@ def test_reuters_offline_is_one_error_that_says_how_to_go_on(tmp_path, monkeypat
     monkeypatch.setattr("sklearn.datasets.fetch_rcv1", offline)
     monkeypatch.delenv("SOMLIB_DATA", raising=False)
     monkeypatch.setattr(download, "default_folder", lambda: tmp_path)
+    know_reuters(monkeypatch, NOWHERE)
     message = refusal("reuters-10k")
     assert asked == {"data_home": tmp_path / "reuters", "download_if_missing": True}
     assert "URLError: <urlopen error Temporary failure in name resolution>" in message
@@ -664,6 +687,140 @@ def test_too_little_memory_is_not_blamed_on_the_files(rcv1, monkeypatch):
     monkeypatch.setattr("sklearn.datasets.fetch_rcv1", short_of_memory)
     with pytest.raises(MemoryError):
         data.load("reuters-10k")
+
+
+# --- the authors' file ------------------------------------------------------------------------
+
+
+class Authors:
+    """A stand-in for the authors' file, 40 rows of 12 terms, with an id of its own."""
+
+    def __init__(self, folder):
+        rng = np.random.default_rng(1)
+        self.X = rng.random((40, 12)).astype(np.float32)
+        self.y = rng.integers(0, 4, 40)
+        self.path = folder / "reuters" / "reutersidf10k.npy"
+        written = BytesIO()
+        np.save(written, {"data": self.X, "label": self.y}, allow_pickle=True)
+        self.content = written.getvalue()
+
+    def file(self, content=None, *urls):
+        content = self.content if content is None else content
+        return blob.BlobFile("reuters/reutersidf10k.npy", blob.git_id(content), len(content), urls)
+
+    def write(self, content=None):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(self.content if content is None else content)
+
+    def assert_equals(self, ds, rows=slice(None)):
+        np.testing.assert_array_equal(ds.X, self.X[rows], strict=True)
+        np.testing.assert_array_equal(ds.y, self.y[rows], strict=True)
+        assert ds.origin == "the DESOM authors' reutersidf10k.npy"
+
+
+@pytest.fixture
+def authors(tmp_path, monkeypatch):
+    authors = Authors(tmp_path / "data")
+    authors.know = partial(know_reuters, monkeypatch)
+    authors.know(authors.file())
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path / "data"))
+    return authors
+
+
+def test_the_id_is_that_of_git(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"what was not\nchanged\0" * 1000)
+    told = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True)
+    assert blob.git_id(path.read_bytes()) == told.stdout.strip()
+
+
+def test_the_authors_file_wins_over_the_recipe(authors, rcv1):
+    rcv1.know(authors.file())
+    assert data.load("reuters-10k").origin == "approximated from RCV1-v2"
+    authors.write()
+    authors.assert_equals(data.load("reuters-10k"))
+
+
+def test_the_authors_file_is_cut_in_three_quarters_and_the_rest(authors, monkeypatch):
+    authors.write()
+    read = partial(reuters.read_reuters, authors.file())
+    small = replace(data.SOURCES["reuters-10k"], read=partial(_read_part, read, 30))
+    monkeypatch.setitem(data.SOURCES, "reuters-10k", small)
+    authors.assert_equals(data.load("reuters-10k", "train"), slice(30))
+    authors.assert_equals(data.load("reuters-10k", "test"), slice(30, None))
+    assert data.load("reuters-10k").sample(5).origin == "the DESOM authors' reutersidf10k.npy"
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c[:-1], lambda c: b"", lambda c: c + b"?", lambda c: c[:300] + b"?" + c[301:],
+])  # fmt: skip
+def test_another_file_is_refused_before_it_is_unpickled(authors, rcv1, monkeypatch, change):
+    rcv1.know(authors.file())
+    authors.write(change(authors.content))
+    monkeypatch.setattr(reuters, "read_arrays", None)  # not to be called
+    message = refusal("reuters-10k")
+    found = f"holds {len(change(authors.content))} bytes with the Git id"
+    assert message.startswith(f"{authors.path} is not the official file: it {found}")
+    assert f"Expected: reuters/reutersidf10k.npy with the Git id {authors.file().blob}" in message
+    assert authors.path.read_bytes() == change(authors.content)
+
+
+class Command:
+    def __reduce__(self):
+        return os.mkdir, ("made by a pickle",)
+
+
+@pytest.mark.parametrize(("holds", "message"), [
+    ({"data": Command()}, "it names (posix|nt).mkdir"),
+    ({"data": np.eye(3)}, "'label'"),
+    ({"data": np.eye(3), "label": np.arange(4)}, "cannot reshape"),
+    (np.eye(3), "it is no .npy file of one object"),
+])  # fmt: skip
+def test_an_official_file_of_other_content_is_refused(
+    authors, holds, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    written = BytesIO()
+    np.save(written, holds, allow_pickle=True)
+    authors.write(written.getvalue())
+    authors.know(authors.file(written.getvalue()))
+    told = refusal("reuters-10k")
+    assert re.search(rf"reutersidf10k.npy holds no samples and labels: .*{message}", told)
+    assert left(tmp_path) == ["reutersidf10k.npy"]
+    assert not (tmp_path / "made by a pickle").exists()
+
+
+@pytest.fixture
+def authors_server(absent, server, tmp_path, monkeypatch):
+    authors = Authors(tmp_path / "data")
+    server.content["reutersidf10k.npy"] = authors.content
+    urls = [f"{server.url(how)}/reutersidf10k.npy" for how in ("lost", "good")]
+    authors.offer = lambda *which: know_reuters(
+        monkeypatch, authors.file(None, *(urls[i] for i in which))
+    )
+    return authors
+
+
+def test_the_authors_file_is_downloaded_once_from_the_mirror_that_has_it(authors_server, server):
+    authors_server.offer(0, 1)
+    authors_server.assert_equals(data.load("reuters-10k"))
+    assert authors_server.path.read_bytes() == authors_server.content
+    authors_server.assert_equals(data.load("reuters-10k"))
+    assert [how for how, _ in server.requested] == ["lost", "good"]
+
+
+def test_where_neither_can_be_had_both_are_named(authors_server, monkeypatch):
+    def offline(**options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_rcv1", offline)
+    authors_server.offer(0)
+    message = refusal("reuters-10k")
+    assert message.startswith("reutersidf10k.npy could not be downloaded; nothing was kept. Tried:")
+    assert "404" in message
+    assert "Or, as an approximation:" in message
+    assert "no network" in message
+    assert left(authors_server.path.parents[1]) == []
 
 
 # --- downloads --------------------------------------------------------------------------------
@@ -813,6 +970,7 @@ def test_every_downloadable_set_has_two_mirrors_on_different_hosts():
             assert len({url.split("/")[2] for url in file.urls}) >= 2
             assert all(url.endswith(f"/{Path(file.name).name}.gz") for url in file.urls)
             assert len(file.sha256) == 64
+    assert len({url.split("/")[2] for url in reuters.AUTHORS_FILE.urls}) == 2
 
 
 # --- the official files -----------------------------------------------------------------------
@@ -870,20 +1028,32 @@ def test_official_files_load_within_a_second_and_no_second_copy(official):
     assert peak < result + 8 * idx.CHUNK  # the issue allows a whole copy; one chunk is enough
 
 
+def test_the_authors_file_gives_the_known_counts():
+    folder = os.environ.get("SOMLIB_DATA")
+    if not folder or not (Path(folder).expanduser() / reuters.AUTHORS_FILE.name).is_file():
+        pytest.skip(f"set SOMLIB_DATA to a folder that holds {reuters.AUTHORS_FILE.name}")
+    ds = data.load("reuters-10k")
+    assert ds.X.shape == (10_000, 2_000)
+    assert ds.class_counts.tolist() == list(data.REUTERS_10K_COUNTS)
+    lengths = np.linalg.norm(ds.X, axis=1)
+    np.testing.assert_allclose(lengths[lengths > 0], 2000**0.5, rtol=1e-5)
+
+
 def test_the_real_corpus_gives_a_whole_reuters_10k():
     folder = os.environ.get("SOMLIB_DATA")
     if not folder or not (Path(folder).expanduser() / "reuters" / "RCV1").is_dir():
         pytest.skip("set SOMLIB_DATA to a folder that holds reuters/RCV1/ to run this")
-    ds = data.load("reuters-10k")
-    assert ds.X.shape == (10_000, 2_000)
-    lengths = np.linalg.norm(ds.X, axis=1)
+    X, y = reuters.read_rcv1()
+    assert X.shape == (10_000, 2_000)
+    lengths = np.linalg.norm(X, axis=1)
     np.testing.assert_allclose(lengths[lengths > 0], 2000**0.5, rtol=1e-5)
-    assert ds.class_counts.min() > 0
+    assert np.bincount(y, minlength=4).min() > 0
 
 
 def test_the_readme_lists_what_is_checked():
     readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
     assert reuters.RCV1 in " ".join(readme.split())
+    assert f"| {reuters.AUTHORS_FILE.name} | `{reuters.AUTHORS_FILE.blob}` |" in readme
     for class_name, count in zip(
         reuters.REUTERS_ROOTS.values(), data.REUTERS_10K_COUNTS, strict=True
     ):

@@ -25,16 +25,19 @@ from somlib.models.autoencoders import (
     SparseAutoencoder,
 )
 from somlib.models.baselines import (
+    AEC,
     DCN,
     DEC,
     IDEC,
     SOMVAE,
+    DeepKMeans,
     DeepNeuralMaps,
     Kerasom,
     MiniSomMap,
     VaDE,
     dcn,
     dec,
+    deep_kmeans,
 )
 from somlib.models.baselines.centers import EmbeddedClustering, EmbeddedMap
 from somlib.models.baselines.vade import VaDENetwork
@@ -125,6 +128,8 @@ CHECKED = [
     (DEC(2, **EMBEDDED), {}),
     (IDEC(2, **EMBEDDED), {}),
     (DCN(2, **EMBEDDED), {}),
+    (AEC(2, **EMBEDDED), {}),
+    (DeepKMeans(2, **EMBEDDED), {}),
     (DeepNeuralMaps((1, 2), **EMBEDDED), GAPS),
     (AnyVaDE(2, **EMBEDDED | {"hidden": (16,)}), {}),
     (SOMVAE((1, 2), **EMBEDDED), {}),
@@ -207,6 +212,8 @@ MODELS = [
     DEC(3, **SMALL),
     IDEC(3, **SMALL),
     DCN(3, **SMALL),
+    AEC(3, **SMALL),
+    DeepKMeans(3, **SMALL),
     DeepNeuralMaps((2, 3), **SMALL),
     VaDE(3, **SMALL),
     SOMVAE((2, 3), **SMALL),
@@ -261,7 +268,7 @@ def without_values(monkeypatch):
     def kmeans(Z, K, generator):  # scikit-learn's, on codes fetched by numpy(force)
         return Z.new_zeros(K, Z.shape[-1]), Z.new_zeros(len(Z), dtype=torch.long)
 
-    for module in (dec, dcn):
+    for module in (dec, dcn, deep_kmeans):
         monkeypatch.setattr(module, "kmeans", kmeans)
     # so is the mixture of Gaussians that VaDE begins with
     monkeypatch.setattr(VaDENetwork, "initialize", lambda *arguments: None)

@@ -46,10 +46,12 @@ from somlib import (
     fit_seeds,
 )
 from somlib.models.baselines import (
+    AEC,
     DCN,
     DEC,
     IDEC,
     SOMVAE,
+    DeepKMeans,
     DeepNeuralMaps,
     Kerasom,
     MiniSomMap,
@@ -315,6 +317,8 @@ CASES: dict[str, Case] = {
     "clustering/dec": Case(DEC(3, **EMBEDDED, update_interval=4)),
     "clustering/idec": Case(IDEC(3, **EMBEDDED, update_interval=4)),
     "clustering/dcn": Case(DCN(3, gamma=0.1, **EMBEDDED)),
+    "clustering/aec": Case(AEC(3, gamma=0.1, **EMBEDDED)),
+    "clustering/deep k-means": Case(DeepKMeans(3, gamma=0.1, n_alphas=5, **EMBEDDED)),
     "clustering/deep neural maps": Case(
         DeepNeuralMaps((3, 4), 0.1, (3.3, 0.4), **EMBEDDED, update_interval=4)
     ),
@@ -363,6 +367,8 @@ ASKED: dict[str, tuple[str, ...]] = {
     "DEC": (*_MAP, "decoded", "centers_"),
     "IDEC": (*_MAP, "decoded", "centers_"),
     "DCN": (*_MAP, "decoded", "centers_"),
+    "AEC": (*_MAP, "decoded", "centers_"),
+    "DeepKMeans": (*_MAP, "decoded", "centers_"),
     "DeepNeuralMaps": (*_MAP, "decoded", "prototypes_", "decoded_prototypes_"),
     "VaDE": (*_MAP, "decoded", "centers_"),
     "SOMVAE": (*_MAP, "decoded", "prototypes_", "decoded_prototypes_"),

@@ -33,12 +33,14 @@ Y = np.where(X[:, 0] > 0.5, "hi", "lo")
 DENSE = {"hidden": (4,), "latent_dim": 2, "batch_size": 8, "n_iter": 3}
 LATER = {**DENSE, "pretrain_epochs": 0}
 PARAMS = {
+    "AEC": {**LATER, "n_clusters": 3},
     "Autoencoder": {**DENSE, "tied": True},
     "ContractiveAutoencoder": DENSE,
     "DCN": {**LATER, "n_clusters": 3},
     "DCSOMRL": {**DENSE, "max_nodes": 9},
     "DEC": {**LATER, "n_clusters": 3},
     "DESOM": {**DENSE, "grid": (2, 3)},
+    "DeepKMeans": {**LATER, "n_clusters": 3, "n_alphas": 2},
     "DeepNeuralMaps": {**LATER, "grid": (2, 3)},
     "DenoisingAutoencoder": DENSE,
     "IDEC": {**LATER, "n_clusters": 3},
@@ -641,7 +643,7 @@ def test_a_cached_result_with_other_content_is_read_or_made_again(folder, data):
                 write_arrays(path, changed(arrays, data.draw), facts)
             else:
                 write_arrays(path, arrays, mutated(facts, data.draw))
-            described["sha256"] = cache._sha256(path.read_bytes())
+            described["sha256"] = cache.sha256(path.read_bytes())
         else:
             described = mutated(described, data.draw)
         path.with_suffix(".json").write_text(json.dumps(described))

@@ -4,8 +4,9 @@ The key of a result is all that it was computed from: parameters, data, seed, ve
 source of the modules it depends on, which are found by following imports (plots and reports
 excluded). If any of these changes, the result is computed again; an edit of another module has no
 effect. runs/cache/ holds an .npz per result and a .json with its key and the hash of the .npz, so
-that a damaged file is noticed. The folder may be deleted at any time. If several processes ask for
-the same result, one computes it and the others wait.
+that a damaged file is noticed; it also says how many seconds the result took and which notebook
+asked for it. What failed has a .failed with its key and the error. The folder may be deleted at any
+time. If several processes ask for the same result, one computes it and the others wait.
 """
 
 import ast
@@ -17,6 +18,7 @@ import inspect
 import json
 import symtable
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -50,7 +52,8 @@ SOURCE = {_dotted(path): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.
 # No cached result depends on these.
 _EXCLUDED = {
     *("", "__main__", "companion", "companion.cli", "companion.report", "companion.runner"),
-    *(f"companion.{name}" for name in ("comparison", "display", "evidence", "folders", "verdicts")),
+    *("companion.comparison", "companion.display", "companion.evidence", "companion.folders"),
+    *("companion.queue", "companion.results", "companion.verdicts"),
     *("evaluation", "evaluation.diagrams", "evaluation.plots"),
 }
 
@@ -110,7 +113,8 @@ def fit_seeds(
 
     `training.fit_seeds` trains them together; an interrupted training is resumed when the same
     seeds are asked for again. If they do not fit into memory together, they are trained in
-    halves, with a warning, and these in halves again.
+    halves, with a warning, and these in halves again. The same is done if a loss is not finite:
+    the other seeds are kept before the error is raised.
 
     Parameters
     ----------
@@ -134,6 +138,8 @@ def fit_seeds(
     ------
     ValueError
         When a seed is not an integer, or `start` is not one per seed.
+    FloatingPointError
+        When the loss of a seed is not finite; all other seeds are in the cache.
     TypeError
         As `fit`.
 
@@ -211,7 +217,7 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     if "random_state" in given.arguments:
         _require_seed(given.arguments["random_state"], f"{function.__name__}(... random_state)")
     made_from = {"function": function, "arguments": given.arguments}
-    made_from["format"] = content_hash(SOURCE["companion.cache"], SOURCE["training.saving"])
+    made_from["format"] = format_hash()
     entry = _Entry(function.__name__, made_from, _save, _load)
     return _once(entry, lambda _: function(*args, **options))
 
@@ -219,6 +225,24 @@ def call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 # ---------------------------------------------------------------- look up, make, keep
 
 _NOTHING = object()
+
+
+def folder() -> Path:
+    """Return the folder of the results."""
+    return report.output_folder("runs", "cache")
+
+
+def key_of(made_from: dict[str, Any]) -> str:
+    """Return the part of a result's file name that depends on what it was made from."""
+    return content_hash(json.dumps(made_from, sort_keys=True))[:24]
+
+
+def _asked_by() -> dict[str, str]:
+    """Return the name and profile of the notebook that runs; by convention it has a `run`."""
+    run = getattr(sys.modules["__main__"], "run", None)
+    if not isinstance(run, report.Run):
+        return {}
+    return {"notebook": run.notebook, "profile": run.profile}
 
 
 class _Entry:
@@ -235,16 +259,16 @@ class _Entry:
         torch = sys.modules.get("torch")  # results on a GPU depend on this setting
         if torch and torch.are_deterministic_algorithms_enabled():
             self.made_from["deterministic"] = True
-        key = content_hash(json.dumps(self.made_from, sort_keys=True))
-        self.path = report.output_folder("runs", "cache") / f"{name}-{key[:24]}.npz"
+        self.path = folder() / f"{name}-{key_of(self.made_from)}.npz"
         self.described = self.path.with_suffix(".json")
+        self.failed = self.path.with_suffix(".failed")
         self.save, self.load = save, load
 
     def find(self) -> Any:
         """Return the result, or `_NOTHING` if there is none or, with a warning, a damaged one."""
         try:
             described = json.loads(self.described.read_bytes())
-            if described["sha256"] != _sha256(self.path.read_bytes()):
+            if described["sha256"] != sha256(self.path.read_bytes()):
                 raise ValueError("its content has changed since it was written")
             return self.load(self.path)
         except FileNotFoundError:
@@ -256,15 +280,25 @@ class _Entry:
                 self.described.unlink()
         return _NOTHING
 
-    def keep(self, result: Any) -> Any:
+    def keep(self, result: Any, seconds: float) -> Any:
         """Write the result and read it back, so that the first run returns what later ones do."""
         with replacing(self.path) as partial:
             self.save(result, partial)
-            sha256 = _sha256(partial.read_bytes())
-        with replacing(self.described) as partial:
-            text = json.dumps({"made_from": self.made_from, "sha256": sha256}, indent=1)
-            partial.write_text(text, encoding="utf-8")
+            made = {"sha256": sha256(partial.read_bytes()), "seconds": round(seconds, 3)}
+        self._describe(self.described, **made)
+        with suppress(OSError):
+            self.failed.unlink()
         return self.load(self.path)
+
+    def fail(self, error: Exception) -> None:
+        """Note that the result could not be computed; it is tried again when it is asked for."""
+        with suppress(OSError):
+            self._describe(self.failed, error=f"{type(error).__name__}: {error}")
+
+    def _describe(self, path: Path, **facts: Any) -> None:
+        described = {"made_from": self.made_from, **_asked_by(), **facts}
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
 def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
@@ -274,8 +308,13 @@ def _once(entry: _Entry, make: Callable[[Path], Any]) -> Any:
         with claimed(entry.path, wait=True):
             result = entry.find()  # another process may have computed it in the meantime
             if result is _NOTHING:
-                checkpoint = entry.path.with_suffix(".checkpoint")
-                result = entry.keep(make(checkpoint))
+                checkpoint, began = entry.path.with_suffix(".checkpoint"), time.monotonic()
+                try:
+                    made = make(checkpoint)
+                except Exception as error:
+                    entry.fail(error)
+                    raise
+                result = entry.keep(made, time.monotonic() - began)
                 checkpoint.unlink(missing_ok=True)
     return result
 
@@ -289,6 +328,7 @@ def _all_of(
     found = {entry.path: entry.find() for entry in entries}
     missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
     parts = [list(missing.values())] if missing else []
+    failures: list[FloatingPointError] = []
     while parts:
         some = parts.pop(0)
         together = content_hash(*(entries[i].path.name for i in some))[:24]
@@ -299,19 +339,33 @@ def _all_of(
             if left != some:  # another process has trained some in the meantime
                 parts = [left, *parts] if left else parts
                 continue
+            began = time.monotonic()
             try:
                 fitted = train(some, checkpoint)
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                if len(some) == 1:
+            except (MemoryError, FloatingPointError, torch.OutOfMemoryError) as error:
+                if len(some) > 1:
+                    half = len(some) // 2
+                    message = f"{error}. Training {half} of {len(some)} at a time"
+                    warnings.warn(message, stacklevel=3)
+                    parts = [some[:half], some[half:], *parts]
+                    checkpoint.unlink(missing_ok=True)  # these are not trained together again
+                    continue
+                entries[some[0]].fail(error)
+                if not isinstance(error, FloatingPointError):
                     raise
-                half = len(some) // 2
-                warnings.warn(f"{error}. Training {half} of {len(some)} at a time", stacklevel=3)
-                parts = [some[:half], some[half:], *parts]
+                failures.append(error)
                 continue
+            except Exception as error:
+                for i in some:
+                    entries[i].fail(error)
+                raise
+            seconds = (time.monotonic() - began) / len(some)
             for i, model in zip(some, fitted, strict=True):
                 with claimed(entries[i].path, wait=True):  # it may be part of another training
-                    found[entries[i].path] = entries[i].keep(model)
+                    found[entries[i].path] = entries[i].keep(model, seconds)
             checkpoint.unlink(missing_ok=True)
+    if failures:
+        raise failures[0]
     return found
 
 
@@ -347,7 +401,7 @@ def _require_seed(value: Any, where: str) -> None:
 # ---------------------------------------------------------------- the key of a result
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
     """Return what `sha256sum` prints for a file of this content."""
     return hashlib.sha256(content).hexdigest()
 
@@ -461,9 +515,19 @@ def _free_names(definition: ast.AST) -> set[str]:
 # ---------------------------------------------------------------- the source that code depends on
 
 
+def source_hash(module: str) -> str:
+    """Return the hash of a module of somlib that a key contains."""
+    return content_hash(SOURCE[module])[:16]
+
+
+def format_hash() -> str:
+    """Return the hash of the code that writes and reads the results of `call`."""
+    return content_hash(SOURCE["companion.cache"], SOURCE["training.saving"])
+
+
 def _named(name: str, module: str) -> Any:
     """Return a name, with hashes of the modules of somlib that code of its module may run."""
-    source = {stem: content_hash(SOURCE[stem])[:16] for stem in sorted(_dependencies(module))}
+    source = {stem: source_hash(stem) for stem in sorted(_dependencies(module))}
     return {"name": name, "source": source} if source else name
 
 

@@ -1,10 +1,9 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
-`somlib handout` writes the notebooks without the answers to their exercises.
-
-`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or
-on many. All requests are checked before a notebook or a training starts. Slow imports wait until
-they are needed: a refusal or `--help` takes no time.
+`somlib handout` writes the notebooks without the answers to their exercises. `somlib results`
+carries cached results to another machine. `somlib fit` trains one model, also in several processes
+started by `torchrun`, on one machine or on many. All requests are checked before a notebook or a
+training starts. Slow imports wait until they are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -106,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     students = commands.add_parser("handout", help="write the notebooks without their solutions")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
+    _add_results(commands.add_parser("results", help="carry cached results to another machine"))
     page.set_defaults(command=build_report)
     for command in (run, page):
         command.add_argument(
@@ -175,6 +175,20 @@ def _add_fit(train: argparse.ArgumentParser) -> None:
         help="file of the state of the training, written every few seconds; if the training is "
         "interrupted, the same command resumes it",
     )  # fmt: skip
+
+
+def _add_results(results: argparse.ArgumentParser) -> None:
+    ways = results.add_subparsers(required=True, metavar="way")
+    out = ways.add_parser("export", help="write the results of the present code to a folder")
+    back = ways.add_parser("import", help="put exported results into the cache")
+    out.set_defaults(command=export_results)
+    back.set_defaults(command=import_results)
+    out.add_argument("folder", metavar="FOLDER", type=Path, help="created if it does not exist")
+    out.add_argument(
+        "--limit", type=float, metavar="MB",
+        help="write at most so much, first what took longest per megabyte (default: all)",
+    )  # fmt: skip
+    back.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="an export")
 
 
 # ---------------------------------------------------------------- what to run, or why not
@@ -400,6 +414,47 @@ def handout(options: argparse.Namespace) -> int:
             partial.write_text(text + "\n", encoding="utf-8")
         print(f"{folder / notebook.name}: {len(cells) - len(content['cells'])} cells left out")
     return 0
+
+
+# ---------------------------------------------------------------- carrying results along
+
+
+def export_results(options: argparse.Namespace) -> int:
+    """Write the results in the cache to a folder; print what was left out, and why."""
+    from somlib.companion import results
+
+    if options.limit is not None and not options.limit > 0:
+        raise Refused(f"--limit {options.limit}: expected a number of megabytes above 0")
+    _require_writable(options.folder)
+    try:
+        made = results.export(options.folder, options.limit)
+    except (results.RefusedError, OSError) as error:
+        raise Refused(error) from error
+    for sentence in made.refused:
+        print(f"left out: {sentence}")
+    print(
+        f"{len(made.taken)} results exported, {made.megabytes:.1f} MB; {len(made.there)} were in "
+        f"{options.folder} already, {len(made.refused)} left out"
+    )
+    return 0
+
+
+def import_results(options: argparse.Namespace) -> int:
+    """Put exported results into the cache; exit code 1 if some are refused."""
+    from somlib.companion import cache, results
+
+    _require_writable(cache.folder())
+    try:
+        made = results.import_from(options.folders)
+    except results.RefusedError as error:
+        raise Refused(error) from error
+    for sentence in made.refused:
+        print(f"refused: {sentence}")
+    print(
+        f"{len(made.taken)} results imported, {made.megabytes:.1f} MB; {len(made.there)} were in "
+        f"{cache.folder()} already, {len(made.refused)} refused"
+    )
+    return 1 if made.refused else 0
 
 
 # ---------------------------------------------------------------- training one model

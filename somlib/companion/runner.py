@@ -22,13 +22,17 @@ from jupyter_client.manager import AsyncKernelManager
 from nbconvert import HTMLExporter
 
 from somlib import files
-from somlib.companion.report import records
+from somlib.companion import queue as queues
+from somlib.companion.report import index, records
 
 LAST = ("06_results",)
 """Notebooks that read what the others have made."""
 
 STATUS_SECONDS = 2.0
 """How often a terminal shows what is running."""
+
+PROGRESS_SECONDS = 60.0
+"""How often the page of progress is written."""
 
 
 class Job(NamedTuple):
@@ -86,7 +90,9 @@ class Runner:
     Parameters
     ----------
     jobs : list of Job
-        The notebooks. Those that took longest the last time start first, those in `LAST` last.
+        The notebooks. In the quick profile, those that took longest the last time start first,
+        those in `LAST` last. The full profile runs in rounds of seeds, see `queue`; a notebook that
+        fails is left out of the later ones.
     copies, page : pathlib.Path
         The folders of the executed copies and of the figures.
     at_once : int
@@ -107,6 +113,10 @@ class Runner:
         usual = self.usual = usual_seconds(records(page))
         longest = sorted(jobs, key=lambda job: -usual.get(job.notebook.stem, math.inf))
         self.waiting = sorted(longest, key=lambda job: job.notebook.stem in LAST)
+        self.in_rounds = bool(jobs) and jobs[0].parameters.get("profile") == "full"
+        if self.in_rounds:
+            self.waiting = queues.ordered(jobs, self._measured(), LAST)
+        self.all_rounds, self.states, self.left = list(self.waiting), dict[str, str](), ""
         self.running: dict[Path, tuple[threading.Thread, float]] = {}
         self.ended: queue.SimpleQueue[tuple[Path, str | None]] = queue.SimpleQueue()
         self.outcomes: list[Outcome] = []
@@ -114,12 +124,20 @@ class Runner:
 
     def run(self) -> None:
         """Run all notebooks and tell when each starts and ends; an interrupt stops them all."""
+        self._write_progress()
+        if self.in_rounds:
+            say(self.left)
+        shown = time.monotonic()
         try:
             while self.waiting or self.running:
                 while self.waiting and len(self.running) < self.at_once:
-                    if self.running and self.waiting[0].notebook.stem in LAST:
+                    following = self.waiting[0].notebook
+                    if self.running and (following.stem in LAST or following in self.running):
                         break
                     self._start(self.waiting.pop(0))
+                if time.monotonic() - shown > PROGRESS_SECONDS:
+                    shown = time.monotonic()
+                    self._write_progress()
                 try:
                     self._end(*self.ended.get(timeout=STATUS_SECONDS))
                 except queue.Empty:
@@ -129,8 +147,25 @@ class Runner:
                 with suppress(KeyboardInterrupt):  # the second one; it takes only a second
                     self.kernels.stop()
                     time.sleep(0.1)
+            for notebook in self.running:
+                self.states[notebook.stem] += ", stopped"
+            self._write_progress()
+
+    def _measured(self) -> dict[str, queues.Measured]:
+        """Return what is known of the trainings of a run in rounds."""
+        return queues.measured(self.page.parents[1] / "runs" / "cache", self.page)
+
+    def _write_progress(self) -> None:
+        """Write the page of progress of a run in rounds, and note what is left."""
+        if self.in_rounds:
+            known = self._measured()
+            self.left = queues.estimate(known, self.all_rounds)
+            with suppress(OSError):  # of a full disk: the trainings go on as far as they can
+                queues.write_page(self.page, known, self.all_rounds, self.states)
 
     def _start(self, job: Job) -> None:
+        seeds = job.parameters.get("n_seeds")
+        self.states[job.notebook.stem] = f"running with {seeds} seed{'s' if seeds != 1 else ''}"
         usual = self.usual.get(job.notebook.stem)
         say(f"{job.notebook.stem} started" + (f"; last time {usual:.0f} s" if usual else ""))
         thread = threading.Thread(target=self._watch, args=(job,))
@@ -147,7 +182,10 @@ class Runner:
     def _end(self, notebook: Path, problem: str | None) -> None:
         thread, began = self.running.pop(notebook)
         thread.join()
-        self.claims[notebook].close()
+        if problem:  # so it would in a later round
+            self.waiting = [job for job in self.waiting if job.notebook != notebook]
+        if all(job.notebook != notebook for job in self.waiting):
+            self.claims[notebook].close()
         status, seconds = "failed" if problem else "done", time.monotonic() - began
         made = [record for record in records(self.page) if record["notebook"] == notebook.stem]
         kinds = [record["kind"] for record in made]
@@ -155,7 +193,12 @@ class Runner:
         memory = latest.get("peak memory", {})
         counts = kinds.count("figure"), kinds.count("table")
         sizes = memory.get("MB"), memory.get("GPU MB")
+        self.states[notebook.stem] = self.states[notebook.stem].replace("running", status)
         self.outcomes.append(Outcome(notebook.stem, status, seconds, *counts, *sizes))
+        if self.in_rounds:  # the pages are complete whenever the run is stopped
+            with suppress(OSError):
+                index(self.page)
+            self._write_progress()
         say(self._state(f"{notebook.stem} {status}, {seconds:.0f} s"))
         if problem:
             say(problem)
@@ -168,10 +211,12 @@ class Runner:
         parts = [news]
         if news == "running":
             parts = [f"{name} {seconds:.0f} s" for name, seconds in elapsed.items()]
-        if ahead and ahead.keys() <= self.usual.keys():
+        if self.in_rounds:
+            parts.append(self.left)
+        elif ahead and ahead.keys() <= self.usual.keys():
             left = [max(0.0, self.usual[name] - seconds) for name, seconds in ahead.items()]
             parts.append(f"about {max(*left, sum(left) / self.at_once):.0f} s left")
-        total = len(self.outcomes) + len(ahead)
+        total = len(self.outcomes) + len(self.running) + len(self.waiting)
         return f"[{len(self.outcomes)}/{total}] {'; '.join(parts)}"
 
 

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from somlib.data.download import find_or_download
-from somlib.data.idx import IdxFile
-from somlib.data.reuters import REUTERS_ROOTS, read_reuters
-
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+from somlib.data.idx import IdxFile, read_idx
+from somlib.data.reuters import REUTERS_ROOTS, Samples, read_reuters
 
 SPLITS = ("all", "train", "test")
 """The splits every data set has; `all` is `train` followed by `test`."""
@@ -36,6 +34,9 @@ class Dataset:
         Rows and columns that a row of `X` folds into; empty when samples are not images.
     class_names : tuple of str
         What the classes are called.
+    origin : str
+        What the samples were read from; tables name it where there is a choice, for
+        `"reuters-10k"`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     y: NDArray[np.int64]
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.X)
@@ -108,11 +110,13 @@ def load(name: str, split: str = "all") -> Dataset:
         - ``"mnist"``: 70 000 handwritten digits of 28 × 28 (LeCun et al. 1998), `train` the
           official 60 000, `test` the official 10 000.
         - ``"fashion-mnist"``: the same sizes, pictures of clothes (Xiao et al. 2017).
-        - ``"reuters-10k"``: 10 000 news stories by 2000 terms in four classes, made from RCV1-v2
-          (Lewis et al. 2004) by `reuters_10k`. An approximation of the set that papers use, not a
-          copy. It has no official split: `train` is the first 7500 stories, `test` the last 2500,
-          because the corpus is nearly in order of time, and a shuffled split would test on
-          follow-ups of stories that were trained on. Reading it means reading the whole corpus.
+        - ``"reuters-10k"``: 10 000 news stories by 2000 terms in four classes. The DESOM authors'
+          file, `reuters/reutersidf10k.npy`, is taken if it is found or can be downloaded. Without
+          it, the set is approximated from RCV1-v2 (Lewis et al. 2004) by `reuters_10k`, for which
+          the whole corpus is read; `Dataset.origin` says which. There is no official split: `train`
+          is the first 7500 stories, `test` the last 2500. The authors' rows are shuffled. Those of
+          RCV1 are nearly in order of time, and a shuffled split would test on follow-ups of stories
+          that were trained on.
     split : {"all", "train", "test"}, default="all"
         Which part; ``"all"`` is `train` followed by `test`, in file order.
 
@@ -141,8 +145,8 @@ def load(name: str, split: str = "all") -> Dataset:
     _check_choice("data set", name, tuple(SOURCES))
     _check_choice("split", split, SPLITS)
     source = SOURCES[name]
-    X, y = source.read(split)
-    return Dataset(name, split, X, y, source.image_shape, source.class_names)
+    X, y, origin = source.read(split)
+    return Dataset(name, split, X, y, source.image_shape, source.class_names, origin)
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -161,21 +165,21 @@ def _rows(split: str, n_train: int) -> slice:
     return {"all": slice(None), "train": slice(n_train), "test": slice(n_train, None)}[split]
 
 
-def _read_part(read: Callable[[], Arrays], n_train: int, split: str) -> Arrays:
+def _read_part(read: Callable[[], Samples], n_train: int, split: str) -> Samples:
     """Read everything and return a split of it."""
     rows = _rows(split, n_train)
-    X, y = read()
-    return X[rows], y[rows]
+    X, y, origin = read()
+    return X[rows], y[rows], origin
 
 
-def _read_digits() -> Arrays:
+def _read_digits() -> Samples:
     from sklearn.datasets import load_digits  # only here: the import takes longer than the load
 
     X, y = load_digits(return_X_y=True)
-    return (X / 16).astype(np.float32), y.astype(np.int64)
+    return (X / 16).astype(np.float32), y.astype(np.int64), "scikit-learn"
 
 
-def _read_idx_files(files: list[IdxFile], split: str) -> Arrays:
+def _read_idx_files(files: list[IdxFile], split: str) -> Samples:
     """Join what belongs to `split` of training images and labels, test images and labels."""
     chosen = files[_rows(split, 2)]
     y = np.empty(sum(labels.shape[0] for labels in chosen[1::2]), np.int64)
@@ -183,11 +187,11 @@ def _read_idx_files(files: list[IdxFile], split: str) -> Arrays:
     start = 0
     for images, labels in zip(chosen[::2], chosen[1::2], strict=True):
         rows = slice(start, start + labels.shape[0])
-        find_or_download(images, X[rows])
-        find_or_download(labels, y[rows])
+        find_or_download(images, partial(read_idx, file=images, out=X[rows]))
+        find_or_download(labels, partial(read_idx, file=labels, out=y[rows]))
         start = rows.stop
     X /= 255
-    return X, y
+    return X, y, "the official files"
 
 
 # --- the table of sources ---------------------------------------------------------------------
@@ -195,9 +199,9 @@ def _read_idx_files(files: list[IdxFile], split: str) -> Arrays:
 
 @dataclass(frozen=True)
 class Source:
-    """How a data set is read (`split` in, `X` and `y` out) and what it looks like."""
+    """How a data set is read (`split` in, `X`, `y` and origin out) and what it looks like."""
 
-    read: Callable[[str], Arrays]
+    read: Callable[[str], Samples]
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
 

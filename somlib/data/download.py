@@ -1,15 +1,18 @@
 """Finding the files of a data set, and downloading what is missing."""
 
 import os
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, TypeVar
 
-from numpy.typing import NDArray
-
-from somlib.data.idx import IdxFile, read_idx
+from somlib.data.blob import BlobFile
+from somlib.data.idx import IdxFile
 from somlib.files import replacing
 from somlib.progress import progress_bar
+
+File = IdxFile | BlobFile
+T = TypeVar("T")
 
 TIMEOUT = 20.0
 """Seconds a mirror may stay silent before the next one is tried."""
@@ -17,6 +20,10 @@ TIMEOUT = 20.0
 
 class DataError(OSError):
     """A data file is missing, unreadable or not the official one, or no mirror delivers it."""
+
+
+class MissingError(DataError):
+    """A data file is missing, and cannot or must not be downloaded."""
 
 
 def default_folder() -> Path:
@@ -31,8 +38,10 @@ def data_folder() -> tuple[Path, bool]:
     return (Path(given).expanduser() if given else default_folder()), bool(given)
 
 
-def find_or_download(file: IdxFile, out: NDArray[Any]) -> None:
-    """Fill `out` with the content of `file`, which is downloaded where it is missing.
+def find_or_download(file: File, read: Callable[[BinaryIO], T]) -> T:
+    """Return `read(stream)` of a file, which is downloaded where it is missing.
+
+    `read` checks the content: a ValueError says that it is not that of `file`.
 
     Raises
     ------
@@ -40,11 +49,12 @@ def find_or_download(file: IdxFile, out: NDArray[Any]) -> None:
         When the file is missing, unreadable or not the official one, or cannot be downloaded.
     """
     folder, given = data_folder()
-    plain, zipped = folder / file.name, folder / f"{file.name}.gz"
-    for path in (plain, zipped):
+    paths = [folder / f"{file.name}{suffix}" for suffix in file.suffixes]
+    kind: type[DataError] = DataError
+    for path in paths:
         try:
             with path.open("rb") as stream:
-                return read_idx(stream, file, out)
+                return read(stream)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -54,23 +64,27 @@ def find_or_download(file: IdxFile, out: NDArray[Any]) -> None:
         break
     else:
         if not given:
-            return _download(zipped, file, out)
-        found = f"{plain} is missing, with and without .gz"
-    raise DataError(
+            return _download(paths[-1], file, read)
+        kind = MissingError
+        zipped = ", with and without .gz" if len(paths) > 1 else ""
+        found = f"{paths[0]} is missing{zipped}"
+    raise kind(
         f"{found}. Expected: {file}. Put the official file there, readable, or "
         f"{'unset SOMLIB_DATA' if given else 'delete it'} to have it downloaded; "
         "nothing was changed."
     )
 
 
-def _download(path: Path, file: IdxFile, out: NDArray[Any]) -> None:
+def _download(path: Path, file: File, read: Callable[[BinaryIO], T]) -> T:
     """Write what a mirror delivers to `path`; only checked content gets the name."""
     remedy = f"set SOMLIB_DATA to a folder that holds {file}."
     try:
         with replacing(path) as partial:
-            partial.write_bytes(_fetch(file, out))
+            content, result = _fetch(file, read)
+            partial.write_bytes(content)
+        return result
     except ValueError as error:
-        raise DataError(
+        raise MissingError(
             f"{path.name} could not be downloaded; nothing was kept. Tried:{error}\n"
             f"Try again when online, or {remedy}"
         ) from error
@@ -78,7 +92,7 @@ def _download(path: Path, file: IdxFile, out: NDArray[Any]) -> None:
         raise DataError(f"{error.strerror} Or {remedy}") from error
 
 
-def _fetch(file: IdxFile, out: NDArray[Any]) -> bytes:
+def _fetch(file: File, read: Callable[[BinaryIO], T]) -> tuple[bytes, T]:
     """Return `file` from the first mirror that delivers it, or raise ValueError with reasons.
 
     Not `pooch.retrieve`: it hashes what it downloads, which differs from mirror to mirror, and
@@ -94,8 +108,7 @@ def _fetch(file: IdxFile, out: NDArray[Any]) -> bytes:
         try:
             with progress_bar(file.size, file.name, unit="B", unit_scale=True) as bar:
                 HTTPDownloader(bar, timeout=TIMEOUT, headers=stored)(url, content, None)
-            read_idx(content, file, out)
-            return content.getvalue()
+            return content.getvalue(), read(content)
         except (requests.RequestException, ValueError) as error:
             failures += f"\n  {url}: {error}"
     raise ValueError(failures)

@@ -5,7 +5,7 @@ import hashlib
 import math
 import zlib
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class IdxFile:
     shape: tuple[int, ...]
     sha256: str
     urls: tuple[str, ...] = ()
+
+    suffixes: ClassVar[tuple[str, ...]] = ("", ".gz")  # in the order of reading; the last: download
 
     @property
     def size(self) -> int:

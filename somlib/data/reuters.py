@@ -1,13 +1,20 @@
-"""Reuters-10k, made from scikit-learn's copy of RCV1."""
+"""Reuters-10k: the file of the DESOM authors or, without it, made from scikit-learn's RCV1."""
 
 import math
+import warnings
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from somlib.data.download import DataError, data_folder
+from somlib.data.blob import BlobFile, read_blob
+from somlib.data.download import DataError, MissingError, data_folder, find_or_download
+from somlib.data.pickled import read_arrays
+
+Samples = tuple[NDArray[np.float32], NDArray[np.int64], str]
+"""X, y and the `Dataset.origin`."""
 
 REUTERS_ROOTS = {
     "CCAT": "Corporate/industrial",
@@ -19,6 +26,17 @@ REUTERS_ROOTS = {
 
 REUTERS_10K_COUNTS = (4312, 2403, 2471, 814)
 """The `Dataset.class_counts` of the original Reuters-10k, to set beside those of ours."""
+
+AUTHORS_FILE = BlobFile(
+    "reuters/reutersidf10k.npy",
+    "196554264e38e8a37d7a4271f768181b29b26e6c",
+    80_000_000,
+    (
+        "https://raw.githubusercontent.com/FlorentF9/DESOM/master/data/reuters/reutersidf10k.npy",
+        "https://github.com/FlorentF9/DESOM/raw/master/data/reuters/reutersidf10k.npy",
+    ),
+)
+"""The file that the released DESOM code reads."""
 
 RCV1 = "804414 documents, 47236 terms, 60915113 weights, 103 topics, 2606875 labels"
 """What RCV1-v2 holds, by the counts in scikit-learn's own test of `fetch_rcv1`."""
@@ -82,9 +100,58 @@ def reuters_10k(
     return X.astype(np.float32), roots[docs].argmax(axis=1).astype(np.int64)
 
 
-def read_reuters(
-    content: str = RCV1, **sizes: int
+def read_reuters(file: BlobFile = AUTHORS_FILE, content: str = RCV1, **sizes: int) -> Samples:
+    """Return the samples of the authors' file or, if it cannot be had, `read_rcv1`.
+
+    Parameters
+    ----------
+    file : BlobFile
+        The authors' file.
+    content, **sizes
+        Passed on to `read_rcv1`.
+
+    Raises
+    ------
+    DataError
+        When the authors' file is another one, or neither can be had.
+    """
+    try:
+        X, y = find_or_download(file, partial(read_authors, file=file))
+        return X, y, f"the DESOM authors' {file.name.rpartition('/')[2]}"
+    except MissingError as error:
+        missing = error
+    try:
+        X, y = read_rcv1(content, **sizes)
+    except DataError as error:
+        raise DataError(f"{missing}\nOr, as an approximation: {error}") from error
+    if not data_folder()[1]:  # it was looked for on the net
+        warnings.warn(f"Reuters-10k is approximated from RCV1: {missing}", stacklevel=2)
+    return X, y, "approximated from RCV1-v2"
+
+
+def read_authors(
+    stream: BinaryIO, file: BlobFile = AUTHORS_FILE
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return X and y of the authors' file, a pickle of which only arrays are read.
+
+    Raises
+    ------
+    ValueError
+        When its id is another one, or it holds anything but the arrays `data` and `label`. The id
+        is checked before any of it is unpickled.
+    """
+    content = read_blob(stream, file)
+    try:
+        arrays = read_arrays(content)
+        X, y = arrays["data"], arrays["label"]
+        X = X.reshape(len(X), -1)
+        y = y.reshape(len(X))
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"holds no samples and labels: {error}") from error
+    return X.astype(np.float32), y.astype(np.int64)
+
+
+def read_rcv1(content: str = RCV1, **sizes: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return `reuters_10k` of the corpus that scikit-learn keeps, or DataError.
 
     Parameters

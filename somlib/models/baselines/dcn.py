@@ -31,31 +31,74 @@ def running_mean(m: Tensor, counts: Tensor, z: Tensor, chi: Tensor) -> tuple[Ten
     return (counts[..., None] * m + assigned.mT @ z) / total[..., None], total
 
 
-class DCNNetwork(AutoencoderNetwork):
-    """An autoencoder, centers in its latent space, and the number of codes of each center.
+class KMeansNetwork(AutoencoderNetwork):
+    """An autoencoder with the k-means loss; the centers are updated without gradients.
 
     Parameters
     ----------
-    config : DCN
-        Its parameters.
+    config : EmbeddedClustering
+        Its parameters, for the layers.
     n_features : int
         d.
     generator : torch.Generator
         Initializes the weights.
+    n_clusters : int
+        K.
+    gamma : float
+        Weight of the k-means loss.
+    """
+
+    def __init__(
+        self,
+        config: EmbeddedClustering,
+        n_features: int,
+        generator: torch.Generator,
+        n_clusters: int,
+        gamma: float,
+    ) -> None:
+        super().__init__(n_features, config.hidden, config.latent_dim, generator)
+        empty = torch.zeros(n_clusters, config.latent_dim)
+        self.centers = nn.Parameter(empty, requires_grad=False)
+        self.gamma = gamma
+
+    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
+        """Set the centers to those of k-means on the codes."""
+        self.initialize_centers(X, generator)
+
+    def initialize_centers(self, X: Tensor, generator: torch.Generator) -> Tensor:
+        """Set the centers to those of k-means on the codes; return the labels, (n,)."""
+        centers, labels = kmeans(all_codes(self, X), len(self.centers), generator)
+        self.centers.copy_(centers)
+        return labels
+
+    def losses(self, x: Tensor, z: Tensor, chi: Tensor) -> Losses:
+        """Return ℒ = ℒ_r + γ mean ‖z − m_χ‖² of a batch, given its codes and their centers χ."""
+        L_r = reconstruction_error(x, self.decode(z))
+        L_km = (z - assigned_centers(self.centers, chi)).square().sum(-1).mean(-1)
+        return {"loss": L_r + self.gamma * L_km, "reconstruction": L_r, "kmeans": L_km}
+
+
+class DCNNetwork(KMeansNetwork):
+    """A network with the k-means loss that counts the codes assigned to each center.
+
+    Parameters
+    ----------
+    config, n_features, generator, n_clusters, gamma
+        See `KMeansNetwork`.
     """
 
     counts: Tensor
 
-    def __init__(self, config: "DCN", n_features: int, generator: torch.Generator) -> None:
-        K, L = config.n_clusters, config.latent_dim
-        super().__init__(n_features, config.hidden, L, generator)
-        self.centers = nn.Parameter(torch.zeros(K, L), requires_grad=False)
-        self.register_buffer("counts", torch.full((K,), 100.0))
-        self.gamma = config.gamma
-
-    def initialize(self, X: Tensor, generator: torch.Generator) -> None:
-        """Set the centers to those of k-means on the codes."""
-        self.centers.copy_(kmeans(all_codes(self, X), len(self.centers), generator)[0])
+    def __init__(
+        self,
+        config: EmbeddedClustering,
+        n_features: int,
+        generator: torch.Generator,
+        n_clusters: int,
+        gamma: float,
+    ) -> None:
+        super().__init__(config, n_features, generator, n_clusters, gamma)
+        self.register_buffer("counts", torch.full((n_clusters,), 100.0))
 
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
@@ -68,12 +111,6 @@ class DCNNetwork(AutoencoderNetwork):
             centers, counts = running_mean(self.centers, self.counts, z, chi)
             self.centers.copy_(centers)
             self.counts.copy_(counts)
-
-    def losses(self, x: Tensor, z: Tensor, chi: Tensor) -> Losses:
-        """Return ℒ = ℒ_r + γ mean ‖z − m_χ‖² of a batch, given its codes and their centers χ."""
-        L_r = reconstruction_error(x, self.decode(z))
-        L_km = (z - assigned_centers(self.centers, chi)).square().sum(-1).mean(-1)
-        return {"loss": L_r + self.gamma * L_km, "reconstruction": L_r, "kmeans": L_km}
 
 
 @dataclass(eq=False, repr=False)
@@ -108,8 +145,8 @@ class DCN(EmbeddedClustering):
     _: KW_ONLY
     n_iter: int = 13_700
 
-    def _build(self, d: int, generator: torch.Generator) -> DCNNetwork:
-        return DCNNetwork(self, d, generator)
+    def _build(self, d: int, generator: torch.Generator) -> KMeansNetwork:
+        return DCNNetwork(self, d, generator, self.n_clusters, self.gamma)
 
     def _check(self, n: int, d: int) -> None:
         check_number(self.n_clusters, n, "n_clusters")
