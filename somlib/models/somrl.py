@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.search.products import products
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Network
+from somlib.training import Array, DeepEstimator, Losses, Network
 from somlib.training.layers import AutoencoderNetwork
 from somlib.training.loop import resolve_device, resolve_seed
 from somlib.training.network import hyperparameter, member_state
@@ -385,13 +385,10 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         return Rule(**values, repel=self.repel, life_rule=self.life_rule)
 
     def _activations(self, Z: Array) -> Iterator[Array]:
-        """Yield the activations of the nodes by each point, (rows, n_nodes_) at a time."""
-        device = resolve_device(self.device)
-        nodes = self._network(device).nodes
-        for rows in np.split(Z, range(ROWS_AT_ONCE, len(Z), ROWS_AT_ONCE)):
-            with torch.no_grad(), products(self.precision, device):
-                activations = nodes.activations(torch.from_numpy(rows).to(device))
-            yield activations[:, nodes.alive].numpy(force=True)
+        """Return the activations of the nodes by each point, (rows, n_nodes_) at a time."""
+        return self._in_blocks(
+            lambda network, z: network.nodes.activations(z)[:, network.nodes.alive], Z
+        )
 
     def _winners(self, Z: Array, a_t: float = 0.0) -> NDArray[np.int64]:
         """Return the most active node of each point, −1 where no activation reaches a_t."""

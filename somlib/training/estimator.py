@@ -6,7 +6,7 @@ them, builds the network, trains it and uses it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from somlib import arrays, checks
 from somlib.search.products import Precision, products
@@ -270,14 +271,18 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _apply(self, part: str, X: Array) -> Array:
         """Apply a submodule or method of the network, such as "encode", to all rows."""
+        return np.concatenate([*self._in_blocks(lambda network, x: getattr(network, part)(x), X)])
+
+    def _in_blocks(
+        self, compute: Callable[[Any, Tensor], Tensor], X: Array, rows: int = ROWS_AT_ONCE
+    ) -> Iterator[Array]:
+        """Yield compute(network, x) for blocks x of the rows of X, without gradients."""
         device = resolve_device(self.device)
-        function = getattr(self._network(device), part)
-        with torch.no_grad(), products(self.precision, device):
-            parts = [
-                function(torch.from_numpy(rows).to(device)).numpy(force=True)
-                for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
-            ]
-        return np.concatenate(parts)
+        network = self._network(device)
+        for block in np.split(X, range(rows, len(X), rows)):
+            with torch.no_grad(), products(self.precision, device):
+                result = compute(network, torch.from_numpy(block).to(device))
+            yield result.numpy(force=True)
 
     def _learn(self, state: dict[str, Array]) -> None:
         """Store the parameters and buffers of a trained network."""

@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.models.baselines.centers import EmbeddedClustering, all_codes, check_number
+from somlib.models.baselines.centers import EmbeddedClustering, all_codes
 from somlib.training import Array, Losses, Noise
 from somlib.training.layers import MLP, AutoencoderNetwork, Dense
 
@@ -142,9 +142,6 @@ class VaDE(EmbeddedClustering):
 
     def _build(self, d: int, generator: torch.Generator) -> VaDENetwork:
         return VaDENetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")
 
     def _assign(self, X: Array) -> NDArray[np.int64]:
         return np.asarray(self._apply("assign", X), dtype=np.int64)
