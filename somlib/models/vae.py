@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -281,14 +281,9 @@ class VAE(DeepEstimator):
         n : int, default=10
             Codes on the line segment between the two codes, both ends included.
         """
-        begin, end = self.transform(x_0), self.transform(x_1)
-        if begin.shape != end.shape:
-            raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; give as many of each")
+        begin, end = self._codes_of_pairs(x_0=x_0, x_1=x_1)
         t = np.linspace(0, 1, n, dtype=begin.dtype)[:, None]
-        codes = begin[:, None] + t * (end - begin)[:, None]
-        return self.inverse_transform(codes.reshape(-1, self.latent_dim)).reshape(
-            *codes.shape[:2], -1
-        )
+        return self._decoded_rows(begin[:, None] + t * (end - begin)[:, None])
 
     def direction(self, X: ArrayLike, values: ArrayLike) -> Array:
         """Return the direction in latent space in which an attribute increases by 1, (latent_dim,).
@@ -347,9 +342,7 @@ class VAE(DeepEstimator):
             ]
         )
 
-    def _log_weights(
-        self, X: ArrayLike, k: int, random_state: checks.Seed
-    ) -> Iterator[NDArray[np.float64]]:
+    def _log_weights(self, X: ArrayLike, k: int, random_state: checks.Seed) -> Iterator[Array]:
         """Return log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
         X, rng = self._valid(X, reset=False), random_source(random_state)
 
@@ -357,7 +350,7 @@ class VAE(DeepEstimator):
             epsilon = torch.from_numpy(rng.standard_normal((len(x), k, self.latent_dim))).to(x)
             mean, log_variance, _ = (part[:, None] for part in network.posterior(x))
             z = mean + (log_variance / 2).exp() * epsilon
-            decoded = network.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            decoded = network.decode(z.flatten(0, 1)).reshape(*z.shape[:2], -1)
             log_p = network.log_likelihood(x[:, None], decoded)
             prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
             log_w = log_p + prior - gaussian_log_density(z, mean, log_variance.expand_as(z))

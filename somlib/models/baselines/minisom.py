@@ -12,13 +12,12 @@ from somlib import arrays, checks
 from somlib.models.baselines.centers import DataMap
 from somlib.models.desom import nearest_units
 from somlib.spaces import GridLike
-from somlib.training import Array
+from somlib.training import Array, saving
 from somlib.training.loop import resolve_seed
-from somlib.training.saving import Check, Saveable, array, require_units
 
 
 @dataclass(eq=False, repr=False)
-class MiniSomMap(DataMap, Saveable, TransformerMixin, BaseEstimator):
+class MiniSomMap(DataMap, saving.Saveable, TransformerMixin, BaseEstimator):
     """The library MiniSom as an estimator: the slides' minisom, and on codes AE+minisom.
 
     The script that produced the published numbers is not public; its settings are parameters here,
@@ -71,13 +70,13 @@ class MiniSomMap(DataMap, Saveable, TransformerMixin, BaseEstimator):
     random_order: bool = False
     random_state: checks.Seed = None
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "weights_": array("f", "K", "d"),
-        "labels_": array("i", "n"),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "weights_": saving.array("f", "K", "d"),
+        "labels_": saving.array("i", "n"),
     }
 
     def _require_whole(self) -> None:
-        require_units(self.weights_, self.grid_)
+        saving.require_units(self.weights_, self.grid_)
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train a new map on samples X of shape (n, d)."""

@@ -5,7 +5,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -145,12 +145,3 @@ class VaDE(EmbeddedClustering):
 
     def _assign(self, X: Array) -> NDArray[np.int64]:
         return np.asarray(self._apply("assign", X), dtype=np.int64)
-
-    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
-        checked = super()._valid(X, reset=reset)
-        if reset and (checked.min() < 0 or checked.max() > 1):
-            raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but VaDE needs "
-                "probabilities; scale them to [0, 1]"
-            )
-        return checked
