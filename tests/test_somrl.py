@@ -19,7 +19,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import somlib
-from somlib import somrl as somrl_module
 from somlib.models.autoencoders import Autoencoder, PlainNetwork
 from somlib.models.somrl import (
     DCSOMRL,
@@ -34,7 +33,7 @@ from somlib.models.somrl import (
     repulsion,
     weighted_distance,
 )
-from somlib.training import fit_seeds, loop
+from somlib.training import estimator, fit_seeds, loop
 from somlib.training.network import stacked
 
 rng = np.random.default_rng(42)
@@ -900,7 +899,7 @@ def test_large_data_are_processed_in_blocks(fitted, data, monkeypatch):
                 fitted.transform(data), fitted.connections_]  # fmt: skip
 
     whole, sizes, activations = used(), [], Nodes.activations
-    monkeypatch.setattr(somrl_module, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(estimator, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(
         Nodes, "activations", lambda nodes, x: (sizes.append(len(x)), activations(nodes, x))[1]
     )
