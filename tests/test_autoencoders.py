@@ -298,7 +298,7 @@ def test_seeds_and_resuming_of_a_denoising_autoencoder(tmp_path):
         ({"noise": float("nan")}, "noise=nan must be a finite number"),
         (
             {"corruption": "masking", "noise": 1.1},
-            "from 0 to 1: with .* it is the fraction of features",
+            "from 0 to 1: with .* it is the fraction",
         ),
         ({"clip": (1.0, 0.0)}, r"clip=\(1.0, 0.0\) must be \(lowest, highest\) or None"),
         ({"clip": 3}, "clip=3 must be"),
@@ -566,7 +566,8 @@ def test_a_bernoulli_likelihood_takes_probabilities_only(model, bad, range_):
     Y = X.copy()
     Y[3, 3] = bad
     message = (
-        "but Autoencoder takes data in [0, 1]; scale them, for example with MinMaxScaler(clip=True) of scikit-learn, or "
+        " takes data in [0, 1]; scale them, for example with MinMaxScaler(clip=True) "
+        "of scikit-learn, or "
         "choose likelihood='gaussian'"
     )
     with pytest.raises(ValueError, match=re.escape(message)) as raised:

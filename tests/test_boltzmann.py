@@ -362,7 +362,7 @@ def test_samples_are_probabilities(bad):
 
 
 def test_the_remedy_is_one_that_a_machine_has():
-    with pytest.raises(ValueError, match=r"scale them to \[0, 1\]") as raised:
+    with pytest.raises(ValueError, match=r"takes data in \[0, 1\]; scale them") as raised:
         rbm().fit(2 * X)
     assert "choose likelihood" not in str(raised.value)
 

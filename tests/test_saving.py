@@ -264,7 +264,7 @@ def test_labels_that_cannot_be_saved_raise_errors(labels):
     som = SOM((2, 2), n_epochs=1, random_state=0).fit(X)
     given = np.empty(len(Y), object)
     given[:] = list(labels)
-    with pytest.raises(ValueError, match="y (holds labels such as|has no label in row 0)"):
+    with pytest.raises(ValueError, match=r"y (holds labels such as|has no label in row 0)"):
         som.label_units(X, given)
     assert not hasattr(som, "unit_labels_")
 
@@ -347,7 +347,8 @@ def changed(arrays, draw):
     a = arrays[name]
     others = [
         *([] if a.dtype.kind in "SU" else [a.astype(t) for t in ("f2", complex, "i2")]),
-        a.astype("U5"), a[None], a.reshape(-1)[:0], np.zeros((3, 10, 2)), a.astype(a.dtype.newbyteorder(">")),
+        a.astype("U5"), a[None], a.reshape(-1)[:0], np.zeros((3, 10, 2)),
+        a.astype(a.dtype.newbyteorder(">")),
     ]  # fmt: skip
     if draw(st.booleans()):
         return {n: v for n, v in arrays.items() if n != name} | {"other": a}

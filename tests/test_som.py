@@ -547,7 +547,7 @@ ENDLESS[5, 1] = np.inf
         ({}, np.empty((0, 4)), "0 sample.*minimum of 2 is required"),
         ({}, np.empty((9, 0)), "0 feature.*minimum of 1 is required"),
         ({}, X[:1], "1 sample.*minimum of 2 is required"),
-        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "'a', which is not a number.*encode it"),
+        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "'a', which is not a number.*encode"),
         ({"sigma": ("3", "1")}, X, "start is '3', but must be a positive, finite number"),
         ({"sigma": (3, None)}, X, "end is None, but must be a positive"),
         ({"learning_rate_decay": "linear"}, X, "learning_rate_decay='linear' has no effect"),
@@ -588,7 +588,7 @@ def test_invalid_input_to_a_fitted_map_raises_an_error():
             method(BAD)
     with pytest.raises(ValueError, match="at least one non-zero"):
         som.fit(X, sample_weight=np.zeros(len(X)))
-    with pytest.raises(ValueError, match="sample_weight is negative, -1.0, in row 0"):
+    with pytest.raises(ValueError, match=r"sample_weight is negative, -1\.0, in row 0"):
         som.fit(X, sample_weight=-np.ones(len(X)))
 
 
