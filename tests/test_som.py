@@ -547,7 +547,7 @@ ENDLESS[5, 1] = np.inf
         ({}, np.empty((0, 4)), "0 sample.*minimum of 2 is required"),
         ({}, np.empty((9, 0)), "0 feature.*minimum of 1 is required"),
         ({}, X[:1], "1 sample.*minimum of 2 is required"),
-        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "'a', which is not a number.*encode"),
+        ({}, np.array([["a", "b"], ["c", "d"]], dtype=object), "'a', which is not a number"),
         ({"sigma": ("3", "1")}, X, "start is '3', but must be a positive, finite number"),
         ({"sigma": (3, None)}, X, "end is None, but must be a positive"),
         ({"learning_rate_decay": "linear"}, X, "learning_rate_decay='linear' has no effect"),
