@@ -292,6 +292,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
 def shown(value: Any) -> str:
     """Return a value as a message shows it: arrays by type and shape, long texts cut."""
     if hasattr(value, "__array__") and np.ndim(value):
-        return f"<{type(value).__name__} of shape {tuple(np.shape(value))}>"
+        dtype = getattr(value, "dtype", "several dtypes")
+        return f"<{type(value).__name__} of {dtype}, shape {tuple(np.shape(value))}>"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -186,16 +186,16 @@ class SOM(
 
     _learned: ClassVar[dict[str, saving.Check]] = {
         "weights_": saving.array("f", "K", "d"),
-        "grid_": saving.instance(Grid),
+        "grid_": saving.typed(Grid),
         "n_epochs_": saving.count("epochs"),
         "history_": saving.each(saving.series("epochs")),
-        "moments_": saving.each(saving.instance(np.ndarray)),
+        "moments_": saving.each(saving.typed(np.ndarray)),
         "seed_": saving.count(),
     }
     _also_learned: ClassVar[dict[str, saving.Check]] = {
         "labels_": saving.array("i", "n"),
-        "quantization_error_": saving.instance(float),
-        "topographic_error_": saving.instance(float),
+        "quantization_error_": saving.typed(float),
+        "topographic_error_": saving.typed(float),
         "unit_labels_": saving.array("biufcmMSUOT", "K"),
     }
 
