@@ -57,9 +57,7 @@ def test_a_declaration_accepts_and_refuses(annotation, good, bad):
 
 
 def test_a_message_shows_large_values_by_their_shape():
-    with pytest.raises(
-        ValueError, match=r"^n=<ndarray of float64, shape \(1000, 2\)> must"
-    ):
+    with pytest.raises(ValueError, match=r"^n=<ndarray of float64, shape \(1000, 2\)> must"):
         checks.require("n", np.ones((1000, 2)), checks.Count)
     with pytest.raises(ValueError, match=r"^n='a{199} \.\.\. must be a whole"):
         checks.require("n", "a" * 10_000, checks.Count)
