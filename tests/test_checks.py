@@ -117,6 +117,25 @@ def test_every_parameter_is_declared_and_refused_before_anything_else(model):
             assert not hasattr(changed, "n_features_in_")
 
 
+def test_other_arguments_of_fit_are_checked_first():
+    model = Autoencoder((3,), 2, n_iter=1, batch_size=2)
+    for use, message in (
+        (lambda: model.fit(X, callbacks=None), "callbacks=None must be an Iterable"),
+        (lambda: SOM((2, 2)).fit(X, callbacks=3), "callbacks=3 must be an Iterable"),
+        (lambda: SOM((2, 2)).fit(X, checkpoint=3), "checkpoint=3 must be text, a PathLike or None"),
+        (lambda: fit_seeds(model, X, 5), "seeds=5 must be an Iterable"),
+        (lambda: fit_seeds(model, X, [0], settings={}), "settings={} must be a sequence"),
+        (lambda: fit_seeds(model, X, ["a"]), "random_state='a' must be None, a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_built():
+    with pytest.raises(MemoryError, match="1 seeds of this network need about"):
+        Autoencoder((10**7, 10**7), 2, n_iter=1, batch_size=2).fit(X)
+
+
 def test_seeds_that_differ_are_checked_alike():
     with pytest.raises(ValueError, match="learning_rate='fast' must be a positive number"):
         fit_seeds(

@@ -238,9 +238,11 @@ class SOM(
             Raised again after the map of the last complete epoch has been stored.
         """
         grid, seed = self._check_parameters()
+        checks.require("callbacks", callbacks, Iterable[Callback])
+        kept = Checkpoint(checkpoint)
         X, weight = self._check_data(X, sample_weight, reset=True)
         self._start(X, weight, grid, seed)
-        kept, n_epochs = Checkpoint(checkpoint), self._n_epochs(len(X))
+        n_epochs = self._n_epochs(len(X))
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept, n_epochs)
