@@ -23,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("annotation", "good", "bad"),
     [
-        (checks.Count, [1, np.int64(3)], [0, -1, 2.0, True, "1", None, NAN]),
+        (checks.Count, [1, np.int64(3)], [0, -1, 2.0, True, "1", None, NAN, 10**400]),
         (checks.CountOrZero, [0, 5], [-1, False]),
         (checks.Positive, [1, 0.5, np.float32(2), Fraction(1, 3)], [0, -1, INF, NAN, "1", True]),
         (checks.NotNegative, [0, 2.5], [-1e-9, INF, 10**400]),
