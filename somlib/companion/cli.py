@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,11 +196,13 @@ def _add_results(results: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace) -> "list[Job]":
     """Return the notebooks to run with their parameters, or raise `Refused`."""
+    from somlib import checks
+
     notebooks = _select(options.only)
-    if options.seeds is not None and options.seeds < 1:
-        raise Refused(f"--seeds {options.seeds}: expected a whole number of at least 1")
-    if options.jobs is not None and options.jobs < 1:
-        raise Refused(f"--jobs {options.jobs}: expected a whole number of at least 1")
+    for name in ("seeds", "jobs"):
+        if (value := getattr(options, name)) is not None:
+            with _refusing():
+                checks.require(f"--{name}", value, checks.Count)
     names = ("profile", "device", "deterministic")
     common = {name: getattr(options, name) for name in names}
     if seeds := options.seeds or (options.profile == "full" and FULL_SEEDS):
@@ -281,19 +283,33 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
     """Return what `text` means as a parameter of type `kind`."""
-    readers: dict[str, Callable[[str], Any]] = {
-        "str": str,
-        "int": int,
-        "float": float,
-        "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    }
-    if kind not in readers:
+    from somlib import checks
+
+    types: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
+    if kind not in types:
         raise Refused(f"parameter {name}: a {kind} cannot be given here; edit {notebook.name}")
+    words = {"true": True, "false": False}
+    value = text if kind == "str" else words.get(text.lower(), _literal(text))
+    with _refusing("-p "):
+        checks.require(name, value, types[kind])
+    return float(value) if kind == "float" else value
+
+
+def _literal(text: str) -> Any:
+    """Return the value of a Python literal, or else the text."""
     try:
-        return readers[kind](text)
-    except (ValueError, KeyError):
-        expected = "true or false" if kind == "bool" else f"a value of type {kind}"
-        raise Refused(f"parameter {name} = {text!r}: {notebook.stem} expects {expected}") from None
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+@contextmanager
+def _refusing(option: str = "") -> Iterator[None]:
+    """Turn a ValueError about an argument into a refusal."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(f"{option}{error}") from error
 
 
 def _require_device(device: str, option: str = "--device ") -> None:
@@ -486,8 +502,8 @@ def fit(options: argparse.Namespace) -> int:
         again = "run the same command again to resume" if options.checkpoint else "nothing is kept"
         print(f"stopped; {again}", file=sys.stderr)
         return 130
-    except (ValueError, MemoryError) as error:
-        raise Refused(error) from error
+    except (ValueError, TypeError, MemoryError) as error:
+        raise Refused(f"{options.model} on {options.data}: {error}") from error
     except (processes.ProcessLostError, FloatingPointError, OSError) as error:
         print(f"somlib: {error}", file=sys.stderr)
         return 1
@@ -499,7 +515,7 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
         raise Refused(f"--output {options.file}: expected a name that ends in .npz")
     named = {"--output": options.file, "--checkpoint": options.checkpoint}
     written = {option: path for option, path in named.items() if path is not None}
-    read = {"--data": options.data} if options.data.endswith(".npy") else {}
+    read = {"--data": options.data} if _is_npy(options.data) else {}
     for (a, one), (b, other) in itertools.combinations((written | read).items(), 2):
         if files.same(one, other):
             raise Refused(f"{a} {one} and {b} {other} are one file; expected one for each")
@@ -514,22 +530,18 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 
 def _model(name: str, given: dict[str, str]) -> Any:
     """Return a model with the parameters of the command line."""
+    from somlib import checks
+
     made = getattr(somlib, name)()
     known = made.get_params(deep=False)
     parameters: dict[str, Any] = {"progress": True}
     for parameter, text in given.items():
         if parameter not in known:
             raise Refused(f"unknown parameter {parameter!r}; {name} has {_list(known)}")
-        try:
-            parameters[parameter] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            parameters[parameter] = text
-            if not isinstance(known[parameter], str | None):
-                raise Refused(
-                    f"parameter {parameter} = {text!r}: {name} expects something like "
-                    f"{known[parameter]!r}, as it is written in Python"
-                ) from None
-    return made.set_params(**parameters)
+        parameters[parameter] = _literal(text)
+    with _refusing("-p "):
+        checks.parameters(made.set_params(**parameters))
+    return made
 
 
 def _samples(options: argparse.Namespace) -> Any:
@@ -538,14 +550,23 @@ def _samples(options: argparse.Namespace) -> Any:
 
     from somlib import data
 
-    if options.split != "all" and options.data.endswith(".npy"):
+    is_file = _is_npy(options.data)
+    if options.split != "all" and is_file:
         raise Refused(f"--split {options.split}: {options.data} has no parts; leave it out")
     try:
-        if options.data.endswith(".npy"):
-            return np.load(options.data, mmap_mode="r")
-        return data.load(options.data, options.split).X
-    except OSError as error:
-        raise Refused(error) from error
+        return (
+            np.load(options.data, mmap_mode="r")
+            if is_file
+            else data.load(options.data, options.split).X
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise Refused(
+            f"--data {options.data}: {error}" + ("; expected an .npy file of numbers" * is_file)
+        ) from error
+
+
+def _is_npy(path: str) -> bool:
+    return path.lower().endswith(".npy")
 
 
 if __name__ == "__main__":

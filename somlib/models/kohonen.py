@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from somlib import checks
 from somlib.search.best_units import (
     BLOCK_ELEMENTS,
     Block,
@@ -28,14 +27,6 @@ from somlib.spaces import Grid
 from somlib.training import processes
 
 Array = NDArray[np.floating]
-
-
-def as_grid(grid: Any) -> Grid:
-    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
-    try:
-        return grid if isinstance(grid, Grid) else Grid(*checks.pair(grid))
-    except ValueError as error:
-        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
 
 
 # ---------------------------------------------------------------- neighborhoods h(δ², σ)
@@ -422,7 +413,7 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     ndarray of shape (K, d)
     """
     rows = some_rows(len(X))
-    some = np.array(X[rows], dtype=np.float64)
+    some = np.array(X[rows], dtype=np.float64, order="C")
     times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
     if not times.any():
         times = np.ones(len(some))
@@ -452,7 +443,7 @@ def some_rows(n: int) -> NDArray[np.int64]:
 
 def data_center(X: Array) -> Array:
     """Return the mean of some samples."""
-    some = X[some_rows(len(X))].astype(np.float64)
+    some = X[some_rows(len(X))].astype(np.float64, order="C")
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
     return center.astype(X.dtype)

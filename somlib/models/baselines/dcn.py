@@ -12,7 +12,6 @@ from somlib.models.baselines.centers import (
     EmbeddedClustering,
     all_codes,
     assigned_centers,
-    check_number,
     kmeans,
     squared_distance,
 )
@@ -140,15 +139,10 @@ class DCN(EmbeddedClustering):
     Deep Learning and Clustering", 2016; ICML 2017.
     """
 
-    n_clusters: int = 10
-    gamma: float = 1e-3
+    n_clusters: checks.Count = 10
+    gamma: checks.NotNegative = 1e-3
     _: KW_ONLY
-    n_iter: int = 13_700
+    n_iter: checks.Count = 13_700
 
     def _build(self, d: int, generator: torch.Generator) -> KMeansNetwork:
         return DCNNetwork(self, d, generator, self.n_clusters, self.gamma)
-
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")
-        checks.not_negative("gamma", self.gamma)
-        super()._check(n, d)

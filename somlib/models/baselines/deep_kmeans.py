@@ -11,7 +11,6 @@ from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import (
     EmbeddedClustering,
     all_codes,
-    check_number,
     kmeans,
     squared_distance,
 )
@@ -117,20 +116,13 @@ class DeepKMeans(EmbeddedClustering):
     ((1797,), (10, 5))
     """
 
-    n_clusters: int = 10
-    gamma: float = 1e-3
-    alpha: float = 0.1
-    n_alphas: int = 40
+    n_clusters: checks.Count = 10
+    gamma: checks.NotNegative = 1e-3
+    alpha: checks.Positive = 0.1
+    n_alphas: checks.Count = 40
     _: KW_ONLY
-    n_iter: int = 54_800
-    pretrain_epochs: int = 0
+    n_iter: checks.Count = 54_800
+    pretrain_epochs: checks.CountOrZero = 0
 
     def _build(self, d: int, generator: torch.Generator) -> DeepKMeansNetwork:
         return DeepKMeansNetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")
-        checks.not_negative("gamma", self.gamma)
-        checks.positive("alpha", self.alpha)
-        checks.count("n_alphas", self.n_alphas)
-        super()._check(n, d)

@@ -2,25 +2,18 @@
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.models.baselines.centers import (
-    check_number,
-    distances_to_prototypes,
-    random_samples,
-)
+from somlib.models.baselines.centers import DataMap, random_samples
 from somlib.models.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
-from somlib.models.kohonen import as_grid
-from somlib.spaces import Grid
+from somlib.spaces import GridLike
 from somlib.training import Array, DeepEstimator, Losses, Network
-from somlib.training.schedules import Decay, schedule
+from somlib.training.schedules import Decay, Range, schedule
 
 
 class KerasomNetwork(Network):
@@ -61,7 +54,7 @@ class KerasomNetwork(Network):
 
 
 @dataclass(eq=False, repr=False)
-class Kerasom(ClusterMixin, DeepEstimator):
+class Kerasom(DataMap, DeepEstimator):
     """The SOM loss minimized by Adam: DESOM without its autoencoder; on codes, AE+kerasom.
 
     `SOM(mode="sgd")` minimizes the same loss, with the initialization, neighborhoods and sample
@@ -104,45 +97,32 @@ class Kerasom(ClusterMixin, DeepEstimator):
     ((12, 3), (200, 12), True)
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    temperature: tuple[float, float] = (10.0, 0.1)
+    grid: GridLike = (8, 8)
+    temperature: Range = (10.0, 0.1)
     grid_distance: GridDistance = "manhattan"
     neighborhood: Neighborhood = "gaussian"
     decay: Decay = "exponential"
     _: KW_ONLY
-    n_iter: int = 10_000
-    learning_rate: float = 1e-3
+    n_iter: checks.Count = 10_000
+    learning_rate: checks.Positive = 1e-3
     shuffle: bool = False
 
     def _build(self, d: int, generator: torch.Generator) -> KerasomNetwork:
         return KerasomNetwork(self, d)
 
     def _check(self, n: int, d: int) -> None:
-        check_number(self.grid_.n_units, n, "grid")
+        if n < (K := self.grid_.n_units):
+            raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller grid")
         schedule("temperature", self.temperature, self.decay)
-        checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
         grid_distances(self.grid_, self.grid_distance)
 
     def _finish(self, X: Array) -> None:
         self.labels_ = nearest_units(X, self.weights_)[:, 0]
 
     @property
-    def grid_(self) -> Grid:
-        """The map."""
-        return as_grid(self.grid)
-
-    @property
     def weights_(self) -> Array:
         """The prototypes, shape (K, d)."""
         return self.parameters_["centers"]
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
-        return nearest_units(self._valid(X, reset=False), self.weights_)[:, 0]
-
-    def transform(self, X: ArrayLike) -> Array:
-        """Return the distance of each sample to each prototype, shape (n, K)."""
-        return distances_to_prototypes(self._valid(X, reset=False), self.weights_)
 
     @property
     def _n_features_out(self) -> int:
