@@ -1,11 +1,52 @@
-"""What several tests need: networks as a training builds them, and the noise that it passes."""
+"""What several tests need: small estimators, networks as a training builds them, their noise."""
 
 import re
+import warnings
 from typing import ClassVar
 
 import torch
 
+import somlib
+from somlib.spaces import Euclidean, Grid
 from somlib.training.network import NoiseSource, stacked
+
+DENSE = {"hidden": (4,), "latent_dim": 2, "batch_size": 8, "n_iter": 3}
+LATER = {**DENSE, "pretrain_epochs": 0}
+SMALL = {
+    "Autoencoder": {**DENSE, "tied": True},
+    "ContractiveAutoencoder": DENSE,
+    "DCN": {**LATER, "n_clusters": 3},
+    "DCSOMRL": {**DENSE, "max_nodes": 9},
+    "DEC": {**LATER, "n_clusters": 3},
+    "DESOM": {**DENSE, "grid": (2, 3)},
+    "DeepNeuralMaps": {**LATER, "grid": (2, 3)},
+    "DenoisingAutoencoder": DENSE,
+    "IDEC": {**LATER, "n_clusters": 3},
+    "Kerasom": {"grid": Grid(2, 3), "n_iter": 3, "batch_size": 8},
+    "MiniSomMap": {"grid": (2, 3), "n_iter": 20},
+    "RBM": {"latent_dim": 3, "n_iter": 3, "batch_size": 8},
+    "SNE": {"perplexity": 5.0, "n_iter": 21},
+    "SOAE": {"space": Euclidean(2), "hidden": (4,), "n_iter": 3, "batch_size": 8},
+    "SOM": {"grid": Grid(2, 3, "hex"), "n_epochs": 2},
+    "SOMRL": {"max_nodes": 9, "n_iter": 3, "batch_size": 8},
+    "SOMVAE": {**LATER, "grid": (2, 3)},
+    "SparseAutoencoder": {**DENSE, "k": 2},
+    "VAE": {"hidden": (4,), "n_iter": 3, "batch_size": 8},
+    "VaDE": {**LATER, "n_clusters": 3},
+}
+"""Parameters with which each estimator is trained on 24 samples of 6 features in no time."""
+
+
+def small(name, **changes):
+    """Return a small estimator by its name."""
+    return getattr(somlib, name)(**SMALL[name] | {"random_state": 0} | changes)
+
+
+def quiet(function, *args, **options):
+    """Call what may warn of a model that had too little to learn from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **options)
 
 
 def in_words(value):
