@@ -1,10 +1,12 @@
-"""What several tests need: small estimators, networks as a training builds them, their noise."""
+"""What several tests need: small estimators, networks as a training builds them, projects."""
 
 import re
 import warnings
 from typing import ClassVar
 
+import nbformat
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import somlib
 from somlib.spaces import Euclidean, Grid
@@ -47,6 +49,35 @@ def quiet(function, *args, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(*args, **options)
+
+
+PARAMETERS = """\
+profile: str = "quick"  # quick or full
+device: str = "cpu"  # auto, cpu, cuda or mps
+n_seeds: int = 2  # runs
+deterministic: bool = False  # on a GPU, too
+n_points: int = 40  # n = points of a walk
+rate: float = 0.5  # length of a step
+fast: bool = False  # skip something
+name: str = "walk"  # of nothing
+sizes: list[int] = [1]  # cannot be given on the command line
+"""
+
+
+def write_notebook(path, *cells, parameters=PARAMETERS):
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(metadata={"kernelspec": spec})
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook.cells = [new_markdown_cell("# Toy"), tagged, *map(new_code_cell, cells)]
+    nbformat.write(notebook, path)
+
+
+def make_project(folder, **notebooks):
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    for name, cells in notebooks.items():
+        write_notebook(folder / "notebooks" / f"{name.lstrip('_')}.ipynb", *cells)
+    return folder
 
 
 def in_words(value):

@@ -1,0 +1,471 @@
+"""Every parameter of everything public is given the same list of bad values, and so are options.
+
+Each is refused by a ValueError or TypeError that names the parameter and shows the value, before
+any work has begun; or it is a value like others, which `ACCEPTED` lists with the reason.
+"""
+
+import argparse
+import ast
+import inspect
+import re
+import warnings
+from functools import cache as once
+
+import matplotlib.pyplot as plt
+import minisom
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import SMALL, make_project, quiet, small
+from scipy import sparse
+
+import somlib
+from somlib import Grid, data, fit_seeds, metrics, plots, spaces
+from somlib.companion import cli, report, runner
+from somlib.models import sne, som
+from somlib.training import ensembles
+
+# ---------------------------------------------------------------- bad values
+
+X = np.random.default_rng(0).random((24, 6))
+HOLE = np.where(np.arange(6) == 2, np.nan, X)
+BAD = {
+    "None": None,
+    "text": "no such",
+    "empty text": "",
+    "bytes": b"1",
+    "NaN": float("nan"),
+    "infinity": float("inf"),
+    "minus infinity": -float("inf"),
+    "zero": 0,
+    "negative": -1,
+    "one": 1,
+    "fraction": 1.5,
+    "huge": 10**400,
+    "bool": True,
+    "complex": 1j,
+    "empty": (),
+    "one entry": (1,),
+    "seven entries": (1,) * 7,
+    "texts": ("a", "b"),
+    "huge entries": (10**400, 10**400),
+    "ragged": [[1.0], [1.0, 2.0]],
+    "array of text": X.astype(str),
+    "array of dates": np.array(["2020-01-01"], "M8[D]"),
+    "array of NaN": HOLE,
+    "array of infinity": np.where(np.isnan(HOLE), np.inf, HOLE),
+    "array of complex": X + 1j,
+    "array of None": np.full((24, 6), None),
+    "array without rows": X[:0],
+    "array without columns": X[:, :0],
+    "array of another width": X[:, :5],
+    "array of another length": X[:23],
+    "array of one axis": X[:, 0],
+    "array of three axes": X[None],
+    "sparse": sparse.csr_array(X),
+    "dict": {"a": 1},
+    "set": {1},
+    "object": object(),
+    "function": len,
+    "class": int,
+}
+
+# ---------------------------------------------------------------- what is public
+
+GRID = Grid(2, 3)
+LABELS = np.arange(24) % 6
+POINTS = X[:, :2]
+VALID = {
+    "A": X,
+    "B": X[::-1],
+    "X": X,
+    "Z": POINTS,
+    "Z_new": POINTS,
+    "average": "geometric",
+    "columns": ["error"],
+    "drawn": X,
+    "estimator": small("Autoencoder"),
+    "generator": np.random.default_rng(0),
+    "grid": GRID,
+    "history": {"quantization_error": [2.0, 1.0], "topographic_error": [0.5, 0.1]},
+    "image_shape": (2, 3),
+    "k": 2,
+    "labels": LABELS,
+    "m": 2,
+    "n": 3,
+    "n_neighbors": 3,
+    "n_units": 6,
+    "name": "digits",
+    "paths": X.reshape(4, 6, 6),
+    "queries": POINTS,
+    "reference": X,
+    "rows": 2,
+    "cols": 3,
+    "seeds": [0, 1],
+    "sigma": 1.0,
+    "snapshots": [X[:6, :2], X[6:12, :2]],
+    "space": GRID,
+    "table": pd.DataFrame({"units": [4, 4, 9], "error": [3.0, 3.2, 2.0]}),
+    "values": np.arange(6.0),
+    "weights": X[:6],
+    "x": "units",
+    "y": LABELS % 3,
+    "y_new": LABELS % 3,
+}
+"""Good arguments by their names, of all functions together."""
+
+OTHERWISE = {
+    "plots.map_in_data_space": {"weights": X[:6, :2], "X": POINTS},
+    "plots.frames": {"X": POINTS},
+    "VAE.direction": {"values": LABELS},
+}
+"""Good arguments of a function that takes another kind under that name."""
+
+
+def parameters(function):
+    """Return the names of a function's parameters, without self."""
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(function).parameters.values()
+    return [p.name for p in found if p.kind in plain and p.name != "self"]
+
+
+def needed(where, function):
+    """Return good arguments for the parameters that have no default, and for all arrays."""
+    own = VALID | OTHERWISE.get(where, {})
+    return {
+        p.name: own[p.name]
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.name in own
+    }
+
+
+def functions_of(module, names):
+    return {f"{module.__name__.rpartition('.')[2]}.{n}": getattr(module, n) for n in names}
+
+
+def public_functions(module):
+    return [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+FUNCTIONS = {
+    **functions_of(metrics, metrics.__all__),
+    **functions_of(plots, set(public_functions(plots)) - {"one_line", "literal", "style"}),
+    **functions_of(spaces, ["Grid", "Euclidean", "Sphere", "Torus"]),
+    "data.load": data.load,
+    "fit_seeds": fit_seeds,
+}
+INHERITED = {"set_params", "get_params", "get_metadata_routing", "set_output"} | {
+    "get_feature_names_out", "save", "load", "corrupt",
+}  # fmt: skip
+"""Methods of scikit-learn's, and those whose answers are tested in tests/test_saving.py."""
+
+
+def methods(name):
+    cls = getattr(somlib, name)
+    return [
+        method
+        for method in dir(cls)
+        if not method.startswith("_")
+        and method not in INHERITED
+        and not method.endswith("_request")
+        and inspect.isfunction(getattr(cls, method))
+    ]
+
+
+# ---------------------------------------------------------------- accepted values
+
+ARRAYS = [name for name in BAD if name.startswith("array")]
+ACCEPTED: dict[str, dict[str, str]] = {}
+"""By parameter, or by function and parameter: names of values, each with the reason."""
+
+
+# ---------------------------------------------------------------- answers
+
+
+class Begun(BaseException):
+    """Work has begun: the arguments were taken."""
+
+
+def begin(*_args, **_options):
+    raise Begun
+
+
+@pytest.fixture(autouse=True)
+def _no_work(monkeypatch):
+    """Stop every training where its work would begin."""
+    monkeypatch.setattr(som, "run_loop", begin)
+    monkeypatch.setattr(ensembles, "run_loop", begin)
+    monkeypatch.setattr(sne, "gradient", begin)
+    monkeypatch.setattr(minisom.MiniSom, "train", begin)
+    monkeypatch.setattr(som.SOM, "_epoch", begin)
+    yield
+    plt.close("all")
+
+
+def shows(message, value):
+    """Return whether a message says what it has found, in words that fit the value."""
+    if isinstance(value, np.ndarray | list) or sparse.issparse(value):
+        words = [str(np.shape(value)), str(getattr(value, "dtype", "list")), type(value).__name__]
+        words += ["NaN", "infinity", "None", "omplex", "parse", "'", str(len(np.shape(value)))]
+        return any(word in message for word in words)
+    return any(word[:40] in message for word in (repr(value), str(value) or "''"))
+
+
+def answer(name, value, call):
+    """Return "accepted", "" for a refusal in the usual form, or what is wrong with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call()
+        except Begun:
+            return "accepted"
+        except (ValueError, TypeError) as error:
+            message = str(error)
+            named = re.search(rf"\b{name}\b", message)
+            if named and shows(message, value):
+                return ""
+            lacks = "value" if named else "name"
+            return f"without the {lacks}: {type(error).__name__}: {message[:150]}"
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error)[:150]}"
+    return "accepted"
+
+
+def wrong_answers(where, name, call):
+    """Return the bad values of one parameter whose answers are neither refusals nor listed."""
+    accepted = ACCEPTED.get(name, {}) | ACCEPTED.get(f"{where}.{name}", {})
+    wrong = {}
+    for kind, value in BAD.items():
+        found = answer(name, value, lambda value=value: call(value))
+        expected = "accepted" if kind in accepted or "all" in accepted else ""
+        if found != expected:
+            wrong[kind] = found or "refused, but listed as accepted"
+    return wrong
+
+
+# ---------------------------------------------------------------- tests
+
+
+def learned(model):
+    return [name for name in vars(model) if name.endswith("_") and not name.startswith("_")]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [(e, name) for e in somlib.ESTIMATORS for name in parameters(getattr(somlib, e))],
+)
+def test_parameters_of_estimators(estimator, name):
+    def fit(value):
+        model = small(estimator, **{name: value})
+        try:
+            model.fit(X)
+        except Exception:
+            assert learned(model) == [], "learned before the refusal"
+            raise
+
+    assert wrong_answers(estimator, name, fit) == {}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "method", "name"),
+    [
+        (e, method, name)
+        for e in somlib.ESTIMATORS
+        for method in methods(e)
+        if "fit" in method
+        for name in parameters(getattr(getattr(somlib, e), method))
+    ],
+)
+def test_arguments_of_fits(estimator, method, name):
+    def call(value):
+        model = small(estimator)
+        getattr(model, method)(**{"X": X} | {name: value})
+
+    assert wrong_answers(f"{estimator}.{method}", name, call) == {}
+
+
+@once
+def fitted(name):
+    return quiet(small(name).fit, X)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fitted():
+    """Train all models before trainings are stopped."""
+    for name in somlib.ESTIMATORS:
+        fitted(name)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "method", "name"),
+    [
+        (e, method, name)
+        for e in somlib.ESTIMATORS
+        for method in methods(e)
+        if "fit" not in method
+        for name in parameters(getattr(getattr(somlib, e), method))
+    ],
+)
+def test_arguments_of_methods(estimator, method, name):
+    where = f"{estimator}.{method}"
+    function = getattr(fitted(estimator), method)
+    assert (
+        wrong_answers(
+            where, name, lambda value: function(**needed(where, function) | {name: value})
+        )
+        == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(where, name) for where, function in FUNCTIONS.items() for name in parameters(function)],
+)
+def test_arguments_of_functions(where, name):
+    function = FUNCTIONS[where]
+    assert (
+        wrong_answers(
+            where, name, lambda value: function(**needed(where, function) | {name: value})
+        )
+        == {}
+    )
+
+
+def test_what_is_listed_as_accepted_has_a_reason_and_is_public():
+    known = {
+        (where, name) for where, function in FUNCTIONS.items() for name in parameters(function)
+    }
+    for estimator in somlib.ESTIMATORS:
+        cls = getattr(somlib, estimator)
+        known |= {(estimator, name) for name in parameters(cls)}
+        for method in methods(estimator):
+            known |= {(f"{estimator}.{method}", n) for n in parameters(getattr(cls, method))}
+    names = {name for _, name in known} | {f"{where}.{name}" for where, name in known}
+    assert set(ACCEPTED) <= names
+    for listed, kinds in ACCEPTED.items():
+        assert set(kinds) <= set(BAD) | {"all"}, listed
+        assert all(len(reason) > 8 for reason in kinds.values()), listed
+
+
+# ---------------------------------------------------------------- options of the command line
+
+TEXTS = {
+    "empty": "",
+    "space": " ",
+    "text": "no such",
+    "None": "None",
+    "NaN": "nan",
+    "infinity": "1e999",
+    "zero": "0",
+    "negative": "-1",
+    "fraction": "1.5",
+    "huge": "9" * 400,
+    "bool": "True",
+    "empty tuple": "()",
+    "seven": "(1, 1, 1, 1, 1, 1, 1)",
+    "texts": "('a', 'b')",
+    "unfinished": "[1, 2",
+    "code": "__import__('os').getcwd()",
+    "two lines": "a\nb",
+    "other letters": "ü",
+    "folder": "./",
+    "data": "x.npy",
+}
+COMMANDS = {
+    "reproduce": [],
+    "report": [],
+    "fit": ["SOM", "--data", "x.npy", "--output", "map.npz"],
+}
+ACCEPTED_TEXTS: dict[str, dict[str, str]] = {}
+"""By command and option: names of texts, each with the reason."""
+
+
+def options():
+    (commands,) = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    return [
+        (command, action)
+        for command, parser in commands.choices.items()
+        for action in parser._actions
+        if action.dest != "help"
+    ]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Go to a project of one notebook, in which nothing is run."""
+    make_project(tmp_path, _01_toy=())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SOMLIB_OUTPUT", raising=False)
+    monkeypatch.setattr(runner, "Runner", begin)
+    monkeypatch.setattr(report, "index", begin)
+    monkeypatch.setattr(report, "records", lambda folder: [folder])
+    np.save("x.npy", X)
+    return tmp_path
+
+
+def outcome(arguments, name, text, capsys):
+    """Return "accepted", "" for a refusal that names the option and shows the text, or else."""
+    try:
+        code = cli.main(arguments)
+    except Begun:
+        capsys.readouterr()
+        return "accepted"
+    except SystemExit as end:
+        code = end.code
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:150]}"
+    said = capsys.readouterr().err
+    shown = any(part[:40] in said for part in (text, repr(text)[1:-1]))
+    if code == 2 and name in said and shown and "Traceback" not in said:
+        return ""
+    return f"exit {code}: {said[-150:]}"
+
+
+@pytest.mark.parametrize(
+    ("command", "action"), options(), ids=lambda value: getattr(value, "dest", value)
+)
+def test_options(project, command, action, capsys):
+    option = action.option_strings[-1] if action.option_strings else action.metavar
+    accepted, wrong = ACCEPTED_TEXTS.get(f"{command} {option}", {}), {}
+    for kind, text in TEXTS.items():
+        given = list(COMMANDS[command])
+        if not action.option_strings:
+            given[0] = text
+        elif action.nargs == 0:
+            given += [f"{option}={text}"]
+        else:
+            given += [option, text] if not text.startswith("-") else [f"{option}={text}"]
+        found = outcome([command, *given], option, text, capsys)
+        if found != ("accepted" if kind in accepted else ""):
+            wrong[kind] = found or "refused, but listed as accepted"
+    assert wrong == {}
+
+
+def literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+@pytest.mark.parametrize("model", somlib.TRAINED)
+def test_parameters_on_the_command_line_are_refused_where_they_are_in_python(
+    project, model, capsys
+):
+    wrong = {}
+    own = [f"-p{k}={v}" for k, v in SMALL[model].items() if not isinstance(v, spaces.Space | Grid)]
+    for name in parameters(getattr(somlib, model)):
+        for kind, text in TEXTS.items():
+            given = [model, "--data", "x.npy", "--output", "map.npz", *own, f"-p{name}={text}"]
+            found = outcome(["fit", *given], name, text, capsys)
+            value = literal(text)
+            expected = answer(name, value, lambda n=name, v=value: small(model, **{n: v}).fit(X))
+            if found != "" and (found != "accepted" or expected == ""):
+                wrong[name, kind] = found
+    assert wrong == {}
