@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from somlib import checks
 from somlib.search.best_units import (
     BLOCK_ELEMENTS,
     Block,
@@ -28,14 +27,6 @@ from somlib.spaces import Grid
 from somlib.training import processes
 
 Array = NDArray[np.floating]
-
-
-def as_grid(grid: Any) -> Grid:
-    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
-    try:
-        return grid if isinstance(grid, Grid) else Grid(*checks.pair(grid))
-    except ValueError as error:
-        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
 
 
 # ---------------------------------------------------------------- neighborhoods h(δ², σ)

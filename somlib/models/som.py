@@ -12,7 +12,7 @@ With the winners held fixed, `online` takes a gradient step per sample (Kohonen'
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from somlib.models.kohonen import (
     Array,
     Neighborhood,
     Seen,
-    as_grid,
     batch_pass,
     data_center,
     online_pass,
@@ -47,7 +46,7 @@ from somlib.search.best_units import (
     best_units,
     squared_distances,
 )
-from somlib.spaces import Grid
+from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import processes
 from somlib.training.loop import (
     Callback,
@@ -71,10 +70,8 @@ from somlib.training.saving import (
     require_units,
     series,
 )
-from somlib.training.schedules import Decay, Schedule, schedule
+from somlib.training.schedules import Decay, Range, Schedule, schedule
 from somlib.training.step import deferred_interrupts
-
-Mode = Literal["batch", "online", "sgd"]
 
 ERROR_BLOCK = 2**16
 """Number of samples per block when the topographic error is computed."""
@@ -185,21 +182,21 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     True
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    mode: Mode = "batch"
-    n_epochs: int = 20
-    sigma: tuple[float, float] | None = None
-    learning_rate: tuple[float, float] | None = None
+    grid: GridLike = (8, 8)
+    mode: Literal["batch", "online", "sgd"] = "batch"
+    n_epochs: checks.Count = 20
+    sigma: Range | None = None
+    learning_rate: Range | None = None
     decay: Decay = "exponential"
     learning_rate_decay: Decay | None = None
-    neighborhood: str = "gaussian"
-    init: str | ArrayLike = "pca"
+    neighborhood: Literal["gaussian", "bubble", "epanechnikov"] = "gaussian"
+    init: Literal["pca", "sample"] | checks.Values = "pca"
     shuffle: bool = True
-    batch_size: int = 256
-    n_iter: int | None = None
+    batch_size: checks.Count = 256
+    n_iter: checks.Count | None = None
     allow_missing: bool = False
-    random_state: Any = None
-    device: str = "auto"
+    random_state: checks.Seed = None
+    device: checks.Device = "auto"
     progress: bool = False
 
     _learned: ClassVar[dict[str, Check]] = {
@@ -543,13 +540,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _check_parameters(self) -> tuple[Grid, int]:
         """Check all parameters before anything is changed; return the grid and the seed."""
+        checks.parameters(self)
         grid = as_grid(self.grid)
-        checks.one_of("mode", self.mode, get_args(Mode))
-        checks.one_of("neighborhood", self.neighborhood, NEIGHBORHOODS)
-        checks.count("n_epochs", self.n_epochs)
-        checks.count("batch_size", self.batch_size)
-        if self.n_iter is not None:
-            checks.count("n_iter", self.n_iter)
         for name in ("learning_rate", "learning_rate_decay"):
             if self.mode == "batch" and (value := getattr(self, name)) is not None:
                 raise ValueError(
@@ -630,11 +622,6 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     def _first_weights(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> Array:
         K = grid.n_units
         if isinstance(self.init, str):
-            if self.init not in ("pca", "sample"):
-                raise ValueError(
-                    f"init={self.init!r} is unknown; choose 'pca', 'sample' or an array of shape "
-                    f"({K}, {X.shape[1]})"
-                )
             if self.init == "pca":
                 return pca_sheet(X, grid, weight)
             chance = None if weight is None else weight / weight.sum()

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from somlib import checks
 from somlib.search.products import products
 from somlib.training import processes
 from somlib.training.loop import (
@@ -102,6 +103,8 @@ def _check(
     checkpoint: str | PathLike[str] | None,
 ) -> _Task:
     one = models[0]
+    for model in models:
+        checks.parameters(model)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
     data = one._valid(X, reset=True)

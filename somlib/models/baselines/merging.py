@@ -1,7 +1,5 @@
 """Clusters of a map: k-means on its prototypes."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
@@ -10,8 +8,9 @@ from somlib import checks
 from somlib.training.loop import resolve_seed
 
 
+@checks.arguments
 def merge_prototypes(
-    prototypes: ArrayLike, units: ArrayLike, k: int, random_state: Any = None
+    prototypes: ArrayLike, units: ArrayLike, k: checks.Count, random_state: checks.Seed = None
 ) -> NDArray[np.int64]:
     """Return the clusters of samples by k-means on a map's prototypes: the slides' "+km".
 
@@ -29,7 +28,6 @@ def merge_prototypes(
     >>> merge_prototypes([[0.0], [5.0], [0.1]], [0, 0, 1, 2], k=2, random_state=0).tolist()
     [1, 1, 0, 1]
     """
-    checks.count("k", k)
     if k > len(prototypes := np.asarray(prototypes)):
         raise ValueError(f"k={k} is more than the {len(prototypes)} prototypes; choose fewer")
     merged = KMeans(k, n_init=20, random_state=resolve_seed(random_state) % 2**32).fit(prototypes)
