@@ -20,7 +20,7 @@ from helpers import SMALL, make_project, quiet, small
 from scipy import sparse
 
 import somlib
-from somlib import Grid, data, fit_seeds, metrics, plots, spaces
+from somlib import Euclidean, Grid, Sphere, Torus, data, fit_seeds, metrics, plots, spaces
 from somlib.companion import cli, report, runner
 from somlib.models import sne, som
 from somlib.models.baselines import dcn, dec, vade
@@ -81,6 +81,8 @@ GRID = Grid(2, 3)
 LABELS = np.arange(24) % 6
 POINTS = X[:, :2]
 VALID = {
+    "a": LABELS,
+    "b": LABELS[::-1],
     "A": X,
     "B": X[::-1],
     "X": X,
@@ -158,10 +160,17 @@ def public_functions(module):
     ]
 
 
+# methods of spaces that are left out are called on tensors, many times in each iteration
 FUNCTIONS = {
     **functions_of(metrics, metrics.__all__),
     **functions_of(plots, set(public_functions(plots)) - {"one_line", "literal", "style"}),
     **functions_of(spaces, ["Grid", "Euclidean", "Sphere", "Torus"]),
+    **{
+        f"{type(space).__name__}.{name}": getattr(space, name)
+        for space in (GRID, Euclidean(2), Sphere(2), Torus(2))
+        for name in ("sample", "mesh", "nearest", "edges", "adjacency", "adjacent", "separate")
+        if hasattr(space, name)
+    },
     "data.load": data.load,
     "fit_seeds": fit_seeds,
 }
@@ -191,8 +200,58 @@ METHODS = [
 
 # ---------------------------------------------------------------- accepted values
 
-ACCEPTED: dict[str, dict[str, str]] = {}
-"""By parameter, or by function and parameter: names of values, each with the reason."""
+A_COUNT = {"one": "a count of one"}
+A_SWITCH = {"bool": "a switch is True or False"}
+A_WEIGHT = {"zero": "a term without weight", "one": "a weight", "fraction": "a weight"}
+A_RATE = {"one": "a positive number", "fraction": "a positive number"}
+A_SHARE = {"zero": "the end of the range from 0 to 1", "one": "the end of the range from 0 to 1"}
+BY_DEFAULT = {"None": "the default, which the documentation explains"}
+LAYERS = {
+    "empty": "no hidden layer",
+    "one entry": "a hidden layer of one unit",
+    "seven entries": "seven hidden layers",
+}
+
+ACCEPTED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(
+        [
+            *("batch_size", "decoder_steps", "encoder_steps", "k", "latent_dim", "max_nodes"),
+            *("n_clusters", "n_components", "n_epochs", "update_interval"),
+        ],
+        A_COUNT,
+    ),
+    **dict.fromkeys(
+        [
+            *("allow_missing", "binarize", "importance_sampling", "progress", "random_order"),
+            *("shuffle", "straight_through", "tied"),
+        ],
+        A_SWITCH,
+    ),
+    **dict.fromkeys(["beta", "gamma", "weight"], A_WEIGHT),
+    **dict.fromkeys(
+        ["learning_rate", "neighborhood_decay", "perplexity", "relevance_smoothness"], A_RATE
+    ),
+    **dict.fromkeys(["life_decay", "relevance_rate", "repel_rate"], A_SHARE),
+    **dict.fromkeys(["clip", "image_shape", "input_scaling", "repel"], BY_DEFAULT),
+    "hidden": LAYERS,
+    "n_iter": A_COUNT | {"None": "n_epochs counts instead"},
+    "node_rate": {"one": "the end of the range from 0 to 1"},
+    "pretrain_epochs": {"zero": "no pre-training"} | A_COUNT,
+    "random_state": BY_DEFAULT | {"zero": "a seed like others", "one": "a seed like others"},
+    "DCSOMRL.alpha": A_WEIGHT,
+    "DenoisingAutoencoder.noise": A_WEIGHT,
+    "MiniSomMap.sigma": A_RATE,
+    "SNE.early_exaggeration": A_RATE,
+    "SOAE.distance": {"function": "a function of two tensors", "class": "it can be called"},
+    "SOM.learning_rate": BY_DEFAULT,
+    "SOM.learning_rate_decay": BY_DEFAULT,
+    "SOM.sigma": BY_DEFAULT,
+    "SOMVAE.alpha": A_WEIGHT,
+    "VAE.n_epochs": A_COUNT | {"None": "n_iter counts instead"},
+    "VAE.noise": A_RATE,
+}
+"""By parameter, or by function and parameter: names of values, each with the reason. The entry of a
+function stands instead of that of the parameter."""
 
 
 # ---------------------------------------------------------------- answers
@@ -251,7 +310,7 @@ def answer(name, value, call):
 
 def wrong_answers(where, name, call):
     """Return the bad values of one parameter whose answers are neither refusals nor listed."""
-    accepted = ACCEPTED.get(name, {}) | ACCEPTED.get(f"{where}.{name}", {})
+    accepted = ACCEPTED.get(f"{where}.{name}", ACCEPTED.get(name, {}))
     wrong = {}
     arrays = isinstance(VALID.get(name), np.ndarray)
     for kind, value in (BAD | BAD_ARRAYS if arrays else BAD).items():
