@@ -66,7 +66,7 @@ def is_whole(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Return whether the value is a real number that is finite in float64."""
-    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return False
     try:
         return math.isfinite(value)
@@ -76,8 +76,9 @@ def is_number(value: Any) -> bool:
 
 def is_sequence(value: Any) -> bool:
     """Return whether the value is a sequence of several values: no text, no bytes, no scalar."""
-    plain = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
-    return plain or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if hasattr(value, "__array__"):
+        return getattr(value, "ndim", 0) > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 
 
 def whole(least: int) -> Rule:
@@ -114,6 +115,8 @@ Values = Annotated[
     ArrayLike, Rule("an array", lambda value: is_sequence(value) or hasattr(value, "__array__"))
 ]
 """An array, or what can become one; `arrays` checks what is inside."""
+ImageShape = tuple[Count, Count]
+"""Rows and columns of a sample as an image."""
 Device = Annotated[
     Any, Rule("'auto', 'cpu', 'cuda' (or 'cuda:1', ...), 'mps' or a torch.device", _is_device)
 ]
@@ -160,9 +163,9 @@ def rule(annotation: Any) -> Rule:
             f"a sequence, each entry {each.text}",
             lambda value: is_sequence(value) and all(each.accepts(one) for one in value),
         )
-    if isinstance(annotation, type) and not getattr(annotation, "_is_protocol", False):
-        known = Rule(f"a {annotation.__name__}", lambda value: isinstance(value, annotation))
-        return _PLAIN.get(annotation, known)
+    cls = origin or annotation
+    if isinstance(cls, type) and cls is not Any and not getattr(cls, "_is_protocol", False):
+        return _PLAIN.get(cls, Rule(f"a {cls.__name__}", lambda value: isinstance(value, cls)))
     return Rule("anything", lambda value: True)
 
 
@@ -233,9 +236,13 @@ def require(name: str, value: Any, annotation: Any) -> None:
     raise ValueError(f"{name}={shown(value)} must be {expected.text}")
 
 
-@functools.cache
-def declared(cls: type) -> dict[str, Any]:
+def declared(cls: Any) -> dict[str, Any]:
     """Return the declarations of a class's parameters, by name."""
+    return _declared(cls)
+
+
+@functools.cache
+def _declared(cls: Any) -> dict[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     names = [name for name in inspect.signature(cls).parameters if name in hints]
     return {name: hints[name] for name in names}
@@ -281,7 +288,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: arrays by type and shape, long texts cut."""
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
-        return f"<{type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}>"
+    if hasattr(value, "__array__") and np.ndim(value):
+        return f"<{type(value).__name__} of shape {tuple(np.shape(value))}>"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -24,7 +24,6 @@ from somlib.training.layers import (
     Activation,
     Architecture,
     AutoencoderNetwork,
-    ImageShape,
 )
 from somlib.training.loop import resolve_device
 
@@ -241,7 +240,7 @@ class Autoencoder(DeepEstimator):
     hidden: Sequence[checks.Count] = (500, 500, 2000)
     latent_dim: checks.Count = 10
     architecture: Architecture = "mlp"
-    image_shape: ImageShape | None = None
+    image_shape: checks.ImageShape | None = None
     n_epochs: checks.Count = 200
     n_iter: checks.Count | None = None
     learning_rate: checks.Positive = 1e-3

@@ -23,7 +23,7 @@ from somlib.models.kohonen import prototype_gradient
 from somlib.search.best_units import Block, Codebook, best_units
 from somlib.spaces import Grid, GridLike, GridMetric, as_grid
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses
-from somlib.training.layers import Architecture, AutoencoderNetwork, ImageShape
+from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.schedules import Decay, Range, schedule
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
@@ -270,7 +270,7 @@ class DESOM(ClusterMixin, DeepEstimator):
     hidden: Sequence[checks.Count] = (500, 500, 2000)
     latent_dim: checks.Count = 10
     architecture: Architecture = "mlp"
-    image_shape: ImageShape | None = None
+    image_shape: checks.ImageShape | None = None
     gamma: checks.NotNegative = 1e-3
     temperature: Range = (10.0, 0.1)
     n_iter: checks.Count = 10_000

@@ -413,7 +413,7 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     ndarray of shape (K, d)
     """
     rows = some_rows(len(X))
-    some = np.array(X[rows], dtype=np.float64)
+    some = np.array(X[rows], dtype=np.float64, order="C")
     times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
     if not times.any():
         times = np.ones(len(some))
@@ -443,7 +443,7 @@ def some_rows(n: int) -> NDArray[np.int64]:
 
 def data_center(X: Array) -> Array:
     """Return the mean of some samples."""
-    some = X[some_rows(len(X))].astype(np.float64)
+    some = X[some_rows(len(X))].astype(np.float64, order="C")
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
     return center.astype(X.dtype)

@@ -17,10 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.training import Array
 from somlib.training.loop import random_source
 from somlib.training.saving import Check, Saveable, array, count, each, instance, require_names
@@ -30,8 +29,12 @@ Kind = Literal["sne", "symmetric", "t"]
 # ---------------------------------------------------------------- probabilities of the data
 
 
+@checks.arguments
 def conditional_probabilities(
-    X: ArrayLike, perplexity: float = 30.0, tol: float = 1e-5, max_steps: int = 100
+    X: ArrayLike,
+    perplexity: float = 30.0,
+    tol: checks.Positive = 1e-5,
+    max_steps: checks.Count = 100,
 ) -> NDArray[np.float64]:
     """Return p_{j|i}, the probability that point i has point j as neighbor, shape (n, n).
 
@@ -66,7 +69,7 @@ def conditional_probabilities(
     >>> np.exp(H[:3]).round(3)
     array([5., 5., 5.])
     """
-    X = _checked(X)
+    X = arrays.samples(X, least=4, dtype=np.float64)
     n = len(X)
     if not 1 < perplexity < n - 1:
         raise ValueError(
@@ -97,7 +100,9 @@ def joint_probabilities(conditional: ArrayLike) -> NDArray[np.float64]:
 
     Every point has Σ_j p_ij > 1/2n, so outliers have an effect too. (The lecture prints < for >.)
     """
-    P = np.asarray(conditional, dtype=np.float64)
+    P = arrays.samples(conditional, "conditional", dtype=np.float64)
+    if P.shape[0] != P.shape[1]:
+        raise ValueError(f"conditional has shape {P.shape}; expected (n, n)")
     joint: NDArray[np.float64] = (P + P.T) / (2 * len(P))
     return joint
 
@@ -243,7 +248,7 @@ class SNE(Saveable, BaseEstimator):
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Compute the map of X, shape (n, d)."""
         checks.parameters(self)
-        data: Array = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=4)
+        data = arrays.features(self, X, reset=True, least=4)
         n = len(data)
         conditional = conditional_probabilities(data, self.perplexity)
         joint = conditional if self.kind == "sne" else joint_probabilities(conditional)
@@ -295,10 +300,10 @@ class SNE(Saveable, BaseEstimator):
     def _first_map(self, X: Array) -> Array:
         shape = (len(X), self.n_components)
         if not isinstance(self.init, str):
-            Y = np.array(self.init, dtype=X.dtype)
-            if Y.shape != shape or not np.isfinite(Y).all():
-                raise ValueError(f"init has shape {Y.shape}; expected finite numbers of {shape}")
-            return Y
+            Y = arrays.samples(self.init, "init", dtype=X.dtype)
+            if Y.shape != shape:
+                raise ValueError(f"init has shape {Y.shape}; expected {shape}")
+            return Y.copy()
         if self.init == "random":
             Y = random_source(self.random_state).standard_normal(shape)
         else:
@@ -310,12 +315,3 @@ class SNE(Saveable, BaseEstimator):
             Y = PCA(self.n_components, svd_solver="full").fit_transform(X)
             Y = Y / max(Y[:, 0].std(), np.finfo(Y.dtype).tiny)
         return np.asarray(1e-4 * Y, dtype=X.dtype)
-
-
-def _checked(X: ArrayLike) -> Array:
-    X = np.asarray(X)
-    if X.ndim != 2 or len(X) < 4 or not np.isfinite(X.astype(float)).all():
-        raise ValueError(
-            f"X has shape {X.shape}; expected a finite matrix of at least 4 points, (n, d)"
-        )
-    return X.astype(np.float64)

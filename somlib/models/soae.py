@@ -21,7 +21,7 @@ from torch import Tensor
 from somlib import checks
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
-from somlib.training.layers import Architecture, AutoencoderNetwork, ImageShape
+from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
 from somlib.training.network import hyperparameter
 from somlib.training.saving import Check, instance
@@ -364,7 +364,7 @@ class SOAE(DeepEstimator):
     space: Continuous = TORUS
     hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
-    image_shape: ImageShape | None = None
+    image_shape: checks.ImageShape | None = None
     sigma: Range = (1.5, 0.05)
     decay: Decay = "exponential"
     neighborhood: Kind = "radius"

@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.models.autoencoders import Likelihood
 from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
-from somlib.training.layers import Architecture, AutoencoderNetwork, ImageShape
+from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import random_source, resolve_device
 from somlib.training.network import hyperparameter
 
@@ -215,7 +215,7 @@ class VAE(DeepEstimator):
     latent_dim: checks.Count = 2
     hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
-    image_shape: ImageShape | None = None
+    image_shape: checks.ImageShape | None = None
     beta: checks.NotNegative = 1.0
     likelihood: Likelihood = "gaussian"
     noise: checks.Positive | Literal["learned"] = "learned"
@@ -303,12 +303,11 @@ class VAE(DeepEstimator):
         values : array of shape (n,)
             An attribute of each sample, such as the slant of a digit; or 0 and 1.
         """
-        a = np.asarray(values, dtype=float)
+        a = arrays.samples(values, "values", axes=1, dtype=np.float64)
         Z = self.transform(X)
-        if a.shape != (len(Z),) or not np.isfinite(a).all() or a.std() == 0:
+        if len(a) != len(Z) or a.std() == 0:
             raise ValueError(
-                f"values has shape {a.shape}; expected {len(Z)} finite numbers that are not all "
-                "the same"
+                f"values has shape {a.shape}; expected {len(Z)} numbers that are not all the same"
             )
         a = a - a.mean()
         return np.asarray(a @ (Z - Z.mean(0)) / (a @ a), dtype=Z.dtype)

@@ -6,7 +6,7 @@ is hexagonal in training, in its U-matrix and in its topographic error alike.
 
 from somlib.spaces.continuous import Continuous, Euclidean, Kind, Sphere, Torus
 from somlib.spaces.grid import Grid, GridLike, GridMetric, Topology, as_grid
-from somlib.spaces.space import Space
+from somlib.spaces.space import Measured, Searched, Space
 
 __all__ = [
     "Continuous",
@@ -15,6 +15,8 @@ __all__ = [
     "GridLike",
     "GridMetric",
     "Kind",
+    "Measured",
+    "Searched",
     "Space",
     "Sphere",
     "Topology",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.spaces.space import (
     DISTANCE_SLACK,
     Array,
@@ -286,6 +286,7 @@ class Grid:
 
         return in_torch(log_h, z, center)
 
+    @checks.arguments
     def perturb(self, z: Any, sigma: float, generator: np.random.Generator) -> Any:
         """Return the position of a neighbor of each unit, drawn by the Gaussian neighborhood.
 
@@ -300,17 +301,19 @@ class Grid:
         if isinstance(z, Tensor):
             drawn = self.perturb(z.numpy(force=True), sigma, generator)
             return torch.from_numpy(drawn).to(z)
-        h = np.exp(self.log_density(self.coords, np.asarray(z, float)[..., None, :], sigma))
+        z = arrays.samples(z, "points", axes=None, dtype=np.float64)
+        h = np.exp(self.log_density(self.coords, z[..., None, :], sigma))
         u = generator.random((*h.shape[:-1], 1))
         return self.coords[(h.cumsum(-1) < u).sum(-1).clip(max=self.n_units - 1)]
 
-    def sample(self, n: int, generator: np.random.Generator) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count, generator: np.random.Generator) -> Array:
         """Return the positions of n units drawn uniformly, shape (n, 2)."""
         return self.coords[generator.integers(self.n_units, size=n)]
 
     def nearest(self, Z: ArrayLike, queries: ArrayLike, k: int) -> NDArray[np.intp]:
         """Return the k nearest of Z to each query, nearest first, as indices of shape (n, k)."""
-        Z, queries = np.asarray(Z, float), np.asarray(queries, float)
+        Z, queries = (arrays.samples(z, "points", dtype=np.float64) for z in (Z, queries))
         for z in (Z, queries):
             if z.shape[-1:] != (2,):
                 raise ValueError(

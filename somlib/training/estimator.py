@@ -17,10 +17,9 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from sklearn.utils.validation import check_is_fitted
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.search.products import Precision, products
 from somlib.training import processes
 from somlib.training.ensembles import train
@@ -135,7 +134,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : array of shape (n, d)
-            Samples, held in memory. float64 data are computed in float64, all others in float32.
+            Samples, in any container (see `somlib.arrays`), held in memory. float64 data, such as
+            lists of Python's floats, are computed in float64, all others in float32.
         y : ignored
         start : DeepEstimator, optional
             A fitted model with an encoder and decoder of the same shape: training starts from
@@ -176,10 +176,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Return the decoded codes, shape (n, d)."""
         check_is_fitted(self)
-        Z = np.array(Z, dtype=self._dtype())
-        if Z.ndim != 2 or Z.shape[1] != self._n_features_out or not np.isfinite(Z).all():
+        Z = arrays.samples(Z, "Z", dtype=self._dtype())
+        if Z.shape[1] != self._n_features_out:
             raise ValueError(
-                f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
+                f"Z has shape {Z.shape}; expected codes of shape (n, {self._n_features_out})"
             )
         decoded = self._apply("decode", Z)
         if not self._bernoulli:
@@ -216,15 +216,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
         """Return finite samples of the right width and dtype; raise a ValueError otherwise."""
-        if isinstance(X, Tensor):
-            X = X.numpy(force=True)
         if not reset:
             check_is_fitted(self)
-        double = getattr(X, "dtype", None) == np.float64 if reset else self._dtype() == np.float64
-        minimum = 2 if reset else 1
-        dtype = np.float64 if double else np.float32
-        checked: Array = validate_data(
-            self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
+        dtype = None if reset else self._dtype()
+        checked = arrays.features(
+            self, X, reset=reset, least=2 if reset else 1, dtype=dtype, other=np.float32
         )
         low, high = checked.min(), checked.max()
         slack = 4 * np.finfo(checked.dtype).eps  # the rounding error of scikit-learn's scalers
@@ -235,8 +231,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 "probabilities; scale them to [0, 1]"
                 + (", or choose likelihood='gaussian'" if other else "")
             )
-        # PyTorch warns about read-only arrays
-        return checked if checked.flags.writeable else checked.copy()
+        return checked
 
     def _empty_network(self) -> Any:
         """Return the network of `parameters_` on PyTorch's device "meta", without values."""

@@ -15,11 +15,10 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from somlib.checks import Count
+from somlib.checks import ImageShape
 from somlib.training.network import Network
 
 Architecture = Literal["mlp", "conv"]
-ImageShape = tuple[Count, Count]
 Activation = Literal["relu", "sigmoid", "tanh", "linear"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

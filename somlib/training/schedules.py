@@ -103,7 +103,8 @@ swap the two
 def _schedule(pair: Any, decay: Decay) -> Schedule:
     if not checks.is_sequence(pair) or len(pair) != 2:
         raise ValueError("expected a pair of numbers")
-    return Schedule(*pair, decay)
+    start, end = pair
+    return Schedule(start, end, decay)
 
 
 Range = Annotated[

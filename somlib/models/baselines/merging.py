@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.training.loop import resolve_seed
 
 
@@ -28,7 +28,9 @@ def merge_prototypes(
     >>> merge_prototypes([[0.0], [5.0], [0.1]], [0, 0, 1, 2], k=2, random_state=0).tolist()
     [1, 1, 0, 1]
     """
-    if k > len(prototypes := np.asarray(prototypes)):
+    prototypes = arrays.samples(prototypes, "prototypes")
+    units = arrays.units(units, len(prototypes), "units")
+    if k > len(prototypes):
         raise ValueError(f"k={k} is more than the {len(prototypes)} prototypes; choose fewer")
     merged = KMeans(k, n_init=20, random_state=resolve_seed(random_state) % 2**32).fit(prototypes)
-    return np.asarray(merged.labels_[np.asarray(units)], dtype=np.int64)
+    return np.asarray(merged.labels_[units], dtype=np.int64)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.models.baselines.centers import distances_to_prototypes
 from somlib.models.desom import nearest_units
 from somlib.spaces import Grid, GridLike, as_grid
@@ -88,7 +88,7 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
             raise ImportError(
                 "MiniSomMap needs the library MiniSom, which is not installed: pip install minisom"
             ) from None
-        samples: Array = validate_data(self, X, dtype=np.float64)
+        samples = arrays.features(self, X, reset=True, dtype=np.float64)
         if self.grid_.topology != "rect" or any(self.grid_.periods):
             raise ValueError(
                 f"grid={self.grid!r}: MiniSomMap needs a rectangular map without wrapping"
@@ -128,5 +128,4 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
 
     def _valid(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
-        valid: Array = validate_data(self, X, reset=False, dtype=np.float64)
-        return valid
+        return arrays.features(self, X, reset=False, dtype=np.float64)
