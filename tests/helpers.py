@@ -5,6 +5,7 @@ import warnings
 from typing import ClassVar
 
 import nbformat
+import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -62,6 +63,13 @@ fast: bool = False  # skip something
 name: str = "walk"  # of nothing
 sizes: list[int] = [1]  # cannot be given on the command line
 """
+
+
+def require_none(wrong):
+    """Fail with all that is wrong, a line for each."""
+    if wrong:
+        lines = [f"{given}: {found}" for given, found in wrong.items()]
+        pytest.fail("\n".join(lines), pytrace=False)
 
 
 def write_notebook(path, *cells, parameters=PARAMETERS):

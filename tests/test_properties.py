@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import quiet, small
+from helpers import quiet, require_none, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -647,7 +647,7 @@ def test_neither_layout_nor_container_changes_a_bit(name):
     for layout, hold in LABELS.items() if labels else ():
         held = arguments | {k: hold(v) for k, v in labels.items()}
         wrong[f"labels: {layout}"] = difference(row, held, expected["float64"])
-    assert {layout: found for layout, found in wrong.items() if found} == {}
+    require_none({layout: found for layout, found in wrong.items() if found})
 
 
 def difference(row, arguments, *expected):
@@ -701,7 +701,7 @@ def test_missing_values_are_refused_however_they_are_marked(name):
             holes[3, 1] = np.nan
             for mark, hold in MISSING.items():
                 wrong[argument, mark] = not_refused(row, arguments, argument, hold(holes))
-    assert {mark: found for mark, found in wrong.items() if found} == {}
+    require_none({mark: found for mark, found in wrong.items() if found})
 
 
 def not_refused(row, arguments, name, value):
@@ -723,7 +723,7 @@ def test_where_missing_values_are_allowed_their_mark_does_not_matter(mode):
     run = trained(small("SOM", mode=mode, allow_missing=True))
     row, expected = Row(says=MAP, run=run, arguments=some_samples), run(X)
     wrong = {mark: difference(row, {"X": hold(X)}, expected) for mark, hold in MISSING.items()}
-    assert {mark: found for mark, found in wrong.items() if found} == {}
+    require_none({mark: found for mark, found in wrong.items() if found})
 
 
 # ---------------------------------------------------------------- threads and blocks
