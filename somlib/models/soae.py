@@ -20,11 +20,10 @@ from torch import Tensor
 
 from somlib import checks
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise, saving
 from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
 from somlib.training.network import hyperparameter
-from somlib.training.saving import Check, instance
 from somlib.training.schedules import Decay, Range, schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
@@ -377,7 +376,7 @@ class SOAE(DeepEstimator):
     learning_rate: checks.Positive = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
-    _learned: ClassVar[dict[str, Check]] = {"space_": instance(Continuous)}
+    _learned: ClassVar[dict[str, saving.Check]] = {"space_": saving.instance(Continuous)}
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]
@@ -432,7 +431,7 @@ class SOAE(DeepEstimator):
         See `Continuous.mesh` for the grid: n rows, on the torus and in the plane n columns.
         """
         check_is_fitted(self)
-        return self._decoded(self.space_.mesh(n))
+        return self._decoded_rows(self.space_.mesh(n))
 
     @checks.arguments
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: checks.Count = 10) -> Array:
@@ -449,16 +448,8 @@ class SOAE(DeepEstimator):
         -------
         ndarray of shape (k, n, d)
         """
-        ends = self.transform(a), self.transform(b)
-        if ends[0].shape != ends[1].shape:
-            raise ValueError(
-                f"a has {len(ends[0])} samples, b {len(ends[1])}; give as many of each"
-            )
-        return self._decoded(self.space.geodesic(*ends, np.linspace(0, 1, n)))
-
-    def _decoded(self, Z: Array) -> Array:
-        """Return decoded codes of shape (rows, cols, m)."""
-        return self.inverse_transform(Z.reshape(-1, self.space.m)).reshape(*Z.shape[:2], -1)
+        ends = self._codes_of_pairs(a=a, b=b)
+        return self._decoded_rows(self.space.geodesic(*ends, np.linspace(0, 1, n)))
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean of −d(x, G(C(x))) per feature: for "l2" the negative MSE."""

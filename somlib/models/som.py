@@ -46,7 +46,7 @@ from somlib.search.best_units import (
     squared_distances,
 )
 from somlib.spaces import Grid, GridLike, as_grid
-from somlib.training import processes
+from somlib.training import processes, saving
 from somlib.training.loop import (
     Callback,
     Checkpoint,
@@ -56,19 +56,6 @@ from somlib.training.loop import (
     resolve_seed,
     run_loop,
 )
-from somlib.training.saving import (
-    Check,
-    Saveable,
-    array,
-    count,
-    each,
-    instance,
-    reading,
-    require_moments,
-    require_names,
-    require_units,
-    series,
-)
 from somlib.training.schedules import Decay, Range, Schedule, schedule
 from somlib.training.step import deferred_interrupts
 
@@ -77,7 +64,9 @@ ERROR_BLOCK = 2**16
 
 
 @dataclass(eq=False, repr=False)
-class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class SOM(
+    saving.Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
     """Kohonen's self-organizing map.
 
     Parameters
@@ -195,19 +184,19 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     device: checks.Device = "auto"
     progress: bool = False
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "weights_": array("f", "K", "d"),
-        "grid_": instance(Grid),
-        "n_epochs_": count("epochs"),
-        "history_": each(series("epochs")),
-        "moments_": each(instance(np.ndarray)),
-        "seed_": count(),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "weights_": saving.array("f", "K", "d"),
+        "grid_": saving.instance(Grid),
+        "n_epochs_": saving.count("epochs"),
+        "history_": saving.each(saving.series("epochs")),
+        "moments_": saving.each(saving.instance(np.ndarray)),
+        "seed_": saving.count(),
     }
-    _also_learned: ClassVar[dict[str, Check]] = {
-        "labels_": array("i", "n"),
-        "quantization_error_": instance(float),
-        "topographic_error_": instance(float),
-        "unit_labels_": array("biufcmMSUOT", "K"),
+    _also_learned: ClassVar[dict[str, saving.Check]] = {
+        "labels_": saving.array("i", "n"),
+        "quantization_error_": saving.instance(float),
+        "topographic_error_": saving.instance(float),
+        "unit_labels_": saving.array("biufcmMSUOT", "K"),
     }
 
     # ------------------------------------------------------------ fitting
@@ -307,9 +296,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 delattr(self, name)
 
     def _require_whole(self) -> None:
-        require_units(self.weights_, self.grid_)
+        saving.require_units(self.weights_, self.grid_)
         if self.moments_:
-            require_moments(self.moments_, self.weights_.shape, self.weights_.dtype)
+            saving.require_moments(self.moments_, self.weights_.shape, self.weights_.dtype)
 
     @property
     def _n_features_out(self) -> int:
@@ -402,20 +391,20 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         saved = checkpoint.load()
         if saved is None:
             return
-        with reading(checkpoint.path):
+        with saving.reading(checkpoint.path):
             moments, facts = saved
             weights, done, history = moments.pop("weights"), facts["n_epochs"], facts["history"]
             sizes = dict(zip(("K", "d"), self.weights_.shape, strict=True))
-            require_names("facts", facts, ["n_epochs", "history", "seed"])
-            array("f", "K", "d")("weights", weights, sizes)
+            saving.require_names("facts", facts, ["n_epochs", "history", "seed"])
+            saving.array("f", "K", "d")("weights", weights, sizes)
             if moments or (done and self.mode == "sgd"):
-                require_moments(moments, weights.shape, weights.dtype)
-            count()("seed", facts["seed"], sizes)
-            count("epochs")("n_epochs", done, sizes)
-            each(series("epochs"))("history", history, sizes)
+                saving.require_moments(moments, weights.shape, weights.dtype)
+            saving.count()("seed", facts["seed"], sizes)
+            saving.count("epochs")("n_epochs", done, sizes)
+            saving.each(saving.series("epochs"))("history", history, sizes)
             rate = () if self.mode == "batch" else ("learning_rate",)
             losses = ("quantization_error", "topographic_error", "sigma", *rate)
-            require_names("history", history, losses if done else ())
+            saving.require_names("history", history, losses if done else ())
             if weights.dtype != self.weights_.dtype or done > n_epochs:
                 raise ValueError(f"{weights.dtype} after {done} epochs of {n_epochs}")
         self.weights_, self.moments_ = weights, moments
