@@ -289,12 +289,13 @@ def _no_work(monkeypatch):
 
 
 def shows(message, value):
-    """Return whether a message says what it has found, in words that fit the value."""
-    if isinstance(value, np.ndarray | list) or sparse.issparse(value):
-        words = [str(np.shape(value)), str(getattr(value, "dtype", "list")), type(value).__name__]
-        words += ["NaN", "infinity", "None", "omplex", "parse", "'", str(len(np.shape(value)))]
-        return any(word in message for word in words)
-    return any(word[:40] in message for word in (repr(value), str(value) or "''"))
+    """Return whether a message says what it has found: a value, or an array's shape or dtype."""
+    words = [repr(value), str(value) or "''", type(value).__name__]
+    if hasattr(value, "dtype"):
+        first = [repr(entry) for entry in np.ravel(value)[:1].tolist() if entry is not value]
+        words += [str(value.dtype), *map(str, value.shape), *first]
+        words += ["NaN", "infinity", "Complex", "sparse"]
+    return any(re.search(rf"(?<!\w){re.escape(word[:40])}", message) for word in words)
 
 
 def answer(name, value, call):
