@@ -108,7 +108,7 @@ REFUSED = [
     (torch.tensor(X).to_sparse(), TypeError, "is sparse, which is not supported"),
     (X + 1j, ValueError, "Complex data not supported"),
     ([["a", "b"]] * 9, ValueError, "which is not a number"),
-    (X.astype(object).tolist() + [["a", 1, 1, 1]], ValueError, "which is not a number"),
+    ([*X.tolist(), ["a", 1, 1, 1]], ValueError, "which is not a number"),
     (np.full((9, 4), "2020", "M8[Y]"), ValueError, "which is not a number"),
     ([[1.0, 2.0], [3.0]] * 5, ValueError, "give rows of equal length"),
     ([[{}, 1.0]] * 9, TypeError, "objects that are not numbers"),

@@ -142,7 +142,7 @@ GRID = Grid(2, 2)
         (lambda: metrics.dead_units([0], "4"), "n_units='4' must be a whole number"),
         (lambda: metrics.sharpness(X, X, 3), r"image_shape=3 must be \(a whole number"),
         (lambda: plots.hit_map([0], None), "grid=None must be a Grid"),
-        (lambda: plots.hit_map([0], GRID, ax=3), "ax=3 must be a Axes or None"),
+        (lambda: plots.hit_map([0], GRID, ax=3), "ax=3 must be an Axes or None"),
         (lambda: plots.palette(0), "n=0 must be a whole number of at least 1"),
         (lambda: plots.error_curves(None), "history=None must be a Mapping"),
         (lambda: data.load(None), "name=None must be text"),
@@ -171,9 +171,7 @@ def test_arguments_of_functions_and_methods_are_checked_first(call, message):
         ("SOM -p grid=(0,3)", r"-p grid=\(0, 3\): rows=0 must be a whole number"),
     ],
 )
-def test_options_are_refused_in_the_same_words_before_data_are_read(
-    options, message, capsys, tmp_path
-):
+def test_options_are_refused_before_data_are_read(options, message, capsys, tmp_path):
     output = tmp_path / "model.npz"
     arguments = ["fit", *options.split(), "--data", "nothing.npy", "--output", str(output)]
     assert cli.main(arguments) == 2

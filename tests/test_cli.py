@@ -316,8 +316,8 @@ def project(tmp_path, monkeypatch):
     [
         ("--only 07", r"unknown notebook '07'; there are 01_toy, 02_walk"),
         ("--only 01 toy", r"unknown notebook 'toy'"),
-        ("--seeds 0", r"--seeds 0: expected a whole number of at least 1"),
-        ("--jobs 0", r"--jobs 0: expected a whole number of at least 1"),
+        ("--seeds 0", r"--seeds=0 must be a whole number of at least 1"),
+        ("--jobs 0", r"--jobs=0 must be a whole number of at least 1"),
         ("-p deterministic=true", r"-p deterministic: use --deterministic"),
         ("-p n_point=3", r"unknown parameter 'n_point'; the notebooks have .*n_points"),
         ("-p n_points", r"'n_points': expected NAME=VALUE"),

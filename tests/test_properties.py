@@ -605,12 +605,12 @@ LAYOUTS = {
     "tensor with gradient": (DOUBLE, lambda a: torch.tensor(a, requires_grad=True)),
     "bfloat16 tensor": (EITHER, lambda a: torch.tensor(a, dtype=torch.bfloat16)),
     "float16": (EITHER, np.float16),
-    "list": (EITHER, np.ndarray.tolist),
-    "objects": (EITHER, lambda a: a.astype(object)),
+    "list": (DOUBLE, np.ndarray.tolist),
+    "objects": (DOUBLE, lambda a: a.astype(object)),
 }
 FRAMES = {
-    "frame": (EITHER, pd.DataFrame),
-    "nullable frame": (EITHER, lambda a: pd.DataFrame(a).convert_dtypes()),
+    "frame": (DOUBLE, pd.DataFrame),
+    "nullable frame": (DOUBLE, lambda a: pd.DataFrame(a).convert_dtypes()),
 }
 LABELS = {
     "reversed": lambda y: y[::-1].copy()[::-1],
@@ -756,7 +756,7 @@ def test_neither_threads_nor_other_trainings_matter(name):
         assert_equal(one, expected, 1e-6)
 
 
-BLOCKS = ("BLOCK_ELEMENTS", "BLOCK_ROWS", "ROWS_AT_ONCE", "ERROR_BLOCK")
+BLOCKS = ("BLOCK_ELEMENTS", "BLOCK_ROWS", "ROWS_AT_ONCE", "ERROR_BLOCK", "_BLOCK")
 
 
 @rows("blocks")

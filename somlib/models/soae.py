@@ -10,7 +10,7 @@ network (parameters, forward pass, steps), algorithm 2 of the paper, and the est
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,13 @@ from somlib.training.schedules import Decay, Range, schedule
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]
 
+Space = Annotated[
+    Continuous,
+    checks.Rule(
+        "a continuous space: Euclidean(m), Torus(m) or Sphere(m) (on a Grid, SOM is this model)",
+        lambda space: isinstance(space, Continuous),
+    ),
+]
 TORUS = Torus(2)
 
 UNIFORM_SHARE = 0.1
@@ -360,7 +367,7 @@ class SOAE(DeepEstimator):
     ((1797, 2), (3, 64))
     """
 
-    space: Continuous = TORUS
+    space: Space = TORUS
     hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
     image_shape: checks.ImageShape | None = None
