@@ -128,20 +128,6 @@ def test_codes_and_decoded_codes_are_what_the_layers_make(monkeypatch):
     np.testing.assert_array_equal(model.fit_transform(X), codes)  # random_state repeats the fit
 
 
-def test_tensors_lists_and_read_only_samples_are_accepted():
-    model = Autoencoder(**SMALL, n_epochs=2, random_state=0).fit(X)
-    locked = X.copy()
-    locked.flags.writeable = False
-    np.testing.assert_array_equal(clone(model).fit(locked).transform(locked), model.transform(X))
-    np.testing.assert_array_equal(model.transform(torch.from_numpy(X)), model.transform(X))
-    codes = model.transform(X)
-    codes.flags.writeable = False
-    assert model.inverse_transform(codes).shape == X.shape
-    assert clone(model).fit(torch.from_numpy(X)).transform(X).dtype == np.float64
-    assert clone(model).fit(X.tolist()).transform(X).dtype == np.float64
-    assert clone(model).fit((9 * X).astype(int)).transform(X).dtype == np.float32
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_precision_of_the_samples_is_kept(dtype):
     model = Autoencoder(**SMALL, n_epochs=1).fit(X.astype(dtype))

@@ -19,23 +19,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from helpers import PARAMETERS, make_project, write_notebook
 from kill_runner import PACKAGE, kill_and_compare
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from somlib import SOM, files, report
 from somlib.companion import cli, runner
-
-PARAMETERS = """\
-profile: str = "quick"  # quick or full
-device: str = "cpu"  # auto, cpu, cuda or mps
-n_seeds: int = 2  # runs
-deterministic: bool = False  # on a GPU, too
-n_points: int = 40  # n = points of a walk
-rate: float = 0.5  # length of a step
-fast: bool = False  # skip something
-name: str = "walk"  # of nothing
-sizes: list[int] = [1]  # cannot be given on the command line
-"""
 
 TOY = (
     """\
@@ -68,22 +56,6 @@ plt.plot([1, 2]);"""  # inside the executed notebook alone
 START = (
     'from somlib import report\nreport.start("{}", profile=profile, device=device, seeds=n_seeds)'
 )
-
-
-def write_notebook(path, *cells, parameters=PARAMETERS):
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = new_notebook(metadata={"kernelspec": spec})
-    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
-    notebook.cells = [new_markdown_cell("# Toy"), tagged, *map(new_code_cell, cells)]
-    nbformat.write(notebook, path)
-
-
-def make_project(folder, **notebooks):
-    (folder / "notebooks").mkdir(parents=True)
-    (folder / "pyproject.toml").touch()
-    for name, cells in notebooks.items():
-        write_notebook(folder / "notebooks" / f"{name.lstrip('_')}.ipynb", *cells)
-    return folder
 
 
 def command(project, *options, **environment):

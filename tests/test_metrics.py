@@ -75,25 +75,6 @@ def test_map_metrics_equal_their_formulas(grid):
     assert metrics.combined_error(X, weights, grid) == pytest.approx(both / n, rel=1e-12)
 
 
-def test_lists_tensors_integers_and_single_precision_are_welcome():
-    grid = Grid(2, 3)
-    X = np.random.default_rng(0).integers(0, 9, (40, 4))
-    weights = X[:6]
-    for metric in (
-        metrics.quantization_error,
-        lambda X, w: metrics.topographic_error(X, w, grid),
-        lambda X, w: metrics.distortion(X, w, grid, 1.0),
-        lambda X, w: metrics.combined_error(X, w, grid),
-    ):
-        expected = metric(X, weights)
-        assert isinstance(expected, float)
-        for kind in (list, torch.tensor, np.float32, np.float64):
-            assert metric(kind(X), kind(weights)) == pytest.approx(expected, rel=1e-5)
-        assert metric(X.astype(np.float32), weights.astype(float)) == pytest.approx(
-            expected, rel=1e-5
-        )
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_a_sample_on_its_prototype_has_no_error(dtype, offset):
@@ -132,28 +113,6 @@ def test_combined_error_walks_over_equal_prototypes_for_nothing():
     weights = [[0.0], [5.0], [5.0], [1.0]]
     # 0 and 3 are the best two of 0.4; the way leads 0, 1, 2, 3
     assert metrics.combined_error([[0.4]], weights, Grid(1, 4)) == pytest.approx(0.4 + 5 + 0 + 4)
-
-
-def test_blocks_do_not_show(monkeypatch):
-    grid = Grid(4, 5)
-    X, weights = some_map(grid)
-    Z = X[:, :2].round()
-
-    def everything():
-        return [
-            metrics.quantization_error(X, weights),
-            metrics.topographic_error(X, weights, grid),
-            metrics.distortion(X, weights, grid, 1.0),
-            metrics.combined_error(X, weights, grid),
-            metrics.topographic_product(weights, grid),
-            metrics.trustworthiness(X, Z),
-            metrics.continuity(X, Z),
-        ]
-
-    whole = everything()
-    monkeypatch.setattr(metrics.distances, "BLOCK_ELEMENTS", 100)
-    monkeypatch.setattr("somlib.search.best_units.BLOCK_ELEMENTS", 100)
-    np.testing.assert_allclose(everything(), whole, rtol=1e-12)
 
 
 def minisom(grid, weights, on_map):
@@ -901,46 +860,6 @@ def test_the_frechet_distance_holds_at_every_scale_with_singular_covariances_too
     assert metrics.frechet_distance(scale * A, scale * A) <= 1e-13 * scale * scale
     moved = metrics.frechet_distance(scale * A, scale * (A + 2))
     assert moved == pytest.approx(24 * scale * scale)
-
-
-# by which power of the scale they grow
-SCALED = {
-    "quantization_error": (lambda s, X, W, grid: metrics.quantization_error(s * X, s * W), 1),
-    "topographic_error": (lambda s, X, W, grid: metrics.topographic_error(s * X, s * W, grid), 0),
-    "distortion": (lambda s, X, W, grid: metrics.distortion(s * X, s * W, grid, 1.5), 2),
-    "combined_error": (lambda s, X, W, grid: metrics.combined_error(s * X, s * W, grid), 1),
-    "topographic_product": (lambda s, X, W, grid: metrics.topographic_product(s * W, grid), 0),
-    "trustworthiness": (lambda s, X, W, grid: metrics.trustworthiness(s * X, X[:, :2] * s), 0),
-    "continuity": (lambda s, X, W, grid: metrics.continuity(s * X, s * X[:, :2]), 0),
-    "knn_accuracy": (
-        lambda s, X, W, grid: metrics.knn_accuracy(s * X, X[:, 0] > 0.5, s * W, W[:, 0] > 0.5),
-        0,
-    ),
-    "sharpness": (
-        lambda s, X, W, grid: [*metrics.sharpness(s * X, s * W, (2, 3)).values()],
-        0,
-    ),
-    "variance_lost": (lambda s, X, W, grid: metrics.variance_lost(s * X, s * W), 0),
-    "frechet_distance": (lambda s, X, W, grid: metrics.frechet_distance(s * X, s * W), 2),
-    "path_length_ratio": (
-        lambda s, X, W, grid: metrics.path_length_ratio((s * X).reshape(20, 3, 6)),
-        0,
-    ),
-}
-
-
-@pytest.mark.parametrize(("metric", "power"), SCALED.values(), ids=SCALED)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_metrics_know_no_scale_at_which_squares_overflow_or_vanish(metric, power, dtype):
-    rng, grid = np.random.default_rng(0), Grid(3, 4)
-    X, W = rng.random((60, 6)).astype(dtype), rng.random((12, 6)).astype(dtype)
-    one = metric(dtype(1), X, W, grid)
-    exponents = (-90, -40, 30, 64, 120) if dtype is np.float32 else (-990, -400, 100, 510, 1000)
-    for e in exponents:
-        if abs(power * e) < 1020:  # else the value itself is beyond all numbers
-            expected = np.ldexp(one, power * e)
-            found = metric(np.ldexp(dtype(1), e), X, W, grid)
-            np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=f"2^{e}")
 
 
 def test_the_frechet_distance_bears_features_that_are_always_zero():

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import in_words
+from helpers import DENSE, LATER, SMALL, in_words, quiet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
@@ -30,39 +30,9 @@ from somlib.training.saving import Saveable, read_arrays, write_arrays
 X = np.random.default_rng(0).random((24, 6), dtype=np.float32)
 Y = np.where(X[:, 0] > 0.5, "hi", "lo")
 
-DENSE = {"hidden": (4,), "latent_dim": 2, "batch_size": 8, "n_iter": 3}
-LATER = {**DENSE, "pretrain_epochs": 0}
-PARAMS = {
-    "AEC": {**LATER, "n_clusters": 3},
-    "Autoencoder": {**DENSE, "tied": True},
-    "ContractiveAutoencoder": DENSE,
-    "DCN": {**LATER, "n_clusters": 3},
-    "DCSOMRL": {**DENSE, "max_nodes": 9},
-    "DEC": {**LATER, "n_clusters": 3},
-    "DESOM": {**DENSE, "grid": (2, 3)},
-    "DeepKMeans": {**LATER, "n_clusters": 3, "n_alphas": 2},
-    "DeepNeuralMaps": {**LATER, "grid": (2, 3)},
-    "DenoisingAutoencoder": DENSE,
-    "IDEC": {**LATER, "n_clusters": 3},
-    "Kerasom": {"grid": Grid(2, 3), "n_iter": 3, "batch_size": 8},
-    "MiniSomMap": {"grid": (2, 3), "n_iter": 20},
-    "RBM": {"latent_dim": 3, "n_iter": 3, "batch_size": 8},
-    "SNE": {"perplexity": 5.0, "n_iter": 21},
-    "SOAE": {"space": Euclidean(2), "hidden": (4,), "n_iter": 3, "batch_size": 8},
+PARAMS = SMALL | {
     "SOM": {"grid": Grid(2, 3, "hex"), "mode": "sgd", "n_epochs": 2, "init": X[:6]},
-    "SOMRL": {"max_nodes": 9, "n_iter": 3, "batch_size": 8},
-    "SOMVAE": {**LATER, "grid": (2, 3)},
-    "SparseAutoencoder": DENSE,
-    "VAE": {"hidden": (4,), "n_iter": 3, "batch_size": 8},
-    "VaDE": {**LATER, "n_clusters": 3},
 }
-
-
-def quiet(function, *args, **options):
-    """Call what may warn of a model that had too little to learn from."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*args, **options)
 
 
 @once

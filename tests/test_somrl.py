@@ -1275,16 +1275,6 @@ def test_double_precision_is_computed_in_double_all_else_in_single(make, given_d
     assert model.transform(samples).dtype == model.centers_.dtype == computed
 
 
-@pytest.mark.parametrize("make", [somrl, dcsomrl])
-def test_tensors_are_samples_too(make):
-    model = make(random_state=0).fit(torch.from_numpy(X))
-    assert_same(model, make(random_state=0).fit(X))
-    tensor = torch.from_numpy(X).requires_grad_(True)
-    np.testing.assert_array_equal(model.transform(tensor), model.transform(X))
-    np.testing.assert_array_equal(model.predict(tensor), model.predict(X))
-    np.testing.assert_array_equal(model.memberships(tensor), model.memberships(X))
-
-
 def test_same_seed_same_map_other_seed_another():
     for make in (somrl, dcsomrl):
         one, same, other = (make(random_state=seed).fit(X) for seed in (3, 3, 4))
