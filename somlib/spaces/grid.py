@@ -72,6 +72,14 @@ class Grid:
     topology: Topology = "rect"
     wrap: bool | tuple[bool, bool] = False
 
+    why = ""
+    """The reason of its size, in a grid of `suggest_grid`: in the repr, no part of the value."""
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in ("rows", "cols", "topology", "wrap")}
+        values |= {"why": self.why} if self.why else {}
+        return f"Grid({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
     def __post_init__(self) -> None:
         for name, size in (("rows", self.rows), ("cols", self.cols)):
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:

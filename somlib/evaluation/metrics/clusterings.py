@@ -148,7 +148,7 @@ def class_scatter(
     classes, _ = _labels(y, labels)
     n_classes, K = classes.max() + 1, grid.n_units
     home = np.zeros((n_classes, K), dtype=bool)
-    home[classes, _units(labels, K)] = True
+    home[classes, units_of(labels, K)] = True
     # one graph of C copies of the map: an edge within a copy where both its ends are home
     i, j = grid.edges(connectivity).T
     c, edge = np.nonzero(home[:, i] & home[:, j])
@@ -177,7 +177,7 @@ def dead_units(labels: ArrayLike, n_units: int) -> int:
     >>> dead_units([0, 3, 3], n_units=4)
     2
     """
-    return n_units - len(np.unique(_units(labels, n_units)))
+    return n_units - len(np.unique(units_of(labels, n_units)))
 
 
 def _labels(y: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -195,7 +195,7 @@ def _counts(y: ArrayLike, labels: ArrayLike) -> Any:
     return contingency_matrix(*_labels(y, labels), sparse=True)
 
 
-def _units(labels: ArrayLike, n_units: int) -> NDArray[np.integer]:
+def units_of(labels: ArrayLike, n_units: int) -> NDArray[np.integer]:
     """Return labels that are units of a map of `n_units`."""
     units = checked("labels", labels, 1)
     if units.dtype.kind not in "iu" or units.min() < 0 or units.max() >= n_units:

@@ -72,7 +72,7 @@ def topographic_error(
     >>> topographic_error([[0.1], [1.9]], weights, Grid(1, 3))
     0.5
     """
-    (X, weights), _ = in_range(checked("X", X, 2), _prototypes(weights, grid))
+    (X, weights), _ = in_range(checked("X", X, 2), prototypes_of(weights, grid))
     return mean_over_samples(X, weights, lambda units, _: _torn(units, grid, connectivity))
 
 
@@ -115,7 +115,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     """
     if not (isinstance(sigma, int | float | np.number) and 0 < sigma < np.inf):
         raise ValueError(f"sigma={sigma!r} must be a positive number, in lattice spacings")
-    (X, weights), e = in_range(checked("X", X, 2), _prototypes(weights, grid))
+    (X, weights), e = in_range(checked("X", X, 2), prototypes_of(weights, grid))
     M = torch.from_numpy(weights - weights.mean(0, dtype=np.float64))
     norms = M.square().sum(1, keepdim=True)
     sums = grid.gaussian_sum(torch.cat([M, norms, torch.ones_like(norms)], 1), sigma)
@@ -162,7 +162,7 @@ def combined_error(
     >>> combined_error([[0.1]], weights, Grid(1, 3))
     3.1
     """
-    (X, weights), e = in_range(checked("X", X, 2), _prototypes(weights, grid))
+    (X, weights), e = in_range(checked("X", X, 2), prototypes_of(weights, grid))
     W, K, far = torch.from_numpy(weights - weights.mean(0, dtype=np.float64)), len(weights), []
 
     def length(units: Tensor, apart: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ def topographic_product(weights: ArrayLike, grid: Grid) -> float:
     >>> abs(topographic_product(10 * grid.coords, grid)) < 1e-12  # a perfect map
     True
     """
-    weights = _prototypes(weights, grid)
+    weights = prototypes_of(weights, grid)
     K = len(weights)
     data, lattice = Points(weights), Points(grid.coords, grid)
     total = 0.0
@@ -264,7 +264,8 @@ def _torn(units: Tensor, grid: Grid, connectivity: int | None) -> Tensor:
     return torch.from_numpy(grid.separate(c, second, connectivity))
 
 
-def _prototypes(weights: ArrayLike, grid: Grid) -> Array:
+def prototypes_of(weights: ArrayLike, grid: Grid) -> Array:
+    """Return prototypes that are one for each unit of the grid."""
     array = checked("weights", weights, 2)
     if len(array) != grid.n_units:
         raise ValueError(
