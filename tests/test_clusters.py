@@ -233,7 +233,7 @@ def test_data_without_a_second_direction_get_a_chain():
 
 @pytest.mark.parametrize(("X", "message"), [
     (np.ones((1, 3)), "minimum of 2 is required"),
-    (np.ones(5), "Expected 2D array"),
+    (np.ones(5), r"shape \(5,\), expected \(samples, features\)"),
     (np.ones((5, 3)), "all 5 samples of X are equal and have no proportions"),
     ([[np.inf], [1.0]], "infinity"),
 ])  # fmt: skip

@@ -11,7 +11,7 @@ import somlib
 ROOT = Path(somlib.__file__).parent
 FLOORS = ["spaces", "search", "data", "training", "models", "evaluation", "companion"]
 """The rooms, from the lowest. The modules of GROUND are below all of them."""
-GROUND = {"files", "checks", "hashing", "progress"}
+GROUND = {"arrays", "files", "checks", "hashing", "progress"}
 
 
 def dotted(path):

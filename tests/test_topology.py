@@ -227,7 +227,7 @@ def test_a_table_that_cannot_be_measured_is_refused():
         (DATA[:1], None, "n_neighbors=5 must be .* below half the number of samples, 1/2"),
         (DATA[:, :2], None, "X has 2 features, but SOM is expecting 4"),
         (np.ones((20, 4)), None, "all rows of X are equal"),
-        (DATA, CLASSES[:9], "y has 9 entries, but labels 90"),
+        (DATA, CLASSES[:9], "y has 9 labels for 90 samples"),
     ):
         with pytest.raises(ValueError, match=message):
             metrics.summary(som, X, y)
@@ -262,8 +262,8 @@ def test_cluster_means_and_differences_are_those_of_prototypes_repeated_by_hits(
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (([[0.0], [1.0]], [0, 1], [0, 1, 1]), "clusters has 3 entries of type int64 for 2 units"),
-    (([[0.0], [1.0]], [0, 1], [0.0, 1.0]), "clusters has 2 entries of type float64"),
+    (([[0.0], [1.0]], [0, 1], [0, 1, 1]), "clusters has 3 entries for 2 units; pass som"),
+    (([[0.0], [1.0]], [0, 1], [0, None]), "clusters has no label in row 1"),
     (([[0.0], [1.0]], [0, 0], [0, 1]), "cluster 0 wins all of the 2 samples"),
     (([[0.0], [1.0], [2.0]], [0, 2], [0, 1, 2]), "cluster 1 wins none of the 2 samples"),
     (([[0.0], [1.0]], [0, 2], [0, 1]), "labels contain 2, but the 2 units are 0 to 1"),
@@ -286,7 +286,7 @@ SAME = np.ones((9, 2))
     (lambda: metrics.kruskal_shepard_error(np.arange(9.0)[:, None], SAME), "all rows of Z are eq"),
     (lambda: metrics.neighborhood_preservation(SAME, SAME, 5), "n_neighbors=5 must be"),
     (lambda: metrics.topographic_function(SAME, SAME, Grid(3, 3), 0), "k=0 must be a whole number"),
-    (lambda: metrics.topographic_function(SAME, SAME, Grid(2, 3)), "weights have 9 rows"),
+    (lambda: metrics.topographic_function(SAME, SAME, Grid(2, 3)), "weights has 9 rows"),
 ])  # fmt: skip
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):

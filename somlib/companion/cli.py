@@ -173,11 +173,13 @@ def _add_fit(train: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace) -> "list[Job]":
     """Return the notebooks to run with their parameters, or raise `Refused`."""
+    from somlib import checks
+
     notebooks = _select(options.only)
-    if options.seeds is not None and options.seeds < 1:
-        raise Refused(f"--seeds {options.seeds}: expected a whole number of at least 1")
-    if options.jobs is not None and options.jobs < 1:
-        raise Refused(f"--jobs {options.jobs}: expected a whole number of at least 1")
+    for name in ("seeds", "jobs"):
+        if (value := getattr(options, name)) is not None:
+            with _refusing():
+                checks.require(f"--{name}", value, checks.Count)
     names = ("profile", "device", "deterministic")
     common = {name: getattr(options, name) for name in names}
     if seeds := options.seeds or (options.profile == "full" and FULL_SEEDS):
@@ -266,6 +268,15 @@ def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
     except (ValueError, KeyError):
         expected = "true or false" if kind == "bool" else f"a value of type {kind}"
         raise Refused(f"parameter {name} = {text!r}: {notebook.stem} expects {expected}") from None
+
+
+@contextmanager
+def _refusing(option: str = "") -> Iterator[None]:
+    """Turn a ValueError about an argument into a refusal."""
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(f"{option}{error}") from error
 
 
 def _require_device(device: str, option: str = "--device ") -> None:
@@ -394,8 +405,8 @@ def fit(options: argparse.Namespace) -> int:
         again = "run the same command again to resume" if options.checkpoint else "nothing is kept"
         print(f"stopped; {again}", file=sys.stderr)
         return 130
-    except (ValueError, MemoryError) as error:
-        raise Refused(error) from error
+    except (ValueError, TypeError, MemoryError) as error:
+        raise Refused(f"{options.model} on {options.data}: {error}") from error
     except (processes.ProcessLostError, FloatingPointError, OSError) as error:
         print(f"somlib: {error}", file=sys.stderr)
         return 1
@@ -407,7 +418,7 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
         raise Refused(f"--output {options.file}: expected a name that ends in .npz")
     named = {"--output": options.file, "--checkpoint": options.checkpoint}
     written = {option: path for option, path in named.items() if path is not None}
-    read = {"--data": options.data} if options.data.endswith(".npy") else {}
+    read = {"--data": options.data} if _is_npy(options.data) else {}
     for (a, one), (b, other) in itertools.combinations((written | read).items(), 2):
         if files.same(one, other):
             raise Refused(f"{a} {one} and {b} {other} are one file; expected one for each")
@@ -422,6 +433,8 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
 
 def _model(name: str, given: dict[str, str]) -> Any:
     """Return a model with the parameters of the command line."""
+    from somlib import checks
+
     made = getattr(somlib, name)()
     known = made.get_params(deep=False)
     parameters: dict[str, Any] = {"progress": True}
@@ -430,14 +443,11 @@ def _model(name: str, given: dict[str, str]) -> Any:
             raise Refused(f"unknown parameter {parameter!r}; {name} has {_list(known)}")
         try:
             parameters[parameter] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             parameters[parameter] = text
-            if not isinstance(known[parameter], str | None):
-                raise Refused(
-                    f"parameter {parameter} = {text!r}: {name} expects something like "
-                    f"{known[parameter]!r}, as it is written in Python"
-                ) from None
-    return made.set_params(**parameters)
+    with _refusing("-p "):
+        checks.parameters(made.set_params(**parameters))
+    return made
 
 
 def _samples(options: argparse.Namespace) -> Any:
@@ -446,14 +456,23 @@ def _samples(options: argparse.Namespace) -> Any:
 
     from somlib import data
 
-    if options.split != "all" and options.data.endswith(".npy"):
+    is_file = _is_npy(options.data)
+    if options.split != "all" and is_file:
         raise Refused(f"--split {options.split}: {options.data} has no parts; leave it out")
     try:
-        if options.data.endswith(".npy"):
-            return np.load(options.data, mmap_mode="r")
-        return data.load(options.data, options.split).X
-    except OSError as error:
-        raise Refused(error) from error
+        return (
+            np.load(options.data, mmap_mode="r")
+            if is_file
+            else data.load(options.data, options.split).X
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise Refused(
+            f"--data {options.data}: {error}" + ("; expected an .npy file of numbers" * is_file)
+        ) from error
+
+
+def _is_npy(path: str) -> bool:
+    return path.lower().endswith(".npy")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from somlib import checks
 from somlib.data.download import find_or_download
 from somlib.data.idx import IdxFile
 from somlib.data.reuters import REUTERS_ROOTS, read_reuters
@@ -60,7 +60,10 @@ class Dataset:
         """How many samples each class has, in the order of `class_names`."""
         return np.bincount(self.y, minlength=len(self.class_names))
 
-    def sample(self, n: int, random_state: int | np.random.Generator = 0) -> "Dataset":
+    @checks.arguments
+    def sample(
+        self, n: checks.Count, random_state: checks.CountOrZero | np.random.Generator = 0
+    ) -> "Dataset":
         """Draw `n` samples at random, without replacement, kept in the order of the file.
 
         Parameters
@@ -85,14 +88,14 @@ class Dataset:
         >>> load("digits").sample(100)
         Dataset('digits', split='all': 100 samples, 64 features, 10 classes, images of 8 x 8)
         """
-        n = operator.index(n)
-        if not 1 <= n <= len(self):
+        if n > len(self):
             raise ValueError(f"cannot draw n={n} samples: choose n from 1 to {len(self)}")
         rows = np.random.default_rng(random_state).choice(len(self), n, replace=False)
         rows.sort()
         return replace(self, X=self.X[rows], y=self.y[rows])
 
 
+@checks.arguments
 def load(name: str, split: str = "all") -> Dataset:
     """Return a data set by its name.
 

@@ -29,7 +29,8 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
-from somlib import checks
+from somlib import arrays, checks
+from somlib.evaluation.arguments import codebook, same_width
 from somlib.spaces import Grid
 
 Array = NDArray[Any]
@@ -73,7 +74,8 @@ def style() -> AbstractContextManager[None]:
     return context
 
 
-def palette(n: int) -> tuple[list[str], list[str]]:
+@checks.arguments
+def palette(n: checks.Count) -> tuple[list[str], list[str]]:
     """Return a color and a marker for each of n classes.
 
     The first eight colors are Okabe and Ito's, the first four of them at least 15 units of
@@ -93,10 +95,11 @@ def palette(n: int) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------- what prototypes look like
 
 
+@checks.arguments
 def prototypes(
     weights: ArrayLike,
     grid: Grid,
-    image_shape: tuple[int, ...],
+    image_shape: Sequence[checks.Count],
     ax: Axes | None = None,
     cmap: str = "gray_r",
     clusters: ArrayLike | None = None,
@@ -114,7 +117,7 @@ def prototypes(
     cmap : str, default="gray_r"
         Gray levels from the least value of the sheet, white as paper, to the greatest, black.
         Without effect on color images.
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
@@ -126,9 +129,9 @@ def prototypes(
     --------
     >>> ax = prototypes(np.random.default_rng(0).random((12, 64)), Grid(3, 4), (8, 8))
     """
-    W = _weights(weights, grid)
-    h, w, *channels = image_shape
-    if np.prod(image_shape) != W.shape[1] or channels not in ([], [3]):
+    W = codebook(weights, grid, dtype=np.float64)
+    h, w, *channels = image_shape if len(image_shape) > 1 else (*image_shape, 0)
+    if np.prod(image_shape) != W.shape[1] or not w or channels not in ([], [3]):
         raise ValueError(
             f"image_shape={tuple(image_shape)} does not fit prototypes of {W.shape[1]} features; "
             "give (height, width) or (height, width, 3) with that product"
@@ -154,6 +157,7 @@ def prototypes(
     return ax
 
 
+@checks.arguments
 def component_planes(
     weights: ArrayLike,
     grid: Grid,
@@ -173,7 +177,7 @@ def component_planes(
     axes : array of at least d Axes, optional
     shared : bool, default=False
         Whether all planes have one color scale. Features mostly differ in units, hence False.
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Returns
@@ -192,7 +196,7 @@ def component_planes(
     >>> component_planes(W, Grid(3, 4), ["length", "width"]).shape
     (2,)
     """
-    W = _weights(weights, grid)
+    W = codebook(weights, grid, dtype=np.float64)
     d = W.shape[1]
     names = [f"feature {i}" for i in range(d)] if names is None else names
     if len(names) != d:
@@ -206,6 +210,7 @@ def component_planes(
     return panels
 
 
+@checks.arguments
 def unit_values(
     values: ArrayLike,
     grid: Grid,
@@ -231,7 +236,7 @@ def unit_values(
         Values at the two ends of the colors; the extremes by default.
     text : sequence of K entries, optional
         Written into the cells.
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
@@ -243,10 +248,13 @@ def unit_values(
     --------
     >>> ax = unit_values(np.arange(12), Grid(3, 4, "hex"), label="unit", text=range(12))
     """
-    values = np.asarray(values, dtype=float)
-    for name, given in (("values", values.shape), ("text", None if text is None else (len(text),))):
-        if given is not None and given != (grid.n_units,):
-            raise ValueError(f"{name} has shape {given}, but {_describe(grid)}: give one for each")
+    values = arrays.samples(values, "values", axes=1, dtype=np.float64, missing=True)
+    for name, given in (("values", values), ("text", text)):
+        if given is not None and len(given) != grid.n_units:
+            raise ValueError(
+                f"{name} has {len(given)} entries, but a {grid.rows} × {grid.cols} grid has "
+                f"{grid.n_units} units: give one for each"
+            )
     ax = _map_axes(grid, ax, clusters)
     known = np.isfinite(values)
     _cells(ax, grid.polygons()[~known], facecolor="none", edgecolor=FAINT, linewidth=0.5)
@@ -263,6 +271,7 @@ def unit_values(
 # ---------------------------------------------------------------- how far neighbors are apart
 
 
+@checks.arguments
 def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
     """Return the distances between prototypes of neighbors, averaged per unit and per edge.
 
@@ -283,13 +292,14 @@ def u_matrix_values(weights: ArrayLike, grid: Grid) -> tuple[Array, Array]:
     >>> u_matrix_values([[0.0], [1.0], [4.0]], Grid(1, 3))
     (array([1., 2., 3.]), array([1., 3.]))
     """
-    W, edges = _weights(weights, grid), grid.edges()
+    W, edges = codebook(weights, grid, dtype=np.float64), grid.edges()
     apart = np.linalg.norm(W[edges[:, 0]] - W[edges[:, 1]], axis=1)
     number = np.bincount(edges.ravel(), minlength=grid.n_units)
     total = np.bincount(edges.ravel(), np.repeat(apart, 2), minlength=grid.n_units)
     return total / np.maximum(number, 1), apart
 
 
+@checks.arguments
 def u_matrix(
     weights: ArrayLike,
     grid: Grid,
@@ -315,7 +325,7 @@ def u_matrix(
     label : str or None, default="distance to neighbors"
         Of the color bar; None draws none.
     cmap : str or Colormap, default="cividis"
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
@@ -327,7 +337,7 @@ def u_matrix(
     --------
     >>> ax = u_matrix(np.random.default_rng(0).random((12, 5)), Grid(3, 4, "hex"))
     """
-    W = _weights(weights, grid)
+    W = codebook(weights, grid, dtype=np.float64)
     first, second, step = _steps(grid)
     seam = (abs(grid.coords[second] - grid.coords[first] - step) > 0.5).any(1)
     centers = np.concatenate(
@@ -354,6 +364,7 @@ def u_matrix(
 # ---------------------------------------------------------------- what lands where
 
 
+@checks.arguments
 def hit_map(
     labels: ArrayLike, grid: Grid, ax: Axes | None = None, clusters: ArrayLike | None = None
 ) -> Axes:
@@ -366,7 +377,7 @@ def hit_map(
     grid : Grid
         A unit that wins nothing is an empty outline.
     ax : Axes, optional
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
@@ -380,7 +391,7 @@ def hit_map(
     >>> ax.get_xlabel()
     'full cell: 2 samples'
     """
-    counts = np.bincount(_units(labels, grid), minlength=grid.n_units)
+    counts = np.bincount(arrays.units(labels, grid.n_units), minlength=grid.n_units)
     ax = _map_axes(grid, ax, clusters)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     won = np.flatnonzero(counts)
@@ -390,6 +401,7 @@ def hit_map(
     return ax
 
 
+@checks.arguments
 def class_pies(
     y: ArrayLike,
     labels: ArrayLike,
@@ -406,14 +418,14 @@ def class_pies(
     Parameters
     ----------
     y : array of shape (n,)
-        Class of each sample.
+        Class of each sample. Samples without a label (None, NaN, masked) are left out.
     labels : int array of shape (n,)
         Best-matching unit of each sample.
     grid : Grid
     class_names : sequence of str, optional
         One per class, in the order of the sorted classes; the classes themselves by default.
     ax : Axes, optional
-    clusters : int array of shape (K,), optional
+    clusters : array of shape (K,), optional
         Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
@@ -425,8 +437,7 @@ def class_pies(
     --------
     >>> ax = class_pies(["a", "a", "b"], [0, 5, 5], Grid(3, 4))
     """
-    units = _units(labels, grid)
-    codes, names = _classes(y, len(units), class_names)
+    units, codes, names = _classes(labels, grid, y, class_names)
     counts = np.zeros((grid.n_units, len(names)), dtype=int)
     np.add.at(counts, (units, codes), 1)
     total = counts.sum(1)
@@ -458,13 +469,14 @@ def class_pies(
     return ax
 
 
+@checks.arguments
 def projection(
     labels: ArrayLike,
     grid: Grid,
     y: ArrayLike | None = None,
     ax: Axes | None = None,
     class_names: Sequence[str] | None = None,
-    random_state: Any = 0,
+    random_state: checks.CountOrZero | np.random.Generator | None = 0,
 ) -> Axes:
     """Draw each sample as a point somewhere in its unit's cell, colored and marked by class.
 
@@ -474,7 +486,7 @@ def projection(
         Best-matching unit of each sample.
     grid : Grid
     y : array of shape (n,), optional
-        Class of each sample.
+        Class of each sample. Samples without a label (None, NaN, masked) are left out.
     ax : Axes, optional
     class_names : sequence of str, optional
         One per class, in the order of the sorted classes; the classes themselves by default.
@@ -490,8 +502,7 @@ def projection(
     --------
     >>> ax = projection([0, 0, 5, 11], Grid(3, 4), y=[0, 1, 1, 1])
     """
-    units = _units(labels, grid)
-    codes, names = _classes(np.zeros(len(units)) if y is None else y, len(units), class_names)
+    units, codes, names = _classes(labels, grid, y, class_names)
     ax = _map_axes(grid, ax)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     points = _scattered(units, grid, np.random.default_rng(random_state))
@@ -509,6 +520,7 @@ def projection(
 # ---------------------------------------------------------------- clusters of units
 
 
+@checks.arguments
 def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
     """Return the sides of cells between units of different clusters, as (down, right).
 
@@ -516,7 +528,7 @@ def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
 
     Parameters
     ----------
-    clusters : int array of shape (K,)
+    clusters : array of shape (K,)
         Cluster of each unit.
     grid : Grid
         A side on the seam of a wrapped grid is returned at both ends.
@@ -536,10 +548,11 @@ def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
     >>> cluster_borders([0, 0, 1], Grid(1, 3)).tolist()
     [[[-0.5, 1.5], [0.5, 1.5]]]
     """
-    cluster = np.asarray(clusters)
-    if cluster.shape != (grid.n_units,):
+    cluster = arrays.labels(clusters, "clusters")[1]
+    if len(cluster) != grid.n_units:
         raise ValueError(
-            f"clusters has shape {cluster.shape}, but {_describe(grid)}: pass som.cluster_labels_"
+            f"clusters has {len(cluster)} entries, but a {grid.rows} × {grid.cols} grid has "
+            f"{grid.n_units} units: pass som.cluster_labels_"
         )
     first, second, step = _steps(grid)
     between = (cluster[first] != cluster[second]) & (np.linalg.norm(step, axis=1) < 1.2)
@@ -552,7 +565,8 @@ def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
     return sides[np.unique(middle.round(6), axis=0, return_index=True)[1]]
 
 
-def cluster_differences(table: pd.DataFrame, n: int = 10, axes: Any = None) -> Array:
+@checks.arguments
+def cluster_differences(table: pd.DataFrame, n: checks.Count = 10, axes: Any = None) -> Array:
     """Draw by which features each cluster differs most from all other units, a panel for each.
 
     Parameters
@@ -578,7 +592,6 @@ def cluster_differences(table: pd.DataFrame, n: int = 10, axes: Any = None) -> A
     >>> cluster_differences(table, n=1).shape
     (2,)
     """
-    checks.count("n", n)
     n = min(n, len(table))
     panels = _panels(table.shape[1], axes, 3, 3.2, 0.7 + 0.18 * n)
     reach = 1.05 * float(abs(table).to_numpy().max())
@@ -594,8 +607,9 @@ def cluster_differences(table: pd.DataFrame, n: int = 10, axes: Any = None) -> A
     return panels
 
 
+@checks.arguments
 def cluster_images(
-    inside: ArrayLike, outside: ArrayLike, image_shape: tuple[int, int], axes: Any = None
+    inside: ArrayLike, outside: ArrayLike, image_shape: checks.ImageShape, axes: Any = None
 ) -> Array:
     """Draw the mean image of each cluster, and below it its difference from all other units.
 
@@ -621,7 +635,7 @@ def cluster_images(
     >>> cluster_images(means, means[::-1], (8, 8)).shape
     (2, 3)
     """
-    inside, outside = np.asarray(inside, float), np.asarray(outside, float)
+    inside, outside = same_width(inside=inside, outside=outside)
     if inside.shape != outside.shape or inside.shape[1:] != (np.prod(image_shape),):
         raise ValueError(
             f"inside has shape {inside.shape} and outside {outside.shape}, but both need "
@@ -650,6 +664,7 @@ def cluster_images(
 # ---------------------------------------------------------------- the map among its data
 
 
+@checks.arguments
 def map_in_data_space(
     weights: ArrayLike, grid: Grid, X: ArrayLike | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -674,10 +689,10 @@ def map_in_data_space(
     >>> grid = Grid(3, 4)
     >>> ax = map_in_data_space(grid.coords, grid)
     """
-    W = _weights(weights, grid)
-    samples = np.empty((0, 2)) if X is None else np.asarray(X)
+    W = codebook(weights, grid, dtype=np.float64)
+    samples = np.empty((0, 2)) if X is None else arrays.samples(X)
     for name, given in (("weights", W), ("X", samples)):
-        if given.ndim != 2 or given.shape[1] != 2:
+        if given.shape[1] != 2:
             raise ValueError(
                 f"{name} has shape {given.shape}, but only 2-D data can be drawn as they are; "
                 f"choose two columns, {name}[:, [0, 1]], or project onto two components first"
@@ -692,6 +707,7 @@ def map_in_data_space(
     return ax
 
 
+@checks.arguments
 def frames(
     snapshots: Sequence[ArrayLike],
     grid: Grid,
@@ -727,7 +743,7 @@ def frames(
     panels: Array = _panels(len(snapshots), axes, 6, 1.8, 2.0)
     for ax, weights, title in zip(panels, snapshots, titles, strict=True):
         map_in_data_space(weights, grid, X, ax).set(title=title, xticks=[], yticks=[])
-    seen = np.concatenate([*map(np.asarray, snapshots), *([] if X is None else [np.asarray(X)])])
+    seen = np.concatenate([arrays.samples(a) for a in (*snapshots, *([] if X is None else [X]))])
     low, high = seen.min(0), seen.max(0)
     margin = 0.05 * (high - low).max()
     for ax in panels:
@@ -735,6 +751,7 @@ def frames(
     return panels
 
 
+@checks.arguments
 def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
     """Draw quantization error (left axis) and topographic error (right axis) per epoch.
 
@@ -782,6 +799,7 @@ def error_curves(history: Mapping[str, Sequence[float]], ax: Axes | None = None)
     return ax
 
 
+@checks.arguments
 def seeds(
     table: pd.DataFrame,
     x: str,
@@ -857,51 +875,23 @@ def _deviation(values: Any) -> tuple[float, float]:
     return values.mean() - values.std(ddof=0), values.mean() + values.std(ddof=0)
 
 
-# ---------------------------------------------------------------- checks
+# ---------------------------------------------------------------- classes and cells
 
 
-def _describe(grid: Grid) -> str:
-    return f"a {grid.rows} × {grid.cols} grid has {grid.n_units} units"
-
-
-def _weights(weights: ArrayLike, grid: Grid) -> Array:
-    W = np.asarray(weights, dtype=float)
-    if W.ndim != 2 or len(W) != grid.n_units:
-        raise ValueError(
-            f"weights has shape {W.shape}, but {_describe(grid)}: expected ({grid.n_units}, d); "
-            "pass the grid that the prototypes were trained on"
-        )
-    return W
-
-
-def _units(labels: ArrayLike, grid: Grid) -> Array:
-    units = np.asarray(labels)
-    if units.ndim != 1 or not len(units) or units.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels has shape {units.shape} and type {units.dtype}, but one whole number per "
-            "sample is needed, its best-matching unit; pass som.predict(X)"
-        )
-    if units.min() < 0 or units.max() >= grid.n_units:
-        raise ValueError(
-            f"labels go from {units.min()} to {units.max()}, but {_describe(grid)}, numbered from "
-            "0; pass the grid of the map that gave the labels"
-        )
-    return units
-
-
-def _classes(y: ArrayLike, n: int, names: Sequence[str] | None) -> tuple[Array, list[str]]:
-    """Return each sample's class as a number, and the names of the classes."""
-    y = np.asarray(y)
-    if y.shape != (n,):
-        raise ValueError(f"y has shape {y.shape}, but there are labels of {n} samples; give ({n},)")
-    classes, codes = np.unique(y, return_inverse=True)
+def _classes(
+    labels: ArrayLike, grid: Grid, y: ArrayLike | None, names: Sequence[str] | None
+) -> tuple[Array, Array, list[str]]:
+    """Return units and numbers of classes of all labeled samples, and the names of the classes."""
+    units = arrays.units(labels, grid.n_units)
+    y = np.zeros(len(units)) if y is None else y
+    classes, codes = arrays.labels(y, "y", len(units), complete=False)
     names = [one_line(name) for name in (classes if names is None else names)]
     if len(names) != len(classes):
         raise ValueError(
             f"class_names has {len(names)} entries, but y has {len(classes)} classes: "
             f"{classes.tolist()}; give one name for each, in this order"
         )
-    return codes, names
+    return units[codes >= 0], codes[codes >= 0], names
 
 
 def _steps(grid: Grid) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ class: a narrow code, corrupted inputs, few active units, a penalty on the encod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -19,12 +19,24 @@ from torch import Tensor, nn
 from somlib import checks
 from somlib.search.products import products
 from somlib.training import Array, DeepEstimator, Losses, Noise, fit_seeds
-from somlib.training.layers import DERIVATIVES, Activation, Architecture, AutoencoderNetwork
+from somlib.training.layers import (
+    DERIVATIVES,
+    Activation,
+    Architecture,
+    AutoencoderNetwork,
+)
 from somlib.training.loop import resolve_device
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
 Sparsity = Literal["kl", "l1", "k-sparse"]
+Clip = Annotated[
+    tuple[float, float],
+    checks.Rule(
+        "(lowest, highest)",
+        lambda pair: checks.rule(tuple[float, float]).accepts(pair) and pair[0] < pair[1],
+    ),
+]
 
 _JACOBIAN_BLOCK = 128
 """Number of samples per block of Jacobians, each of latent_dim × d numbers."""
@@ -225,13 +237,13 @@ class Autoencoder(DeepEstimator):
     ((1797, 4), (2, 64))
     """
 
-    hidden: Sequence[int] = (500, 500, 2000)
-    latent_dim: int = 10
+    hidden: Sequence[checks.Count] = (500, 500, 2000)
+    latent_dim: checks.Count = 10
     architecture: Architecture = "mlp"
-    image_shape: tuple[int, int] | None = None
-    n_epochs: int = 200
-    n_iter: int | None = None
-    learning_rate: float = 1e-3
+    image_shape: checks.ImageShape | None = None
+    n_epochs: checks.Count = 200
+    n_iter: checks.Count | None = None
+    learning_rate: checks.Positive = 1e-3
     likelihood: Likelihood = "gaussian"
     activation: Activation = "relu"
     code: Activation = "linear"
@@ -244,9 +256,6 @@ class Autoencoder(DeepEstimator):
         return PlainNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
-        checks.one_of("likelihood", self.likelihood, get_args(Likelihood))
-        checks.one_of("activation", self.activation, get_args(Activation))
-        checks.one_of("code", self.code, get_args(Activation))
         if self.tied and self.architecture != "mlp":
             raise ValueError(
                 f"tied=True needs dense layers, but architecture={self.architecture!r} has "
@@ -393,8 +402,8 @@ class DenoisingAutoencoder(Autoencoder):
     """
 
     corruption: Corruption = "gaussian"
-    noise: float = 0.1
-    clip: tuple[float, float] | None = (0.0, 1.0)
+    noise: checks.NotNegative = 0.1
+    clip: Clip | None = (0.0, 1.0)
 
     _overcomplete: ClassVar[bool] = True
 
@@ -413,17 +422,11 @@ class DenoisingAutoencoder(Autoencoder):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        checks.one_of("corruption", self.corruption, get_args(Corruption))
-        most = float("inf") if self.corruption == "gaussian" else 1.0
-        if not 0 <= self.noise <= most or self.noise == float("inf"):
+        if self.corruption != "gaussian" and self.noise > 1:
             raise ValueError(
-                f"noise={self.noise!r} must be a number of at least 0"
-                + ("" if most > 1 else " and at most 1, the fraction of features replaced")
+                f"noise={self.noise!r} must be a number from 0 to 1: with "
+                f"corruption={self.corruption!r} it is the fraction of features replaced"
             )
-        if self.clip is not None and not (
-            np.shape(self.clip) == (2,) and self.clip[0] < self.clip[1]
-        ):
-            raise ValueError(f"clip={self.clip!r} must be (lowest, highest) or None")
 
 
 class SparseNetwork(ReconstructionNetwork):
@@ -504,9 +507,9 @@ class SparseAutoencoder(Autoencoder):
 
     code: Activation = "sigmoid"
     sparsity: Sparsity = "kl"
-    weight: float = 1e-3
-    rho: float = 0.05
-    k: int | tuple[int, int] = 25
+    weight: checks.NotNegative = 1e-3
+    rho: checks.OpenFraction = 0.05
+    k: checks.Count | tuple[checks.Count, checks.Count] = 25
 
     _overcomplete: ClassVar[bool] = True
 
@@ -530,29 +533,20 @@ class SparseAutoencoder(Autoencoder):
         return J * (self.transform(X) != 0)[:, :, None] if self.sparsity == "k-sparse" else J
 
     def _ks(self) -> tuple[int, int]:
-        return self.k if isinstance(self.k, tuple) else (self.k, self.k)
+        first, last = np.broadcast_to(self.k, 2).tolist()
+        return first, last
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        checks.one_of("sparsity", self.sparsity, get_args(Sparsity))
-        checks.not_negative("weight", self.weight)
         if self.sparsity == "kl" and self.code != "sigmoid":
             raise ValueError(
                 f"sparsity='kl' compares probabilities, which code={self.code!r} does not give; "
                 "choose code='sigmoid', or sparsity='l1'"
             )
-        if not 0 < self.rho < 1:
-            raise ValueError(f"rho={self.rho!r} must lie between 0 and 1: it is a mean activation")
-        if isinstance(self.k, tuple) and len(self.k) != 2:
-            raise ValueError(f"k={self.k!r} must be a whole number, or a tuple: (first, last)")
-        if self.sparsity == "k-sparse":
-            for k in self._ks():
-                checks.count("k", k)
-                if k > self.latent_dim:
-                    raise ValueError(
-                        f"k={self.k!r} is more than latent_dim={self.latent_dim}; choose at most "
-                        "that many"
-                    )
+        if self.sparsity == "k-sparse" and max(self._ks()) > self.latent_dim:
+            raise ValueError(
+                f"k={self.k!r} is more than latent_dim={self.latent_dim}; choose at most that many"
+            )
 
 
 class ContractiveNetwork(ReconstructionNetwork):
@@ -611,13 +605,9 @@ class ContractiveAutoencoder(Autoencoder):
     """
 
     code: Activation = "sigmoid"
-    weight: float = 1e-2
+    weight: checks.NotNegative = 1e-2
 
     _overcomplete: ClassVar[bool] = True
 
     def _build(self, d: int, generator: torch.Generator) -> ContractiveNetwork:
         return ContractiveNetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        super()._check(n, d)
-        checks.not_negative("weight", self.weight)

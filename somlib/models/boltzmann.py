@@ -99,11 +99,11 @@ class RBM(DeepEstimator):
     (1797, 32)
     """
 
-    latent_dim: int = 100
+    latent_dim: checks.Count = 100
     code: Literal["sigmoid", "linear"] = "sigmoid"
-    n_epochs: int = 10
-    n_iter: int | None = None
-    learning_rate: float = 1e-3
+    n_epochs: checks.Count = 10
+    n_iter: checks.Count | None = None
+    learning_rate: checks.Positive = 1e-3
 
     likelihood: ClassVar[str] = "bernoulli"
     _divisible: ClassVar[bool] = True
@@ -111,9 +111,6 @@ class RBM(DeepEstimator):
 
     def _build(self, d: int, generator: torch.Generator) -> RBMNetwork:
         return RBMNetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        checks.one_of("code", self.code, ("sigmoid", "linear"))
 
 
 def pretrained(

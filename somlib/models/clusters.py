@@ -1,7 +1,7 @@
 """Clusters of a map's units: Ward's method along the map, and how many clusters there are."""
 
 from math import isqrt
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,12 +10,15 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from sklearn.cluster import ward_tree
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.spaces import Grid
 
+AtLeastTwo = Annotated[int, checks.whole(2)]
 
+
+@checks.arguments
 def cluster_units(
-    weights: ArrayLike, grid: Grid, hits: ArrayLike, k: int | None = None
+    weights: ArrayLike, grid: Grid, hits: ArrayLike, k: AtLeastTwo | None = None
 ) -> tuple[NDArray[np.int64], dict[str, list[float]]]:
     """Return clusters of neighboring units, and scores of each number of clusters tried.
 
@@ -63,9 +66,15 @@ def cluster_units(
     >>> labels.tolist(), scores["k"]
     ([0, 0, 0, 1, 1, 1], [2])
     """
-    winning = np.flatnonzero(hits)
+    W = arrays.samples(weights, "weights", dtype=np.float64)
+    winning = np.flatnonzero(arrays.samples(hits, "hits", axes=1))
+    for name, given in (("weights", W), ("hits", hits)):
+        if len(given) != grid.n_units:
+            raise ValueError(
+                f"{name} has {len(given)} entries, but a {grid.rows} × {grid.cols} grid has "
+                f"{grid.n_units} units: give one for each"
+            )
     _check_k(k, len(winning))
-    W = np.asarray(weights, dtype=np.float64)
     W = W - W.mean(0)
     i, j = grid.edges().T
     lengths = coo_array((np.linalg.norm(W[i] - W[j], axis=1), (i, j)), shape=(len(W), len(W)))
@@ -91,12 +100,10 @@ def _check_k(k: int | None, n_winning: int) -> None:
             f"only {n_winning} of the units win a sample, but choosing k takes three; give k, or "
             "check whether the samples differ"
         )
-    if k is not None:
-        checks.count("k", k, 2)
-        if k > n_winning:
-            raise ValueError(
-                f"k={k} is more than the {n_winning} units that win a sample; choose fewer"
-            )
+    if k is not None and k > n_winning:
+        raise ValueError(
+            f"k={k} is more than the {n_winning} units that win a sample; choose fewer"
+        )
 
 
 def _merges(W: NDArray[np.float64], i: Any, j: Any) -> NDArray[np.intp]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, pretrained, reconstruction_error
-from somlib.models.kohonen import as_grid, prototype_gradient
+from somlib.models.kohonen import prototype_gradient
 from somlib.search.best_units import Block, Codebook, best_units
-from somlib.spaces import Grid, GridMetric
+from somlib.spaces import Grid, GridLike, GridMetric, as_grid
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses
 from somlib.training.layers import Architecture, AutoencoderNetwork
-from somlib.training.schedules import Decay, schedule
+from somlib.training.schedules import Decay, Range, schedule
 
 GridDistance = Literal["manhattan", "euclidean", "chebyshev", "hops", "desom-code"]
 Neighborhood = Literal["gaussian", "window"]
@@ -55,7 +55,7 @@ def grid_distances(grid: Grid, kind: GridDistance = "manhattan") -> NDArray[np.f
     >>> float((grid_distances(grid) != grid_distances(grid, "desom-code")).mean().round(2))
     0.38
     """
-    checks.one_of("grid_distance", kind, get_args(GridDistance))
+    checks.require("grid_distance", kind, GridDistance)
     if kind != "desom-code":
         metric: GridMetric = kind
         return np.asarray(grid.distance(grid.coords[:, None], grid.coords[None], metric))
@@ -266,20 +266,20 @@ class DESOM(ClusterMixin, DeepEstimator):
     ((1797,), (20, 4), (20, 64))
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    hidden: Sequence[int] = (500, 500, 2000)
-    latent_dim: int = 10
+    grid: GridLike = (8, 8)
+    hidden: Sequence[checks.Count] = (500, 500, 2000)
+    latent_dim: checks.Count = 10
     architecture: Architecture = "mlp"
-    image_shape: tuple[int, int] | None = None
-    gamma: float = 1e-3
-    temperature: tuple[float, float] = (10.0, 0.1)
-    n_iter: int = 10_000
+    image_shape: checks.ImageShape | None = None
+    gamma: checks.NotNegative = 1e-3
+    temperature: Range = (10.0, 0.1)
+    n_iter: checks.Count = 10_000
     grid_distance: GridDistance = "manhattan"
     neighborhood: Neighborhood = "gaussian"
     decay: Decay = "exponential"
-    update_interval: int = 1
-    pretrain_epochs: int = 0
-    learning_rate: float = 1e-3
+    update_interval: checks.Count = 1
+    pretrain_epochs: checks.CountOrZero = 0
+    learning_rate: checks.Positive = 1e-3
     _: KW_ONLY
     shuffle: bool = False
 
@@ -327,17 +327,13 @@ class DESOM(ClusterMixin, DeepEstimator):
                 f"a map of {K} units is larger than the data set of {n} samples, whose codes are "
                 "the initial prototypes; choose a smaller grid"
             )
-        checks.not_negative("gamma", self.gamma)
         T = schedule("temperature", self.temperature, self.decay)
         if T.end == T.start and self.decay != "constant":
             raise ValueError(
                 f"temperature={self.temperature!r} never decreases; let it end below its start, or "
                 "choose decay='constant'"
             )
-        checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
         grid_distances(self.grid_, self.grid_distance)
-        checks.count("update_interval", self.update_interval)
-        checks.count("pretrain_epochs", self.pretrain_epochs, least=0)
 
 
 _AUTOENCODER_PARAMETERS = (

@@ -12,10 +12,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.search.best_units import (
     BLOCK_ELEMENTS,
     Block,
@@ -30,14 +29,6 @@ from somlib.spaces.grid import Topology
 from somlib.training import processes
 
 Array = NDArray[np.floating]
-
-
-def as_grid(grid: Any) -> Grid:
-    """Return the grid of a parameter `grid`, or raise a ValueError that names it."""
-    try:
-        return grid if isinstance(grid, Grid) else Grid(*checks.pair(grid))
-    except ValueError as error:
-        raise ValueError(f"grid={grid!r}: {error}; give (rows, cols) or a Grid") from None
 
 
 # ---------------------------------------------------------------- neighborhoods h(δ², σ)
@@ -449,7 +440,7 @@ def principal_plane(X: Array, weight: Array | None = None) -> tuple[Array, Array
     axes : ndarray of shape (c, d)
     """
     rows = some_rows(len(X))
-    some = np.array(X[rows], dtype=np.float64)
+    some = np.array(X[rows], dtype=np.float64, order="C")
     times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
     if not times.any():
         times = np.ones(len(some))
@@ -468,6 +459,7 @@ SAMPLES_PER_UNIT = 2
 """Samples that there are at least for each unit of a suggested grid."""
 
 
+@checks.arguments
 def suggest_grid(
     X: ArrayLike, topology: Topology = "rect", wrap: bool | tuple[bool, bool] = False
 ) -> Grid:
@@ -511,7 +503,7 @@ def suggest_grid(
     >>> suggest_grid(X).rows, suggest_grid(X).cols
     (7, 14)
     """
-    X = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
+    X = arrays.samples(X, least=2, missing=True, streamed=True)
     n, spread = len(X), np.append(principal_plane(X)[1], 0.0)[:2]
     if spread[0] == 0:
         raise ValueError(
@@ -548,7 +540,7 @@ def some_rows(n: int) -> NDArray[np.int64]:
 
 def data_center(X: Array) -> Array:
     """Return the mean of some samples."""
-    some = X[some_rows(len(X))].astype(np.float64)
+    some = X[some_rows(len(X))].astype(np.float64, order="C")
     known = ~np.isnan(some)
     center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
     return center.astype(X.dtype)

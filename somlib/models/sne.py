@@ -9,7 +9,7 @@ three objectives differ in the probabilities (conditional, or joint) and in the 
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.training import Array
+from somlib.training.loop import random_source
 from somlib.training.saving import Check, Saveable, array, count, each, instance, require_names
 
 Kind = Literal["sne", "symmetric", "t"]
@@ -30,8 +29,12 @@ Kind = Literal["sne", "symmetric", "t"]
 # ---------------------------------------------------------------- probabilities of the data
 
 
+@checks.arguments
 def conditional_probabilities(
-    X: ArrayLike, perplexity: float = 30.0, tol: float = 1e-5, max_steps: int = 100
+    X: ArrayLike,
+    perplexity: float = 30.0,
+    tol: checks.Positive = 1e-5,
+    max_steps: checks.Count = 100,
 ) -> NDArray[np.float64]:
     """Return p_{j|i}, the probability that point i has point j as neighbor, shape (n, n).
 
@@ -66,7 +69,7 @@ def conditional_probabilities(
     >>> np.exp(H[:3]).round(3)
     array([5., 5., 5.])
     """
-    X = _checked(X)
+    X = arrays.samples(X, least=4, dtype=np.float64)
     n = len(X)
     if not 1 < perplexity < n - 1:
         raise ValueError(
@@ -97,7 +100,9 @@ def joint_probabilities(conditional: ArrayLike) -> NDArray[np.float64]:
 
     Every point has Σ_j p_ij > 1/2n, so outliers have an effect too. (The lecture prints < for >.)
     """
-    P = np.asarray(conditional, dtype=np.float64)
+    P = arrays.samples(conditional, "conditional", dtype=np.float64)
+    if P.shape[0] != P.shape[1]:
+        raise ValueError(f"conditional has shape {P.shape}; expected (n, n)")
     joint: NDArray[np.float64] = (P + P.T) / (2 * len(P))
     return joint
 
@@ -150,7 +155,7 @@ def gradient(Y: Tensor, P: Tensor, kind: Kind = "t") -> Tensor:
 
 
 def _log_kernel(Y: Tensor, kind: Kind) -> Tensor:
-    _require_kind(kind)
+    checks.require("kind", kind, Kind)
     D = _squared_distances(Y)
     log_kernel = -torch.log1p(D) if kind == "t" else -D
     return log_kernel.fill_diagonal_(-math.inf)  # no point is a neighbor of itself
@@ -170,10 +175,6 @@ def _probabilities(log_kernel: Tensor, kind: Kind) -> Tensor:
 def _squared_distances(Y: Tensor) -> Tensor:
     D: Tensor = sum((y[:, None] - y).square() for y in Y.mT)  # maps have few dimensions
     return D
-
-
-def _require_kind(kind: str) -> None:
-    checks.one_of("kind", kind, get_args(Kind))
 
 
 # ---------------------------------------------------------------- the estimator
@@ -229,13 +230,13 @@ class SNE(Saveable, BaseEstimator):
     """
 
     kind: Kind = "t"
-    n_components: int = 2
-    perplexity: float = 30.0
-    n_iter: int = 1000
-    learning_rate: float | Literal["auto"] = "auto"
-    early_exaggeration: float | Literal["auto"] = "auto"
-    init: Literal["pca", "random"] | ArrayLike = "pca"
-    random_state: Any = None
+    n_components: checks.Count = 2
+    perplexity: checks.Positive = 30.0
+    n_iter: checks.Count = 1000
+    learning_rate: checks.Positive | Literal["auto"] = "auto"
+    early_exaggeration: checks.Positive | Literal["auto"] = "auto"
+    init: Literal["pca", "random"] | checks.Values = "pca"
+    random_state: checks.Seed = None
 
     _learned: ClassVar[dict[str, Check]] = {
         "embedding_": array("f", "n", "m"),
@@ -246,8 +247,8 @@ class SNE(Saveable, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Compute the map of X, shape (n, d)."""
-        self._check()
-        data: Array = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=4)
+        checks.parameters(self)
+        data = arrays.features(self, X, reset=True, least=4)
         n = len(data)
         conditional = conditional_probabilities(data, self.perplexity)
         joint = conditional if self.kind == "sne" else joint_probabilities(conditional)
@@ -299,12 +300,12 @@ class SNE(Saveable, BaseEstimator):
     def _first_map(self, X: Array) -> Array:
         shape = (len(X), self.n_components)
         if not isinstance(self.init, str):
-            Y = np.array(self.init, dtype=X.dtype)
-            if Y.shape != shape or not np.isfinite(Y).all():
-                raise ValueError(f"init has shape {Y.shape}; expected finite numbers of {shape}")
-            return Y
+            Y = arrays.samples(self.init, "init", dtype=X.dtype)
+            if Y.shape != shape:
+                raise ValueError(f"init has shape {Y.shape}; expected {shape}")
+            return Y.copy()
         if self.init == "random":
-            Y = check_random_state(self.random_state).standard_normal(shape)
+            Y = random_source(self.random_state).standard_normal(shape)
         else:
             if self.n_components > min(X.shape):
                 raise ValueError(
@@ -314,24 +315,3 @@ class SNE(Saveable, BaseEstimator):
             Y = PCA(self.n_components, svd_solver="full").fit_transform(X)
             Y = Y / max(Y[:, 0].std(), np.finfo(Y.dtype).tiny)
         return np.asarray(1e-4 * Y, dtype=X.dtype)
-
-    def _check(self) -> None:
-        _require_kind(self.kind)
-        if isinstance(self.init, str) and self.init not in ("pca", "random"):
-            raise ValueError(f"init={self.init!r} is unknown; choose 'pca', 'random' or an array")
-        checks.count("n_components", self.n_components)
-        checks.count("n_iter", self.n_iter)
-        for name in ("learning_rate", "early_exaggeration"):
-            value = getattr(self, name)
-            known = isinstance(value, str) and value == "auto"
-            if not known and (isinstance(value, str) or not 0 < value < math.inf):
-                raise ValueError(f"{name}={value!r} must be a positive number or 'auto'")
-
-
-def _checked(X: ArrayLike) -> Array:
-    X = np.asarray(X)
-    if X.ndim != 2 or len(X) < 4 or not np.isfinite(X.astype(float)).all():
-        raise ValueError(
-            f"X has shape {X.shape}; expected a finite matrix of at least 4 points, (n, d)"
-        )
-    return X.astype(np.float64)

@@ -10,7 +10,7 @@ network (parameters, forward pass, steps), algorithm 2 of the paper, and the est
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
 from somlib.training.network import hyperparameter
 from somlib.training.saving import Check, instance
-from somlib.training.schedules import Decay, schedule
+from somlib.training.schedules import Decay, Range, schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]
@@ -81,7 +81,10 @@ def distance(x: Tensor, decoded: Tensor, kind: Distance = "l2") -> Tensor:
     return d.reshape(decoded.shape[:-1])
 
 
-def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
+@checks.arguments
+def gradient_norms(
+    model: "SOAE", X: ArrayLike, part: Literal["encoder", "decoder"] = "encoder"
+) -> Array:
     """Return the norm of the gradient of each sample's loss (5), shape (n,).
 
     Probabilities proportional to it minimize the variance of importance sampling.
@@ -93,7 +96,6 @@ def gradient_norms(model: "SOAE", X: ArrayLike, part: str = "encoder") -> Array:
     part : {"encoder", "decoder"}
         The network with respect to whose parameters the gradient is taken.
     """
-    checks.one_of("part", part, ("encoder", "decoder"))
     X, norms = model._valid(X, reset=False), []
     for rows in np.split(X, range(_GRADIENT_BLOCK, len(X), _GRADIENT_BLOCK)):
         network = model._network(torch.device("cpu"))
@@ -360,19 +362,19 @@ class SOAE(DeepEstimator):
     """
 
     space: Continuous = TORUS
-    hidden: Sequence[int] = (256, 256)
+    hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
-    image_shape: tuple[int, int] | None = None
-    sigma: tuple[float, float] = (1.5, 0.05)
+    image_shape: checks.ImageShape | None = None
+    sigma: Range = (1.5, 0.05)
     decay: Decay = "exponential"
     neighborhood: Kind = "radius"
     distance: Distance = "l2"
-    encoder_steps: int = 1
-    decoder_steps: int = 1
+    encoder_steps: checks.Count = 1
+    decoder_steps: checks.Count = 1
     training: Training = "wake-sleep"
     importance_sampling: bool = False
-    n_iter: int = 4000
-    learning_rate: float = 1e-3
+    n_iter: checks.Count = 4000
+    learning_rate: checks.Positive = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
     _learned: ClassVar[dict[str, Check]] = {"space_": instance(Continuous)}
@@ -412,27 +414,28 @@ class SOAE(DeepEstimator):
     def _samples_per_iteration(self) -> int:
         return self.batch_size * self.encoder_steps
 
-    def sample(self, n: int = 1, random_state: Any = None) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count = 1, random_state: checks.Seed = None) -> Array:
         """Return n decoded codes, sampled uniformly from `space_`: shape (n, d).
 
         On torus and sphere the decoder was trained at all codes while σ was large; a Euclidean box
         may contain codes at which it was never trained.
         """
         check_is_fitted(self)
-        checks.count("n", n)
         generator = np.random.default_rng(resolve_seed(random_state))
         return self.inverse_transform(self.space_.sample(n, generator))
 
-    def decode_grid(self, n: int = 15) -> Array:
+    @checks.arguments
+    def decode_grid(self, n: checks.Count = 15) -> Array:
         """Return the decoded codes of a regular grid, shape (rows, cols, d).
 
         See `Continuous.mesh` for the grid: n rows, on the torus and in the plane n columns.
         """
         check_is_fitted(self)
-        checks.count("n", n)
         return self._decoded(self.space_.mesh(n))
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 10) -> Array:
+    @checks.arguments
+    def interpolate(self, a: ArrayLike, b: ArrayLike, n: checks.Count = 10) -> Array:
         """Return the decoded geodesic interpolation between the codes of samples.
 
         Parameters
@@ -446,7 +449,6 @@ class SOAE(DeepEstimator):
         -------
         ndarray of shape (k, n, d)
         """
-        checks.count("n", n)
         ends = self.transform(a), self.transform(b)
         if ends[0].shape != ends[1].shape:
             raise ValueError(
@@ -466,26 +468,12 @@ class SOAE(DeepEstimator):
     # ------------------------------------------------------------ parameters
 
     def _check(self, n: int, d: int) -> None:
-        if not isinstance(self.space, Continuous):
-            raise ValueError(
-                f"space={self.space!r} is not a continuous space; choose Euclidean(m), Torus(m) or "
-                "Sphere(m). (On a Grid, SOM is this model.)"
-            )
         if self.space.dimension > d:
             raise ValueError(
                 f"space={self.space} has more dimensions than the {d} features of X, so the "
                 f"code would not compress; choose at most {d}"
             )
         schedule("sigma", self.sigma, self.decay)
-        checks.one_of("neighborhood", self.neighborhood, get_args(Kind))
-        checks.one_of("training", self.training, get_args(Training))
-        if self.distance not in ("l2", "l1") and not callable(self.distance):
-            raise ValueError(
-                f"distance={self.distance!r} is unknown; choose 'l2', 'l1' or a function of two "
-                "(n, d) tensors that returns n distances"
-            )
-        checks.count("encoder_steps", self.encoder_steps)
-        checks.count("decoder_steps", self.decoder_steps)
         if self._samples_per_iteration > n:
             raise ValueError(
                 f"encoder_steps={self.encoder_steps} batches of {self.batch_size} are more than "

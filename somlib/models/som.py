@@ -9,10 +9,10 @@ With the winners held fixed, `online` takes a gradient step per sample (Kohonen'
 `batch` solves for all m_i at once, and `sgd` takes steps of Adam on mini-batches.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -24,16 +24,15 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.models.clusters import cluster_units
 from somlib.models.kohonen import (
     NEIGHBORHOODS,
     Array,
     Neighborhood,
     Seen,
-    as_grid,
     batch_pass,
     data_center,
     online_pass,
@@ -41,14 +40,13 @@ from somlib.models.kohonen import (
     sgd_pass,
 )
 from somlib.search.best_units import (
-    BLOCK_ELEMENTS,
     Block,
     Blocks,
     Codebook,
     best_units,
     squared_distances,
 )
-from somlib.spaces import Grid
+from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import processes
 from somlib.training.loop import (
     Callback,
@@ -72,19 +70,14 @@ from somlib.training.saving import (
     require_units,
     series,
 )
-from somlib.training.schedules import Decay, Schedule, schedule
+from somlib.training.schedules import Decay, Range, Schedule, schedule
 from somlib.training.step import deferred_interrupts
-
-Mode = Literal["batch", "online", "sgd"]
 
 ERROR_BLOCK = 2**16
 """Number of samples per block when the topographic error is computed."""
 
 _OF_UNITS = ("unit_labels_", "cluster_labels_", "cluster_scores_")
 """Learned attributes that describe the prototypes, and are obsolete after another epoch."""
-
-_LABELS = (str, bytes, bool, int, float, np.number, np.bool_, np.datetime64, np.timedelta64)
-"""Types of labels: they can be sorted and written to a file."""
 
 
 @dataclass(eq=False, repr=False)
@@ -193,21 +186,21 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     True
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    mode: Mode = "batch"
-    n_epochs: int = 20
-    sigma: tuple[float, float] | None = None
-    learning_rate: tuple[float, float] | None = None
+    grid: GridLike = (8, 8)
+    mode: Literal["batch", "online", "sgd"] = "batch"
+    n_epochs: checks.Count = 20
+    sigma: Range | None = None
+    learning_rate: Range | None = None
     decay: Decay = "exponential"
     learning_rate_decay: Decay | None = None
-    neighborhood: str = "gaussian"
-    init: str | ArrayLike = "pca"
+    neighborhood: Literal["gaussian", "bubble", "epanechnikov"] = "gaussian"
+    init: Literal["pca", "sample"] | checks.Values = "pca"
     shuffle: bool = True
-    batch_size: int = 256
-    n_iter: int | None = None
+    batch_size: checks.Count = 256
+    n_iter: checks.Count | None = None
     allow_missing: bool = False
-    random_state: Any = None
-    device: str = "auto"
+    random_state: checks.Seed = None
+    device: checks.Device = "auto"
     progress: bool = False
 
     _learned: ClassVar[dict[str, Check]] = {
@@ -484,7 +477,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         ----------
         X : array of shape (n, d)
         y : array of shape (n,)
-            Classes: numbers, dates or text. Omit samples without a class.
+            Classes: numbers, dates or text. Samples without a label (None, NaN, masked) are left
+            out.
 
         Returns
         -------
@@ -497,23 +491,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             When X or y is unusable.
         """
         units = self.predict(X)
-        y = np.asarray(y)
-        if y.shape != units.shape:
-            raise ValueError(
-                f"y has shape {y.shape}, but X has {len(units)} samples; give one label per sample"
-            )
-        try:
-            classes, code = np.unique(y, return_inverse=True)
-            invalid = [c for c in classes if not isinstance(c, _LABELS) or c != c]
-        except TypeError:
-            invalid = list(y)
-        if invalid:
-            raise ValueError(
-                f"y holds labels such as {invalid[0]!r}; expected numbers only or text only, and "
-                "none missing: convert them, and omit samples without a label"
-            )
+        classes, code = arrays.labels(y, n=len(units), complete=False)
         counts = np.zeros((self.grid_.n_units, len(classes)), dtype=np.int64)
-        np.add.at(counts, (units, code), 1)
+        np.add.at(counts, (units[code >= 0], code[code >= 0]), 1)
         winners = counts.any(1)
         W = torch.from_numpy(self.weights_ - self.weights_.mean(0))
         named = Codebook(W[torch.from_numpy(winners)])
@@ -570,7 +550,7 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         # online training is sequential: a GPU does not speed it up
         device = resolve_device(self.device)
         device = torch.device("cpu") if self.mode == "online" else device
-        missing = self.allow_missing and any(np.isnan(rows).any() for rows in _row_blocks(X))
+        missing = self.allow_missing and any(np.isnan(rows).any() for rows in arrays.row_blocks(X))
         return Blocks(X[own], center.astype(self.weights_.dtype, copy=False), device, missing)
 
     def _new_blocks(self, X: ArrayLike) -> Blocks:
@@ -592,13 +572,8 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
     def _check_parameters(self) -> tuple[Grid, int]:
         """Check all parameters before anything is changed; return the grid and the seed."""
+        checks.parameters(self)
         grid = as_grid(self.grid)
-        checks.one_of("mode", self.mode, get_args(Mode))
-        checks.one_of("neighborhood", self.neighborhood, NEIGHBORHOODS)
-        checks.count("n_epochs", self.n_epochs)
-        checks.count("batch_size", self.batch_size)
-        if self.n_iter is not None:
-            checks.count("n_iter", self.n_iter)
         for name in ("learning_rate", "learning_rate_decay"):
             if self.mode == "batch" and (value := getattr(self, name)) is not None:
                 raise ValueError(
@@ -644,46 +619,21 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         self, X: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[Array, Array | None]:
         """Return X as finite floats of the right width, and the sample weights, checked."""
-        if isinstance(X, torch.Tensor):
-            X = X.numpy(force=True)
-        streamed = X if isinstance(X, np.memmap) and X.dtype in ("f4", "f8") else None
-        # NaN and infinity are checked below: that message gives the position and a remedy
-        try:
-            checked: Array = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32],
-                ensure_all_finite=False,
-                ensure_min_samples=2 if reset else 1,
-            )
-        except ValueError as error:
-            if "could not convert" not in str(error):
-                raise
-            raise ValueError(
-                f"X contains a value that is not a number ({error}), but SOM computes distances: "
-                "encode text as numbers, or drop that column"
-            ) from error
-        if streamed is not None:  # each block is converted when it is read
-            checked = streamed
-        elif not reset:
-            checked = checked.astype(self.weights_.dtype, copy=False)
-        _check_finite(checked, self.allow_missing)
-        if sample_weight is None:
-            return checked, None
-        weight: Array = _check_sample_weight(
-            sample_weight, checked, dtype=checked.dtype, ensure_non_negative=True
+        checked = arrays.features(
+            self,
+            X,
+            reset=reset,
+            least=2 if reset else 1,
+            dtype=None if reset else self.weights_.dtype,
+            missing=self.allow_missing,
+            streamed=True,  # each block is converted when it is read
+            hint=", or mark missing values by NaN with allow_missing=True",
         )
-        return checked, weight
+        return checked, arrays.weights(sample_weight, len(checked), checked.dtype)
 
     def _first_weights(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> Array:
         K = grid.n_units
         if isinstance(self.init, str):
-            if self.init not in ("pca", "sample"):
-                raise ValueError(
-                    f"init={self.init!r} is unknown; choose 'pca', 'sample' or an array of shape "
-                    f"({K}, {X.shape[1]})"
-                )
             if self.init == "pca":
                 return pca_sheet(X, grid, weight)
             chance = None if weight is None else weight / weight.sum()
@@ -696,15 +646,13 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             generator = np.random.default_rng([seed, 0])
             chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
             return _imputed(X[generator.permutation(chosen)], X)
-        given = self.init
-        given = given.numpy(force=True) if isinstance(given, torch.Tensor) else given
-        init = np.array(given, dtype=X.dtype)
-        if init.shape != (K, X.shape[1]) or not np.isfinite(init).all():
+        init = arrays.samples(self.init, "init", dtype=X.dtype)
+        if init.shape != (K, X.shape[1]):
             raise ValueError(
                 f"init has shape {init.shape}, but {K} units of {X.shape[1]} features need "
-                f"({K}, {X.shape[1]}), all finite"
+                f"({K}, {X.shape[1]})"
             )
-        return init
+        return init.copy()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -721,7 +669,7 @@ def _imputed(samples: Array, X: Array) -> Array:
     samples = samples.copy()
     if np.isnan(samples).any():
         total, known = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-        for rows in _row_blocks(X):
+        for rows in arrays.row_blocks(X):
             total += np.nansum(rows, axis=0, dtype=np.float64)
             known += (~np.isnan(rows)).sum(0)
         samples = np.where(np.isnan(samples), total / known, samples)
@@ -733,36 +681,3 @@ def _schedule(name: str, given: Any, default: tuple[float, float], decay: Decay)
     if given is None:
         given = default if decay != "constant" else (default[0], default[0])
     return schedule(name, given, decay)
-
-
-def _row_blocks(X: Array) -> Iterator[Array]:
-    rows = max(1, BLOCK_ELEMENTS // X.shape[1])
-    return (X[first : first + rows] for first in range(0, len(X), rows))
-
-
-def _check_finite(X: Array, allow_missing: bool) -> None:
-    """Raise on infinity, and on NaN unless allowed and no sample or feature is all NaN."""
-    first, features = 0, np.zeros(X.shape[1], dtype=bool)
-    for rows in _row_blocks(X):
-        finite = np.isfinite(rows)
-        if not finite.all() or allow_missing:
-            known = finite | np.isnan(rows) if allow_missing else finite
-            bad = np.argwhere(~known)
-            if len(bad):
-                i, j = bad[0]
-                what = "NaN" if np.isnan(rows[i, j]) else "infinity"
-                missing = what == "NaN" and "allow_missing=True makes NaN mark a missing value"
-                raise ValueError(
-                    f"X contains {what} in row {first + i}, column {j}, but SOM needs finite "
-                    f"numbers; {missing or 'replace it or drop the row'}"
-                )
-            empty = np.flatnonzero(~finite.any(1))
-            if len(empty):
-                raise ValueError(
-                    f"X has no known value in row {first + empty[0]} (all NaN): drop the row"
-                )
-            features |= finite.any(0)
-        first += len(rows)
-    if allow_missing and len(X) > 1 and not features.all():
-        column = int(np.flatnonzero(~features)[0])
-        raise ValueError(f"X has no known value in column {column} (all NaN): drop the column")

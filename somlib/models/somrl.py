@@ -12,8 +12,8 @@ Maps with Relevance Learning".
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from somlib.training.saving import Check, count
 
 Repel = Literal["signed", "literal"] | None
 LifeRule = Literal["batch", "update"]
+Scaling = tuple[float, checks.Positive]
+Rate = Annotated[float, checks.number("a number above 0, up to 1", lambda value: 0 < value <= 1)]
 
 EPSILON = 1e-7
 """ε of equation 1."""
@@ -352,19 +354,22 @@ class DCSOMRLNetwork(AutoencoderNetwork):
 # ---------------------------------------------------------------- base of both estimators
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _NodesEstimator(ClusterMixin, DeepEstimator):
-    """Base of the map alone and of the map in an autoencoder."""
+    """Base of the map alone and of the map in an autoencoder: parameters of the nodes."""
 
-    activation_threshold: float
-    node_rate: float
-    repel_rate: float
-    life_decay: float
-    relevance_rate: float
-    neighborhood_decay: float
-    relevance_smoothness: float
-    max_nodes: int
-    repel: Repel
-    life_rule: LifeRule
+    activation_threshold: checks.OpenFraction = 0.99
+    node_rate: Rate = 0.1
+    repel_rate: checks.Fraction = 0.0
+    life_decay: checks.Fraction = 0.1
+    relevance_rate: checks.Fraction = 0.1
+    neighborhood_decay: checks.Positive = 2.0
+    relevance_smoothness: checks.Positive = 0.1
+    max_nodes: checks.Count = 100
+    repel: Repel = "signed"
+    life_rule: LifeRule = "batch"
+    n_epochs: checks.Count = 30
+    n_iter: checks.Count | None = None
 
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
     _learned: ClassVar[dict[str, Check]] = {"unplaced_": count()}
@@ -473,21 +478,6 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
                 stacklevel=stacklevel,
             )
 
-    def _check(self, n: int, d: int) -> None:
-        a_t: Any = self.activation_threshold
-        if not (checks.is_number(a_t) and 0 < a_t < 1):
-            raise ValueError(
-                f"activation_threshold={a_t!r} must lie between 0 and 1, both excluded"
-            )
-        checks.positive("node_rate", self.node_rate)
-        for name in ("node_rate", "repel_rate", "life_decay", "relevance_rate"):
-            checks.from_0_to_1(name, getattr(self, name))
-        for name in ("neighborhood_decay", "relevance_smoothness"):
-            checks.positive(name, getattr(self, name))
-        checks.one_of("repel", self.repel, ("signed", "literal", None))
-        checks.one_of("life_rule", self.life_rule, get_args(LifeRule))
-        checks.count("max_nodes", self.max_nodes)
-
 
 # ---------------------------------------------------------------- the estimators
 
@@ -575,18 +565,7 @@ class SOMRL(_NodesEstimator):
     True
     """
 
-    activation_threshold: float = 0.99
-    node_rate: float = 0.1
-    repel_rate: float = 0.0
-    life_decay: float = 0.1
-    relevance_rate: float = 0.1
-    neighborhood_decay: float = 2.0
-    relevance_smoothness: float = 0.1
-    max_nodes: int = 100
-    repel: Repel = "signed"
-    life_rule: LifeRule = "batch"
-    n_epochs: int = 30
-    n_iter: int | None = None
+    activation_threshold: checks.OpenFraction = 0.99
 
     _in_unit_range: ClassVar[bool] = True
 
@@ -598,10 +577,10 @@ class SOMRL(_NodesEstimator):
 
         The first call is equal to `fit` with one epoch and `shuffle=False`.
         """
+        checks.parameters(self)
         fitted = hasattr(self, "parameters_")
         X = self._valid(X, reset=not fitted)
         n, d = X.shape
-        checks.count("batch_size", self.batch_size)
         self._check_common(max(n, self.batch_size), d)
         self._check(n, d)
         device = resolve_device(self.device)
@@ -729,44 +708,25 @@ class DCSOMRL(_NodesEstimator):
     (True, (1797, 8))
     """
 
-    latent_dim: int = 22
-    hidden: Sequence[int] = (500, 500, 2000)
-    alpha: float = 0.1145
-    activation_threshold: float = 0.99425
-    node_rate: float = 0.1426
-    repel_rate: float = 1.0
-    life_decay: float = 0.36
-    relevance_rate: float = 0.067
-    neighborhood_decay: float = 1.382
-    relevance_smoothness: float = 0.426
-    max_nodes: int = 200
-    repel: Repel = "signed"
-    life_rule: LifeRule = "batch"
-    input_scaling: Literal["standardize"] | tuple[float, float] | None = "standardize"
-    n_epochs: int = 30
-    n_iter: int | None = None
-    learning_rate: float = 1e-3
+    latent_dim: checks.Count = 22
+    hidden: Sequence[checks.Count] = (500, 500, 2000)
+    alpha: checks.NotNegative = 0.1145
+    _: KW_ONLY
+    activation_threshold: checks.OpenFraction = 0.99425
+    node_rate: Rate = 0.1426
+    repel_rate: checks.Fraction = 1.0
+    life_decay: checks.Fraction = 0.36
+    relevance_rate: checks.Fraction = 0.067
+    neighborhood_decay: checks.Positive = 1.382
+    relevance_smoothness: checks.Positive = 0.426
+    max_nodes: checks.Count = 200
+    input_scaling: Literal["standardize"] | Scaling | None = "standardize"
+    learning_rate: checks.Positive = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = (*_SYMBOLS, "alpha")
 
     def _build(self, d: int, generator: torch.Generator) -> DCSOMRLNetwork:
         return DCSOMRLNetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        super()._check(n, d)
-        checks.not_negative("alpha", self.alpha)
-        given: Any = self.input_scaling
-        if given is None or (isinstance(given, str) and given == "standardize"):
-            return
-        try:
-            mean, sd = map(float, given)
-        except (TypeError, ValueError):
-            mean = sd = float("nan")
-        if not (np.isfinite([mean, sd]).all() and sd > 0):
-            raise ValueError(
-                f"input_scaling={given!r}; choose 'standardize', (mean, standard deviation) with "
-                "a positive second, or None"
-            )
 
     def _points(self, X: Array) -> Array:
         return self._apply("encode", X)

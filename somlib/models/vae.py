@@ -12,21 +12,20 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.models.autoencoders import Likelihood
 from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
-from somlib.training.loop import resolve_device
+from somlib.training.loop import random_source, resolve_device
 from somlib.training.network import hyperparameter
 
 LOG_VARIANCE_LIMIT = 15.0
@@ -213,17 +212,17 @@ class VAE(DeepEstimator):
     ((1797, 2), (3, 64))
     """
 
-    latent_dim: int = 2
-    hidden: Sequence[int] = (256, 256)
+    latent_dim: checks.Count = 2
+    hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
-    image_shape: tuple[int, int] | None = None
-    beta: float = 1.0
+    image_shape: checks.ImageShape | None = None
+    beta: checks.NotNegative = 1.0
     likelihood: Likelihood = "gaussian"
-    noise: float | Literal["learned"] = "learned"
+    noise: checks.Positive | Literal["learned"] = "learned"
     binarize: bool = False
-    n_iter: int | None = 4000
-    n_epochs: int | None = None
-    learning_rate: float = 1e-3
+    n_iter: checks.Count | None = 4000
+    n_epochs: checks.Count | None = None
+    learning_rate: checks.Positive = 1e-3
 
     _divisible: ClassVar[bool] = True
     _may_differ: ClassVar[tuple[str, ...]] = ("beta", "learning_rate")
@@ -245,11 +244,6 @@ class VAE(DeepEstimator):
             )
 
     def _check(self, n: int, d: int) -> None:
-        checks.not_negative("beta", self.beta)
-        checks.one_of("likelihood", self.likelihood, get_args(Likelihood))
-        given: Any = self.noise
-        if given != "learned" and not (checks.is_number(given) and given > 0):
-            raise ValueError(f"noise={self.noise!r} must be a positive number or 'learned'")
         if self.binarize and self.likelihood != "bernoulli":
             raise ValueError("binarize=True samples binary values; it needs likelihood='bernoulli'")
 
@@ -271,14 +265,15 @@ class VAE(DeepEstimator):
         mean, log_variance = np.split(both, 2, axis=1)
         return mean, np.exp(log_variance.clip(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT) / 2)
 
-    def sample(self, n: int = 1, random_state: Any = None) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count = 1, random_state: checks.Seed = None) -> Array:
         """Return the means of p(x|z) for n codes sampled from the prior, shape (n, d)."""
         check_is_fitted(self)
-        checks.count("n", n)
-        normal = check_random_state(random_state).standard_normal((n, self.latent_dim))
+        normal = random_source(random_state).standard_normal((n, self.latent_dim))
         return self.inverse_transform(normal)
 
-    def interpolate(self, x_0: ArrayLike, x_1: ArrayLike, n: int = 10) -> Array:
+    @checks.arguments
+    def interpolate(self, x_0: ArrayLike, x_1: ArrayLike, n: checks.Count = 10) -> Array:
         """Return the decoded interpolation between pairs of samples, shape (pairs, n, d).
 
         Parameters
@@ -287,7 +282,6 @@ class VAE(DeepEstimator):
         n : int, default=10
             Codes on the line segment between the two codes, both ends included.
         """
-        checks.count("n", n)
         begin, end = self.transform(x_0), self.transform(x_1)
         if begin.shape != end.shape:
             raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; give as many of each")
@@ -309,17 +303,19 @@ class VAE(DeepEstimator):
         values : array of shape (n,)
             An attribute of each sample, such as the slant of a digit; or 0 and 1.
         """
-        a = np.asarray(values, dtype=float)
+        a = arrays.samples(values, "values", axes=1, dtype=np.float64)
         Z = self.transform(X)
-        if a.shape != (len(Z),) or not np.isfinite(a).all() or a.std() == 0:
+        if len(a) != len(Z) or a.std() == 0:
             raise ValueError(
-                f"values has shape {a.shape}; expected {len(Z)} finite numbers that are not all "
-                "the same"
+                f"values has shape {a.shape}; expected {len(Z)} numbers that are not all the same"
             )
         a = a - a.mean()
         return np.asarray(a @ (Z - Z.mean(0)) / (a @ a), dtype=Z.dtype)
 
-    def elbo(self, X: ArrayLike, n_draws: int = 1, random_state: Any = None) -> Array:
+    @checks.arguments
+    def elbo(
+        self, X: ArrayLike, n_draws: checks.Count = 1, random_state: checks.Seed = None
+    ) -> Array:
         """Return the evidence lower bound (ELBO) of each sample, in nats, shape (n,).
 
         Parameters
@@ -327,11 +323,14 @@ class VAE(DeepEstimator):
         X : array of shape (n, d)
         n_draws : int, default=1
             Number k of codes sampled per sample, over which the bound is averaged.
-        random_state : int, generator or None
+        random_state : int, Generator, RandomState or None, default=None
         """
         return np.concatenate([w.mean(1) for w in self._log_weights(X, n_draws, random_state)])
 
-    def log_likelihood(self, X: ArrayLike, n_draws: int = 100, random_state: Any = None) -> Array:
+    @checks.arguments
+    def log_likelihood(
+        self, X: ArrayLike, n_draws: checks.Count = 100, random_state: checks.Seed = None
+    ) -> Array:
         """Return the importance-weighted bound of log p(x), in nats, shape (n,): IWAE-k.
 
         log 1/k Σ_k p(x|z_k) p(z_k) / q(z_k|x) with z_k ~ q(z|x): for k = 1 the ELBO; it converges
@@ -350,12 +349,11 @@ class VAE(DeepEstimator):
         )
 
     def _log_weights(
-        self, X: ArrayLike, k: int, random_state: Any
+        self, X: ArrayLike, k: int, random_state: checks.Seed
     ) -> Iterator[NDArray[np.float64]]:
         """Yield log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
         X = self._valid(X, reset=False)
-        checks.count("n_draws", k)
-        device, rng = resolve_device(self.device), check_random_state(random_state)
+        device, rng = resolve_device(self.device), random_source(random_state)
         network = self._network(device)
         block = max(1, ROWS_AT_ONCE // k)
         for rows in np.split(X, range(block, len(X), block)):

@@ -114,7 +114,9 @@ class Blocks:
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
-        centered = np.subtract(rows, self.center, dtype=self.center.dtype, casting="same_kind")
+        centered = np.subtract(
+            rows, self.center, dtype=self.center.dtype, casting="same_kind", order="C"
+        )
         return torch.from_numpy(centered).to(self.device)
 
 

@@ -5,17 +5,21 @@ is hexagonal in training, in its U-matrix and in its topographic error alike.
 """
 
 from somlib.spaces.continuous import Continuous, Euclidean, Kind, Sphere, Torus
-from somlib.spaces.grid import Grid, GridMetric, Topology
-from somlib.spaces.space import Space
+from somlib.spaces.grid import Grid, GridLike, GridMetric, Topology, as_grid
+from somlib.spaces.space import Measured, Searched, Space
 
 __all__ = [
     "Continuous",
     "Euclidean",
     "Grid",
+    "GridLike",
     "GridMetric",
     "Kind",
+    "Measured",
+    "Searched",
     "Space",
     "Sphere",
     "Topology",
     "Torus",
+    "as_grid",
 ]

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from somlib import arrays, checks
 from somlib.spaces.space import (
     DISTANCE_SLACK,
     Array,
@@ -67,8 +68,7 @@ class Continuous(ABC):
     _least: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.m, int | np.integer) and not isinstance(self.m, bool)
-        if not whole or self.m < self._least:
+        if not checks.is_whole(self.m) or self.m < self._least:
             raise ValueError(
                 f"m={self.m!r} must be a whole number of at least {self._least} for a "
                 f"{type(self).__name__}" + self._why_least
@@ -187,6 +187,7 @@ class Continuous(ABC):
 
     # ---------------------------------------------------------------- what follows from them
 
+    @checks.arguments
     def perturb(
         self, z: Any, sigma: float, generator: np.random.Generator, kind: Kind = "gaussian"
     ) -> Any:
@@ -225,7 +226,7 @@ class Continuous(ABC):
         ValueError
             When k is not a whole number from 1 to the number of points.
         """
-        Z, queries = np.asarray(Z, float), np.asarray(queries, float)
+        Z, queries = (arrays.samples(z, "points", dtype=np.float64) for z in (Z, queries))
         self._check_points(Z, queries)
         return self._nearest(Z, queries, check_k(k, len(Z)))
 
@@ -263,8 +264,7 @@ class Continuous(ABC):
 
 
 def _check_kernel(sigma: Any, kind: Kind) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind={kind!r} is unknown; choose one of {list(get_args(Kind))}")
+    checks.require("kind", kind, Kind)
     check_sigma(sigma)
 
 
@@ -292,6 +292,7 @@ class Euclidean(Continuous):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.parameters(self)
         try:
             low, high = self._box
         except ValueError:
@@ -322,11 +323,13 @@ class Euclidean(Continuous):
     def _geodesic(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         return a[..., None, :] + t[:, None] * (b - a)[..., None, :]
 
-    def sample(self, n: int, generator: np.random.Generator) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count, generator: np.random.Generator) -> Array:
         """Return n points drawn uniformly from the box, shape (n, m)."""
         return generator.uniform(*self._box, (n, self.m))
 
-    def mesh(self, n: int) -> Array:
+    @checks.arguments
+    def mesh(self, n: checks.Count) -> Array:
         """Return n × n points of the box, edges included; see `Continuous.mesh`."""
         axes = [np.linspace(low, high, n) for low, high in zip(*self._box, strict=True)]
         return _lattice(axes[:2], np.mean(self._box, axis=0))
@@ -395,11 +398,13 @@ class Torus(Continuous):
     def _geodesic(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         return _angle(a[..., None, :] + t[:, None] * _angle(b - a)[..., None, :])
 
-    def sample(self, n: int, generator: np.random.Generator) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count, generator: np.random.Generator) -> Array:
         """Return n points drawn uniformly, shape (n, m)."""
         return generator.uniform(-math.pi, math.pi, (n, self.m))
 
-    def mesh(self, n: int) -> Array:
+    @checks.arguments
+    def mesh(self, n: checks.Count) -> Array:
         """Return n × n points: the last row and column meet the first. See `Continuous.mesh`."""
         axis = np.linspace(-math.pi, math.pi, n, endpoint=False)
         return _lattice([axis] * min(2, self.m), np.zeros(self.m))
@@ -494,11 +499,13 @@ class Sphere(Continuous):
         direction = nn.functional.normalize(torch.where(lost, any_direction, towards), dim=-1)
         return theta.cos() * a[..., None, :] + theta.sin() * direction[..., None, :]
 
-    def sample(self, n: int, generator: np.random.Generator) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count, generator: np.random.Generator) -> Array:
         """Return n points drawn uniformly, shape (n, m)."""
         return np.asarray(self.project(generator.standard_normal((n, self.m))))
 
-    def mesh(self, n: int) -> Array:
+    @checks.arguments
+    def mesh(self, n: checks.Count) -> Array:
         """Return n circles of latitude, from the north pole down, of 2n points each.
 
         The poles themselves lie between rows. Of a circle (m = 2), n points; of more dimensions

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from somlib import arrays, checks
 from somlib.spaces.space import (
     DISTANCE_SLACK,
     Array,
@@ -67,8 +68,8 @@ class Grid:
     6
     """
 
-    rows: int
-    cols: int
+    rows: checks.Count
+    cols: checks.Count
     topology: Topology = "rect"
     wrap: bool | tuple[bool, bool] = False
 
@@ -81,16 +82,8 @@ class Grid:
         return f"Grid({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def __post_init__(self) -> None:
-        for name, size in (("rows", self.rows), ("cols", self.cols)):
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"{name}={size!r} must be a whole number of at least 1")
-        if self.topology not in get_args(Topology):
-            raise ValueError(
-                f"topology={self.topology!r} is unknown; choose one of {list(get_args(Topology))}"
-            )
+        checks.parameters(self)
         wrap = (self.wrap, self.wrap) if isinstance(self.wrap, bool | np.bool_) else self.wrap
-        if len(wrap) != 2 or not all(isinstance(w, bool | np.bool_) for w in wrap):
-            raise ValueError(f"wrap={self.wrap!r} must be True, False or a pair of them")
         if self.topology == "hex" and wrap[0] and self.rows % 2:
             raise ValueError(
                 f"a hexagonal grid of rows={self.rows} cannot wrap its rows: the first and the "
@@ -178,10 +171,7 @@ class Grid:
         >>> float(ring.distance(ring.coords[0], ring.coords[9]))
         1.0
         """
-        if metric not in get_args(GridMetric):
-            raise ValueError(
-                f"metric={metric!r} is unknown; choose one of {list(get_args(GridMetric))}"
-            )
+        checks.require("metric", metric, GridMetric)
         return in_torch(self._distance, a, b, metric)
 
     def _distance(self, a: Tensor, b: Tensor, metric: GridMetric = "euclidean") -> Tensor:
@@ -304,6 +294,7 @@ class Grid:
 
         return in_torch(log_h, z, center)
 
+    @checks.arguments
     def perturb(self, z: Any, sigma: float, generator: np.random.Generator) -> Any:
         """Return the position of a neighbor of each unit, drawn by the Gaussian neighborhood.
 
@@ -318,17 +309,19 @@ class Grid:
         if isinstance(z, Tensor):
             drawn = self.perturb(z.numpy(force=True), sigma, generator)
             return torch.from_numpy(drawn).to(z)
-        h = np.exp(self.log_density(self.coords, np.asarray(z, float)[..., None, :], sigma))
+        z = arrays.samples(z, "points", axes=None, dtype=np.float64)
+        h = np.exp(self.log_density(self.coords, z[..., None, :], sigma))
         u = generator.random((*h.shape[:-1], 1))
         return self.coords[(h.cumsum(-1) < u).sum(-1).clip(max=self.n_units - 1)]
 
-    def sample(self, n: int, generator: np.random.Generator) -> Array:
+    @checks.arguments
+    def sample(self, n: checks.Count, generator: np.random.Generator) -> Array:
         """Return the positions of n units drawn uniformly, shape (n, 2)."""
         return self.coords[generator.integers(self.n_units, size=n)]
 
     def nearest(self, Z: ArrayLike, queries: ArrayLike, k: int) -> NDArray[np.intp]:
         """Return the k nearest of Z to each query, nearest first, as indices of shape (n, k)."""
-        Z, queries = np.asarray(Z, float), np.asarray(queries, float)
+        Z, queries = (arrays.samples(z, "points", dtype=np.float64) for z in (Z, queries))
         for z in (Z, queries):
             if z.shape[-1:] != (2,):
                 raise ValueError(
@@ -385,3 +378,22 @@ class Grid:
                 along_rows = torch.matmul(between_cols, sheet[q::step])
                 summed[p::step] += torch.tensordot(between_rows[p::step, q::step], along_rows, 1)
         return summed.reshape(values.shape)
+
+
+# ---------------------------------------------------------------- grids as parameters
+
+
+def as_grid(grid: Any) -> Grid:
+    """Return the grid of a parameter `grid`; a ValueError says why there is none."""
+    if isinstance(grid, Grid):
+        return grid
+    try:
+        if not checks.is_sequence(grid) or len(grid) != 2:
+            raise ValueError("expected a pair of numbers")
+        return Grid(*grid)
+    except ValueError as error:
+        raise ValueError(f"{error}; give (rows, cols) or a Grid") from None
+
+
+GridLike = Annotated[tuple[int, int] | Grid, checks.Rule("(rows, cols) or a Grid", as_grid)]
+"""The declaration of a parameter `grid`."""

@@ -1,14 +1,15 @@
 """What all spaces share: the protocol, the conversion of arrays, circles and nearest neighbors."""
 
-import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
+
+from somlib import arrays, checks
 
 Array = NDArray[np.floating]
 
@@ -26,17 +27,34 @@ class Space(Protocol):
         """Return the k nearest of Z to each query, nearest first, as indices of shape (n, k)."""
 
 
+def _has(method: str) -> checks.Rule:
+    return checks.Rule(
+        f"a space, with a method {method}",
+        lambda value: callable(getattr(value, method, None)) and not isinstance(value, type),
+    )
+
+
+Measured = Annotated[Space, _has("distance")]
+Searched = Annotated[Space, _has("nearest")]
+"""Declarations of a parameter `space` of which one method is used."""
+
+
 def in_torch(compute: Callable[..., Tensor], *args: Any) -> Any:
     """Return what `compute` returns: a tensor for tensors, an array in float64 for arrays.
 
     All public methods of the spaces pass their arguments through here, so that each formula is
     written once, in torch. Numbers and words stay as they are.
     """
-    if any(isinstance(a, Tensor) for a in args):
-        return compute(*args)
-    return compute(
-        *(torch.as_tensor(np.asarray(a, float)) if np.ndim(a) else a for a in args)
-    ).numpy()
+    like = next((a for a in args if isinstance(a, Tensor)), None)
+
+    def tensor(a: Any) -> Any:
+        if isinstance(a, Tensor) or not np.ndim(a):
+            return a
+        found = torch.from_numpy(arrays.samples(a, "points", axes=None, dtype=np.float64))
+        return found if like is None else found.to(like)
+
+    result = compute(*map(tensor, args))
+    return result.numpy() if like is None else result
 
 
 def circular(difference: Tensor, period: float) -> Tensor:
@@ -57,12 +75,12 @@ def nearest_by_tree(Z: Array, queries: Array, k: int, periods: Array) -> NDArray
 
 def check_k(k: int, n: int) -> int:
     """Return k, a whole number from 1 to n."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
+    if not checks.is_whole(k) or not 1 <= k <= n:
         raise ValueError(f"k={k!r} must be a whole number from 1 to the {n} points")
     return int(k)
 
 
 def check_sigma(sigma: Any) -> None:
     """Refuse what is not the width of a kernel. Tensors are not read: a GPU would have to wait."""
-    if not isinstance(sigma, Tensor) and not 0 < sigma < math.inf:
-        raise ValueError(f"sigma={sigma!r} must be a positive number: a kernel has a width")
+    if not isinstance(sigma, Tensor):
+        checks.require("sigma", sigma, checks.Positive)

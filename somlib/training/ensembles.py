@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from somlib import arrays, checks
 from somlib.search.products import products
 from somlib.training import processes
 from somlib.training.loop import (
@@ -102,11 +103,14 @@ def _check(
     checkpoint: str | PathLike[str] | None,
 ) -> _Task:
     one = models[0]
+    for model in models:
+        checks.parameters(model)
+    checks.require("checkpoint", checkpoint, str | PathLike[str] | None)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
     data = one._valid(X, reset=True)
-    for model in models[1:]:  # sets the number and names of features
-        validate_data(model, X, skip_check_array=True)
+    for model in models[1:]:
+        arrays.same_features(model, one)
     one._require_divisible()
     for model in models:
         n_iter = model._check_common(*data.shape)

@@ -10,21 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from sklearn.utils.validation import check_is_fitted
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.search.products import Precision, products
 from somlib.training import processes
 from somlib.training.ensembles import train
-from somlib.training.layers import Architecture
+from somlib.training.layers import image_size
 from somlib.training.loop import Callback, resolve_device
 from somlib.training.network import Array, Network, load_state
 from somlib.training.saving import Check, Saveable, array, count, each, require_names
@@ -42,11 +41,11 @@ ROWS_AT_ONCE = 4096
 class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators whose model is a network.
 
-    A subclass is a dataclass of parameters, among them `n_iter` or `n_epochs` and, if the network
-    is trained by Adam, `learning_rate`. It defines
+    A subclass is a dataclass of parameters with declared types (see `checks`), among them `n_iter`
+    or `n_epochs` and, if the network is trained by Adam, `learning_rate`. It defines
 
     - `_build(d, generator)`: the network for samples of d features;
-    - `_check(n, d)`: raises a ValueError for invalid parameters;
+    - `_check(n, d)`: raises a ValueError for parameters that do not fit the data or each other;
     - `_pretrain(X, seeds, checkpoint)`: fitted estimators to start from, if any;
     - `_finish(X)`: sets further learned attributes;
 
@@ -80,11 +79,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         The seed derived from `random_state`.
     """
 
-    batch_size: int = 256
+    batch_size: checks.Count = 256
     shuffle: bool = True
     precision: Precision = "highest"
-    random_state: Any = None
-    device: str = "auto"
+    random_state: checks.Seed = None
+    device: checks.Device = "auto"
     progress: bool = False
 
     _learned: ClassVar[dict[str, Check]] = {
@@ -108,7 +107,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         raise NotImplementedError
 
     def _check(self, n: int, d: int) -> None:
-        """Raise a ValueError for parameters that are invalid with n samples of d features."""
+        """Raise a ValueError for parameters that do not fit n samples of d features, or others."""
 
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
@@ -135,7 +134,8 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Parameters
         ----------
         X : array of shape (n, d)
-            Samples, held in memory. float64 data are computed in float64, all others in float32.
+            Samples, in any container (see `somlib.arrays`), held in memory. float64 data, such as
+            lists of Python's floats, are computed in float64, all others in float32.
         y : ignored
         start : DeepEstimator, optional
             A fitted model with an encoder and decoder of the same shape: training starts from
@@ -176,10 +176,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def inverse_transform(self, Z: ArrayLike) -> Array:
         """Return the decoded codes, shape (n, d)."""
         check_is_fitted(self)
-        Z = np.array(Z, dtype=self._dtype())
-        if Z.ndim != 2 or Z.shape[1] != self._n_features_out or not np.isfinite(Z).all():
+        Z = arrays.samples(Z, "Z", dtype=self._dtype())
+        if Z.shape[1] != self._n_features_out:
             raise ValueError(
-                f"Z has shape {Z.shape}; expected finite codes of shape (n, {self._n_features_out})"
+                f"Z has shape {Z.shape}; expected codes of shape (n, {self._n_features_out})"
             )
         decoded = self._apply("decode", Z)
         if not self._bernoulli:
@@ -216,15 +216,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
         """Return finite samples of the right width and dtype; raise a ValueError otherwise."""
-        if isinstance(X, Tensor):
-            X = X.numpy(force=True)
         if not reset:
             check_is_fitted(self)
-        double = getattr(X, "dtype", None) == np.float64 if reset else self._dtype() == np.float64
-        minimum = 2 if reset else 1
-        dtype = np.float64 if double else np.float32
-        checked: Array = validate_data(
-            self, X, reset=reset, dtype=dtype, ensure_min_samples=minimum
+        dtype = None if reset else self._dtype()
+        checked = arrays.features(
+            self, X, reset=reset, least=2 if reset else 1, dtype=dtype, other=np.float32
         )
         low, high = checked.min(), checked.max()
         slack = 4 * np.finfo(checked.dtype).eps  # the rounding error of scikit-learn's scalers
@@ -235,8 +231,7 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 "probabilities; scale them to [0, 1]"
                 + (", or choose likelihood='gaussian'" if other else "")
             )
-        # PyTorch warns about read-only arrays
-        return checked if checked.flags.writeable else checked.copy()
+        return checked
 
     def _empty_network(self) -> Any:
         """Return the network of `parameters_` on PyTorch's device "meta", without values."""
@@ -304,50 +299,38 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             )
 
     def _check_common(self, n: int, d: int) -> int:
-        """Check the parameters that all models have; return the number of iterations."""
+        """Check the common parameters against the data; return the number of iterations."""
         n_iter, n_epochs = getattr(self, "n_iter", None), getattr(self, "n_epochs", None)
         by_epochs = n_iter is None and n_epochs is not None
-        checks.count("n_epochs" if by_epochs else "n_iter", n_epochs if by_epochs else n_iter)
-        checks.count("batch_size", self.batch_size)
+        if not by_epochs:
+            checks.require("n_iter", n_iter, checks.Count)
         if self.batch_size > n:
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the data set of {n} samples; "
                 f"choose at most {n}"
             )
-        if hasattr(self, "latent_dim"):
-            checks.count("latent_dim", self.latent_dim)
-            if self.latent_dim > d and not self._overcomplete:
-                raise ValueError(
-                    f"latent_dim={self.latent_dim} is more than the {d} features of X, so the "
-                    f"code would not compress; choose at most {d}"
-                )
-        if hasattr(self, "hidden"):
-            self._check_architecture(d)
-        checks.one_of("precision", self.precision, get_args(Precision))
-        if hasattr(self, "learning_rate"):
-            checks.positive("learning_rate", self.learning_rate)
+        latent_dim = getattr(self, "latent_dim", 1)
+        if latent_dim > d and not self._overcomplete:
+            raise ValueError(
+                f"latent_dim={latent_dim} is more than the {d} features of X, so the code would "
+                f"not compress; choose at most {d}"
+            )
+        if getattr(self, "architecture", "mlp") == "conv":
+            self._check_images(d)
         return int(n_epochs) * -(-n // self.batch_size) if by_epochs else int(n_iter)  # type: ignore[arg-type]
 
-    def _check_architecture(self, d: int) -> None:
-        """Check the parameters of the layers for d features."""
-        hidden: Any = self.hidden
-        architecture = getattr(self, "architecture", "mlp")
-        checks.one_of("architecture", architecture, get_args(Architecture))
-        if not isinstance(hidden, Sequence | np.ndarray) or (
-            architecture == "conv" and not list(hidden)
-        ):
+    def _check_images(self, d: int) -> None:
+        """Check the parameters of convolutions for d features."""
+        if not len(self.hidden):
             raise ValueError(
-                f"hidden={hidden!r} must be a sequence of whole numbers, for 'conv' of at least one"
+                f"hidden={self.hidden!r} has no layer, but architecture='conv' needs one; give the "
+                "number of channels of each"
             )
-        for width in hidden:
-            checks.count("each of hidden", width)
-        if architecture == "conv":
-            shape = self.image_shape or (math.isqrt(d), math.isqrt(d))
-            if np.shape(shape) != (2,) or min(shape) <= 0 or math.prod(shape) != d:
-                raise ValueError(
-                    f"image_shape={self.image_shape!r} does not fit {d} features; "
-                    "give (rows, cols) with rows · cols = features, or architecture='mlp'"
-                )
+        if math.prod(image_size(self.image_shape, d)) != d:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} does not fit {d} features; "
+                "give (rows, cols) with rows · cols = features, or architecture='mlp'"
+            )
 
 
 # -------------------------------------------------------------------- ensembles of seeds

@@ -15,6 +15,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from somlib.checks import ImageShape
 from somlib.training.network import Network
 
 Architecture = Literal["mlp", "conv"]
@@ -35,6 +36,11 @@ DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
 """The derivative of each activation as a function of its value a."""
 _KERNEL = 3
 """Side of a convolution's kernel; with stride 2 each layer halves the image."""
+
+
+def image_size(image_shape: ImageShape | None, n_features: int) -> ImageShape:
+    """Return the rows and columns of a sample as an image: square by default."""
+    return (math.isqrt(n_features),) * 2 if image_shape is None else image_shape
 
 
 def glorot_uniform(
@@ -253,7 +259,7 @@ class AutoencoderNetwork(Network):
         latent_dim: int,
         generator: torch.Generator,
         architecture: Architecture = "mlp",
-        image_shape: tuple[int, int] | None = None,
+        image_shape: ImageShape | None = None,
         code: Activation = "linear",
         output: Activation = "linear",
         hidden_activation: Activation = "relu",
@@ -269,7 +275,7 @@ class AutoencoderNetwork(Network):
             else:
                 self.decoder = MLP(sizes[::-1], generator, hidden_activation, output)
             return
-        rows, cols = image_shape or (math.isqrt(n_features), math.isqrt(n_features))
+        rows, cols = image_size(image_shape, n_features)
         shapes = [(1, rows, cols)]
         for channels in hidden:
             _, rows, cols = shapes[-1]

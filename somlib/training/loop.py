@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib import checks
 from somlib.hashing import content_hash
 from somlib.progress import progress_bar
 from somlib.training import processes
@@ -50,17 +51,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     >>> resolve_device("cpu")
     device(type='cpu')
     """
+    checks.require("device", device, checks.Device)
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = torch.device("meta")
-    if found.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(
-            f"device={device!r} is unknown; choose 'auto', 'cpu', 'cuda' (or 'cuda:1', ...) "
-            "or 'mps'"
-        )
+    found = torch.device(device)
     there = (
         found.type == "cpu"
         or (found.type == "cuda" and (found.index or 0) < torch.cuda.device_count())
@@ -88,18 +82,22 @@ def resolve_seed(random_state: Any) -> int:
     ValueError
         For anything else, or a negative number.
     """
+    checks.require("random_state", random_state, checks.Seed)
     if random_state is None:
         return processes.from_first(lambda: int(np.random.default_rng().integers(2**63)))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
-    if isinstance(random_state, int | np.integer) and random_state >= 0:
-        return int(random_state)
-    raise ValueError(
-        f"random_state={random_state!r} must be None, a whole number of at least 0, "
-        "or a numpy Generator or RandomState"
-    )
+    return int(random_state)
+
+
+def random_source(random_state: Any) -> np.random.Generator | np.random.RandomState:
+    """Return a source of random numbers; None gives a new one, never NumPy's global one."""
+    checks.require("random_state", random_state, checks.Seed)
+    if isinstance(random_state, np.random.Generator | np.random.RandomState):
+        return random_state
+    return np.random.RandomState(None if random_state is None else random_state % 2**32)
 
 
 # -------------------------------------------------------------------- the loop

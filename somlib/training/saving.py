@@ -11,14 +11,13 @@ import json
 import math
 import numbers
 import re
-import types
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import IO, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -26,8 +25,9 @@ import torch
 from numpy.typing import NDArray
 
 import somlib
+from somlib import checks
 from somlib.files import replacing
-from somlib.spaces import Continuous, Euclidean, Grid, Sphere, Torus
+from somlib.spaces import Euclidean, Grid, Sphere, Torus
 
 FORMAT = 1
 """Version of the file format, increased with each incompatible change."""
@@ -187,31 +187,6 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) < 60 else text[:50] + ' ...'}"
 
 
-def _matches(value: Any, annotation: Any) -> bool:
-    """Return whether a parameter has the type of its annotation; unknown annotations match.
-
-    As in `fit`, any sequence matches a tuple, and a whole number matches a float. Values are
-    checked by `fit`.
-    """
-    origin, inside = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return any(_matches(value, one) for one in inside)
-    if origin is Literal:
-        return any(isinstance(value, type(choice)) and value == choice for choice in inside)
-    if origin is Callable or annotation is Callable:
-        return callable(value)
-    if origin in (tuple, list, Sequence):
-        return isinstance(value, list | tuple | np.ndarray)
-    value = value.item() if isinstance(value, np.generic) else value
-    return annotation not in _TYPES or isinstance(value, _TYPES[annotation])
-
-
-_TYPES: dict[Any, Any] = {type_: type_ for type_ in (type(None), int, str, Continuous, Grid)} | {
-    bool: int,  # 0 and 1 match False and True
-    float: int | float,
-}
-
-
 # -------------------------------------------------------------------- saved models
 
 
@@ -333,10 +308,8 @@ class Saveable:
         sometimes = cls._declared("_also_learned")
         require_names("parameters", params, known)
         require_names("learned attributes", learned, always, sometimes)
-        for name, value in params.items():
-            annotation = int | None if name == "random_state" else known[name].annotation
-            if not _matches(value, annotation):
-                raise ValueError(f"{name} is {_described(value)}; expected {annotation}")
+        for name, annotation in checks.declared(cls).items():
+            checks.require(name, params[name], annotation)
         sizes: dict[str, int] = {}
         for name, value in learned.items():
             (always | sometimes)[name](name, value, sizes)

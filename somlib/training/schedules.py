@@ -1,14 +1,13 @@
 """Schedules: the decay of a quantity from start to end over n steps (σ, α, T, β, ...)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from somlib import checks
 
 Decay = Literal["exponential", "linear", "constant"]
-DECAYS: tuple[str, ...] = get_args(Decay)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Schedule:
     decay: Decay = "exponential"
 
     def __post_init__(self) -> None:
-        checks.one_of("decay", self.decay, DECAYS)
+        checks.require("decay", self.decay, Decay)
         for name, value in (("start", self.start), ("end", self.end)):
             if not (checks.is_number(value) and value > 0):
                 raise ValueError(
@@ -96,6 +95,19 @@ def schedule(name: str, pair: Any, decay: Decay = "exponential") -> Schedule:
 swap the two
     """
     try:
-        return Schedule(*checks.pair(pair), decay)
+        return _schedule(pair, decay)
     except ValueError as error:
-        raise ValueError(f"{name}={pair!r}: {error}") from None
+        raise ValueError(f"{name}={checks.shown(pair)}: {error}") from None
+
+
+def _schedule(pair: Any, decay: Decay) -> Schedule:
+    if not checks.is_sequence(pair) or len(pair) != 2:
+        raise ValueError("expected a pair of numbers")
+    start, end = pair
+    return Schedule(start, end, decay)
+
+
+Range = Annotated[
+    tuple[float, float], checks.Rule("(start, end)", lambda pair: _schedule(pair, "linear"))
+]
+"""The declaration of a (start, end) parameter."""

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from somlib.evaluation.metrics.arguments import Array, checked, in_range
-from somlib.evaluation.metrics.clusterings import units_of
+from somlib import arrays
+from somlib.evaluation.arguments import Array, in_range
 
 
 def cluster_means(
@@ -22,8 +22,8 @@ def cluster_means(
     weights : array of shape (K, d)
     labels : int array of shape (n,)
         Best-matching unit of each sample.
-    clusters : int array of shape (K,)
-        Cluster of each unit, 0 to G − 1, as `SOM.cluster` returns them.
+    clusters : array of shape (K,)
+        Cluster of each unit, as `SOM.cluster` returns them; G are different.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def cluster_means(
     >>> inside.tolist(), outside.tolist()
     ([[2.0], [9.0]], [[9.0], [2.0]])
     """
-    W, share = _weighted(weights, labels, clusters)
+    W, _, share = _weighted(weights, labels, clusters)
     (W,), e = in_range(W)
     number = share.sum(1, keepdims=True)
     inside, outside = share @ W / number, (share.sum(0) - share) @ W / (share.sum() - number)
@@ -81,7 +81,7 @@ def cluster_differences(
     >>> cluster_differences(W, [0, 1, 2, 3], [0, 0, 1, 1], ["length", "width"])[1].tolist()
     [2.0, 0.0]
     """
-    W, share = _weighted(weights, labels, clusters)
+    W, found, share = _weighted(weights, labels, clusters)
     (W,), _ = in_range(W)
     names = [f"feature {i}" for i in range(W.shape[1])] if names is None else list(names)
     if len(names) != W.shape[1]:
@@ -93,26 +93,26 @@ def cluster_differences(
     # equal values differ by rounding
     constant = deviation <= 8 * np.finfo(W.dtype).eps * abs(W).max(0)
     apart = np.where(constant, 0, (inside - outside) / np.where(constant, 1, deviation))
-    table = pd.DataFrame(apart.T, index=pd.Index(names, name="feature"))
-    return table.rename_axis(columns="cluster")
+    return pd.DataFrame(apart.T, pd.Index(names, name="feature"), pd.Index(found, name="cluster"))
 
 
-def _weighted(weights: ArrayLike, labels: ArrayLike, clusters: ArrayLike) -> tuple[Array, Array]:
-    """Return the prototypes, and how many samples each unit wins in each cluster, (G, K)."""
-    W, clusters = checked("weights", weights, 2), checked("clusters", clusters, 1)
-    if len(clusters) != len(W) or clusters.dtype.kind not in "iu" or clusters.min() < 0:
+def _weighted(
+    weights: ArrayLike, labels: ArrayLike, clusters: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Return prototypes, clusters, and how many samples each unit wins in each, (G, K)."""
+    W = arrays.samples(weights, "weights")
+    names, cluster = arrays.labels(clusters, "clusters")
+    if len(cluster) != len(W):
         raise ValueError(
-            f"clusters has {len(clusters)} entries of type {clusters.dtype} for {len(W)} units; "
-            "pass som.cluster_labels_, one whole number from 0 for each unit"
+            f"clusters has {len(cluster)} entries for {len(W)} units; pass som.cluster_labels_"
         )
-    hits = np.bincount(units_of(labels, len(W)), minlength=len(W))
-    share = np.zeros((clusters.max() + 1, len(W)))
-    share[clusters, np.arange(len(W))] = hits
+    share = np.zeros((len(names), len(W)))
+    share[cluster, np.arange(len(W))] = np.bincount(arrays.units(labels, len(W)), minlength=len(W))
     number = share.sum(1)
     for g in np.flatnonzero((number == 0) | (number == number.sum())):
         won = "none" if number[g] == 0 else "all"
         raise ValueError(
-            f"cluster {g} wins {won} of the {len(labels)} samples, so there is nothing to compare; "
-            "pass the labels that the map was clustered with, and at least two clusters"
+            f"cluster {names[g]} wins {won} of the {len(labels)} samples, so there is nothing to "
+            "compare; pass the labels that the map was clustered with, and at least two clusters"
         )
-    return W, share
+    return W, names, share

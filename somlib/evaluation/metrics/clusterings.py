@@ -1,6 +1,6 @@
 """Whether clusters agree with classes."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from somlib.evaluation.metrics.arguments import checked
+from somlib import arrays, checks
 from somlib.spaces import Grid
 
 Average = Literal["geometric", "arithmetic"]
@@ -43,6 +43,7 @@ def purity(y: ArrayLike, labels: ArrayLike) -> float:
     return float(counts.max(axis=0).sum() / counts.sum())
 
 
+@checks.arguments
 def nmi(y: ArrayLike, labels: ArrayLike, average: Average) -> float:
     """Return the normalized mutual information of classes and clusters.
 
@@ -74,11 +75,6 @@ def nmi(y: ArrayLike, labels: ArrayLike, average: Average) -> float:
     >>> round(nmi([0, 0, 1, 1], [0, 1, 2, 3], average="arithmetic"), 4)
     0.6667
     """
-    if average not in get_args(Average):
-        raise ValueError(
-            f"average={average!r} is unknown; choose one of {list(get_args(Average))}, "
-            "the one that the numbers to compare with were made by"
-        )
     y, labels = _labels(y, labels)
     return float(normalized_mutual_info_score(y, labels, average_method=average))
 
@@ -110,6 +106,7 @@ def clustering_accuracy(y: ArrayLike, labels: ArrayLike) -> float:
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum())
 
 
+@checks.arguments
 def class_scatter(
     y: ArrayLike, labels: ArrayLike, grid: Grid, connectivity: int | None = None
 ) -> float:
@@ -148,7 +145,7 @@ def class_scatter(
     classes, _ = _labels(y, labels)
     n_classes, K = classes.max() + 1, grid.n_units
     home = np.zeros((n_classes, K), dtype=bool)
-    home[classes, units_of(labels, K)] = True
+    home[classes, arrays.units(labels, K)] = True
     # one graph of C copies of the map: an edge within a copy where both its ends are home
     i, j = grid.edges(connectivity).T
     c, edge = np.nonzero(home[:, i] & home[:, j])
@@ -158,7 +155,8 @@ def class_scatter(
     return float(groups / n_classes)
 
 
-def dead_units(labels: ArrayLike, n_units: int) -> int:
+@checks.arguments
+def dead_units(labels: ArrayLike, n_units: checks.Count) -> int:
     """Return the number of units that are nobody's best match.
 
     Parameters
@@ -177,32 +175,15 @@ def dead_units(labels: ArrayLike, n_units: int) -> int:
     >>> dead_units([0, 3, 3], n_units=4)
     2
     """
-    return n_units - len(np.unique(units_of(labels, n_units)))
+    return n_units - len(np.unique(arrays.units(labels, n_units)))
 
 
 def _labels(y: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return both as whole numbers 0, 1, ... in sorted order of their values."""
-    y, labels = checked("y", y, 1), checked("labels", labels, 1)
-    if len(y) != len(labels):
-        raise ValueError(
-            f"y has {len(y)} entries, but labels {len(labels)}; give one of each for every sample"
-        )
-    return np.unique(y, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]
+    clusters = arrays.labels(labels, "labels")[1]
+    return arrays.labels(y, "y", len(clusters))[1], clusters
 
 
 def _counts(y: ArrayLike, labels: ArrayLike) -> Any:
     """Return how many samples of each class are in each cluster, a sparse (C, K) matrix."""
     return contingency_matrix(*_labels(y, labels), sparse=True)
-
-
-def units_of(labels: ArrayLike, n_units: int) -> NDArray[np.integer]:
-    """Return labels that are units of a map of `n_units`."""
-    units = checked("labels", labels, 1)
-    if units.dtype.kind not in "iu" or units.min() < 0 or units.max() >= n_units:
-        whole = units.dtype.kind in "iu"
-        bad = units[(units < 0) | (units >= n_units)] if whole else units
-        raise ValueError(
-            f"labels contain {bad.tolist()[0]!r}, but the {n_units} units are 0 to {n_units - 1}; "
-            "pass what predict returns"
-        )
-    return units

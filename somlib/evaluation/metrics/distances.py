@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from somlib.evaluation.metrics.arguments import Array, in_range
+from somlib.evaluation.arguments import Array, in_range
 from somlib.search.best_units import BLOCK_ELEMENTS
 from somlib.spaces import Space
 

@@ -7,16 +7,18 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from somlib.evaluation.metrics.arguments import checked, in_range
+from somlib import arrays, checks
+from somlib.evaluation.arguments import in_range
 from somlib.evaluation.metrics.distances import Points, row_blocks
-from somlib.spaces import Euclidean, Space
+from somlib.spaces import Euclidean, Measured, Searched
 
 
+@checks.arguments
 def trustworthiness(
     X: ArrayLike,
     Z: ArrayLike,
-    n_neighbors: int | Sequence[int] = 5,
-    space: Space | None = None,
+    n_neighbors: checks.Count | Sequence[checks.Count] = 5,
+    space: Measured | None = None,
 ) -> Any:
     """Return to what extent neighbors in the embedding are neighbors in the data.
 
@@ -75,11 +77,12 @@ def trustworthiness(
     return _rank_score(image, data, n_neighbors)
 
 
+@checks.arguments
 def continuity(
     X: ArrayLike,
     Z: ArrayLike,
-    n_neighbors: int | Sequence[int] = 5,
-    space: Space | None = None,
+    n_neighbors: checks.Count | Sequence[checks.Count] = 5,
+    space: Measured | None = None,
 ) -> Any:
     """Return to what extent neighbors in the data stay neighbors in the embedding.
 
@@ -97,13 +100,14 @@ def continuity(
     return _rank_score(data, image, n_neighbors)
 
 
+@checks.arguments
 def knn_accuracy(
     Z: ArrayLike,
     y: ArrayLike,
     Z_new: ArrayLike,
     y_new: ArrayLike,
-    n_neighbors: int = 10,
-    space: Space | None = None,
+    n_neighbors: checks.Count = 10,
+    space: Searched | None = None,
 ) -> float:
     """Return the share of new samples whose class the vote of their nearest neighbors tells.
 
@@ -135,32 +139,25 @@ def knn_accuracy(
     >>> knn_accuracy([[0.0], [1.0], [5.0], [6.0]], [0, 0, 1, 1], [[0.4], [5.4]], [0, 0], 2)
     0.5
     """
-    Z, Z_new = checked("Z", Z, 2), checked("Z_new", Z_new, 2)
-    y, y_new = checked("y", y, 1), checked("y_new", y_new, 1)
-    for name, points, classes in (("Z", Z, y), ("Z_new", Z_new, y_new)):
-        if len(points) != len(classes):
-            raise ValueError(
-                f"{name} has {len(points)} rows, but there are {len(classes)} classes for them; "
-                "give every sample its class"
-            )
-    whole = isinstance(n_neighbors, int | np.integer) and not isinstance(n_neighbors, bool)
-    if not whole or not 1 <= n_neighbors <= len(Z):
+    Z, Z_new = arrays.samples(Z, "Z"), arrays.samples(Z_new, "Z_new")
+    names, votes = arrays.labels(y, "y", len(Z))
+    names_new, codes_new = arrays.labels(y_new, "y_new", len(Z_new))
+    if n_neighbors > len(Z):
         raise ValueError(
             f"n_neighbors={n_neighbors!r} must be a whole number from 1 to the {len(Z)} samples "
             "that vote"
         )
     if space is None:
         (Z, Z_new), _ = in_range(Z, Z_new)
-    names, votes = np.unique(y, return_inverse=True)
     near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
     counts = np.zeros((len(Z_new), len(names)), np.intp)
     np.add.at(counts, (np.arange(len(Z_new))[:, None], votes[near]), 1)
-    return float((names[counts.argmax(1)] == y_new).mean())
+    return float((names[counts.argmax(1)] == names_new[codes_new]).mean())
 
 
-def both_spaces(X: ArrayLike, Z: ArrayLike, space: Space | None) -> tuple[Points, Points]:
+def both_spaces(X: ArrayLike, Z: ArrayLike, space: Measured | None) -> tuple[Points, Points]:
     """Return samples and their places in an embedding as points, after a check of both."""
-    X, Z = checked("X", X, 2), checked("Z", Z, 2)
+    X, Z = arrays.samples(X), arrays.samples(Z, "Z")
     if len(X) != len(Z):
         raise ValueError(
             f"X has {len(X)} rows, but Z {len(Z)}; give every sample its place in the embedding"
@@ -185,7 +182,7 @@ def _rank_score(near: Points, far: Points, n_neighbors: int | Sequence[int]) -> 
 def neighbor_numbers(n_neighbors: int | Sequence[int], n: int) -> NDArray[np.integer]:
     """Return the numbers of neighbors as an array, after a check against the samples, n."""
     ks = np.atleast_1d(n_neighbors)
-    if ks.ndim > 1 or not ks.size or ks.dtype.kind not in "iu" or ks.min() < 1 or 2 * ks.max() >= n:
+    if not ks.size or 2 * ks.max() >= n:
         raise ValueError(
             f"n_neighbors={n_neighbors!r} must be whole numbers of at least 1 and below half the "
             f"number of samples, {n}/2; take fewer neighbors or more samples"

@@ -4,10 +4,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import convolve, correlate1d
 
-from somlib.evaluation.metrics.arguments import Array, checked, in_range, same_width
+from somlib import arrays, checks
+from somlib.evaluation.arguments import Array, in_range, same_width
 
 
-def sharpness(X: ArrayLike, reference: ArrayLike, image_shape: tuple[int, int]) -> dict[str, float]:
+@checks.arguments
+def sharpness(
+    X: ArrayLike, reference: ArrayLike, image_shape: checks.ImageShape
+) -> dict[str, float]:
     """Return how sharp images are, relative to a reference.
 
     "laplacian" is the variance of the response to the Laplacian [[0, 1, 0], [1, −4, 1], [0, 1, 0]],
@@ -42,7 +46,7 @@ def sharpness(X: ArrayLike, reference: ArrayLike, image_shape: tuple[int, int]) 
     >>> {name: round(value, 3) for name, value in sharpness(X / 2, X, (8, 8)).items()}
     {'laplacian': 0.25, 'gradient': 0.5}
     """
-    (X, reference), _ = in_range(checked("X", X, 2), checked("reference", reference, 2))
+    (X, reference), _ = in_range(arrays.samples(X), arrays.samples(reference, "reference"))
     of, than = _edges("X", X, image_shape), _edges("reference", reference, image_shape)
     if min(than.values()) == 0:
         raise ValueError("the reference images have no contrast at all, so nothing is as sharp")
@@ -159,7 +163,7 @@ def path_length_ratio(paths: ArrayLike) -> float:
     >>> path_length_ratio(corner)
     1.4
     """
-    (paths,), _ = in_range(checked("paths", paths, 3).astype(float))
+    (paths,), _ = in_range(arrays.samples(paths, "paths", axes=3, dtype=np.float64))
     if paths.shape[1] < 2:
         raise ValueError(
             f"paths of {paths.shape[1]} points have no length; give at least two points"

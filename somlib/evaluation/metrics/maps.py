@@ -7,7 +7,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
-from somlib.evaluation.metrics.arguments import Array, checked, in_range
+from somlib import arrays, checks
+from somlib.evaluation.arguments import codebook, in_range
 from somlib.evaluation.metrics.distances import Points, row_blocks
 from somlib.search.best_units import mean_over_samples
 from somlib.spaces import Grid
@@ -35,10 +36,11 @@ def quantization_error(X: ArrayLike, weights: ArrayLike) -> float:
     >>> quantization_error([[0.0, 3.0], [4.0, 0.0]], [[0.0, 0.0], [4.0, 0.0]])
     1.5
     """
-    (X, weights), e = in_range(checked("X", X, 2), checked("weights", weights, 2))
+    (X, weights), e = in_range(arrays.samples(X), arrays.samples(weights, "weights"))
     return float(np.ldexp(mean_over_samples(X, weights, lambda _, apart: apart.norm(dim=1)), e))
 
 
+@checks.arguments
 def topographic_error(
     X: ArrayLike, weights: ArrayLike, grid: Grid, connectivity: int | None = None
 ) -> float:
@@ -72,11 +74,12 @@ def topographic_error(
     >>> topographic_error([[0.1], [1.9]], weights, Grid(1, 3))
     0.5
     """
-    (X, weights), _ = in_range(checked("X", X, 2), prototypes_of(weights, grid))
+    (X, weights), _ = in_range(arrays.samples(X), codebook(weights, grid))
     return mean_over_samples(X, weights, lambda units, _: _torn(units, grid, connectivity))
 
 
-def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> float:
+@checks.arguments
+def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: checks.Positive) -> float:
     """Return the loss of the map under a Gaussian neighborhood of width sigma.
 
     1/n Σ_x Σ_k h(c(x), k) ‖x − m_k‖² with h = exp(−δ²/2σ²) and δ the Euclidean distance on the
@@ -113,9 +116,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     >>> round(distortion([[0.0]], [[0.0], [1.0]], Grid(1, 2), sigma=1.0), 4)  # exp(−1/2)
     0.6065
     """
-    if not (isinstance(sigma, int | float | np.number) and 0 < sigma < np.inf):
-        raise ValueError(f"sigma={sigma!r} must be a positive number, in lattice spacings")
-    (X, weights), e = in_range(checked("X", X, 2), prototypes_of(weights, grid))
+    (X, weights), e = in_range(arrays.samples(X), codebook(weights, grid))
     M = torch.from_numpy(weights - weights.mean(0, dtype=np.float64))
     norms = M.square().sum(1, keepdim=True)
     sums = grid.gaussian_sum(torch.cat([M, norms, torch.ones_like(norms)], 1), sigma)
@@ -134,6 +135,7 @@ def distortion(X: ArrayLike, weights: ArrayLike, grid: Grid, sigma: float) -> fl
     return float(np.ldexp(mean, 2 * e))
 
 
+@checks.arguments
 def combined_error(
     X: ArrayLike, weights: ArrayLike, grid: Grid, connectivity: int | None = None
 ) -> float:
@@ -162,7 +164,7 @@ def combined_error(
     >>> combined_error([[0.1]], weights, Grid(1, 3))
     3.1
     """
-    (X, weights), e = in_range(checked("X", X, 2), prototypes_of(weights, grid))
+    (X, weights), e = in_range(arrays.samples(X), codebook(weights, grid))
     W, K, far = torch.from_numpy(weights - weights.mean(0, dtype=np.float64)), len(weights), []
 
     def length(units: Tensor, apart: Tensor) -> Tensor:
@@ -186,6 +188,7 @@ def combined_error(
     return float(np.ldexp(mean + total / len(X), e))
 
 
+@checks.arguments
 def topographic_product(weights: ArrayLike, grid: Grid) -> float:
     """Return how well the map's dimension fits the data's, from the prototypes alone.
 
@@ -226,7 +229,7 @@ def topographic_product(weights: ArrayLike, grid: Grid) -> float:
     >>> abs(topographic_product(10 * grid.coords, grid)) < 1e-12  # a perfect map
     True
     """
-    weights = prototypes_of(weights, grid)
+    weights = codebook(weights, grid)
     K = len(weights)
     data, lattice = Points(weights), Points(grid.coords, grid)
     total = 0.0
@@ -262,14 +265,3 @@ def _torn(units: Tensor, grid: Grid, connectivity: int | None) -> Tensor:
     """Return which samples have best units that are not neighbors."""
     c, second = units.numpy().T
     return torch.from_numpy(grid.separate(c, second, connectivity))
-
-
-def prototypes_of(weights: ArrayLike, grid: Grid) -> Array:
-    """Return prototypes that are one for each unit of the grid."""
-    array = checked("weights", weights, 2)
-    if len(array) != grid.n_units:
-        raise ValueError(
-            f"weights have {len(array)} rows, but a grid of {grid.rows} × {grid.cols} has "
-            f"{grid.n_units} units; pass the grid that the map was trained with"
-        )
-    return array

@@ -3,7 +3,8 @@
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from somlib.evaluation.metrics.arguments import Array, checked
+from somlib import arrays, checks
+from somlib.arrays import Array
 from somlib.evaluation.metrics.clusterings import dead_units, nmi, purity
 from somlib.evaluation.metrics.embeddings import continuity, trustworthiness
 from somlib.evaluation.metrics.maps import (
@@ -25,6 +26,7 @@ N_NEIGHBORS = 5
 """Number of neighbors in a summary."""
 
 
+@checks.arguments
 def summary(som: SOM, X: ArrayLike, y: ArrayLike | None = None) -> pd.DataFrame:
     """Return all measures of a map on some samples.
 
@@ -58,7 +60,7 @@ def summary(som: SOM, X: ArrayLike, y: ArrayLike | None = None) -> pd.DataFrame:
     'lower'
     """
     units = som.predict(X)
-    X, W, grid = checked("X", X, 2), som.weights_, som.grid_
+    X, W, grid = arrays.samples(X), som.weights_, som.grid_
     Z, k = grid.coords[units], N_NEIGHBORS
     adjacencies = (4, 8) if grid.topology == "rect" else (6,)
     measured = [

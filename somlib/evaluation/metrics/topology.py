@@ -13,17 +13,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from somlib import checks
-from somlib.evaluation.metrics.arguments import checked, in_range
+from somlib import arrays, checks
+from somlib.evaluation.arguments import codebook, in_range
 from somlib.evaluation.metrics.distances import row_blocks
 from somlib.evaluation.metrics.embeddings import both_spaces, neighbor_numbers, neighbor_places
-from somlib.evaluation.metrics.maps import prototypes_of
 from somlib.search.best_units import mean_over_samples
-from somlib.spaces import Grid, Space
+from somlib.spaces import Grid, Measured
 from somlib.spaces.space import DISTANCE_SLACK
 
 
-def c_measure(X: ArrayLike, Z: ArrayLike, space: Space | None = None) -> float:
+@checks.arguments
+def c_measure(X: ArrayLike, Z: ArrayLike, space: Measured | None = None) -> float:
     """Return how well large distances in the data go with large distances in the embedding.
 
     C = 2/(n(n−1)) Σ_i<j ‖x_i − x_j‖ δ(z_i, z_j): the C measure of Goodhill & Sejnowski, "A unifying
@@ -55,15 +55,16 @@ def c_measure(X: ArrayLike, Z: ArrayLike, space: Space | None = None) -> float:
     >>> c_measure(X, X), c_measure(X, [[0.0], [3.0], [1.0]])
     (4.666666666666667, 3.6666666666666665)
     """
-    (X,), e = in_range(checked("X", X, 2))
+    (X,), e = in_range(arrays.samples(X))
     if space is None:
-        (Z,), e_z = in_range(checked("Z", Z, 2))
+        (Z,), e_z = in_range(arrays.samples(Z, "Z"))
         e += e_z
     moments = _distance_moments(X, Z, space)
     return float(np.ldexp(moments.xz / moments.pairs, e))
 
 
-def kruskal_shepard_error(X: ArrayLike, Z: ArrayLike, space: Space | None = None) -> float:
+@checks.arguments
+def kruskal_shepard_error(X: ArrayLike, Z: ArrayLike, space: Measured | None = None) -> float:
     """Return the mean squared difference of distances in the data and in the embedding.
 
     2/(n(n−1)) Σ_i<j (‖x_i − x_j‖ / max ‖x − x'‖ − δ(z_i, z_j) / max δ)², the distances of both
@@ -108,11 +109,12 @@ def kruskal_shepard_error(X: ArrayLike, Z: ArrayLike, space: Space | None = None
     return max(0.0, total / moments.pairs)
 
 
+@checks.arguments
 def neighborhood_preservation(
     X: ArrayLike,
     Z: ArrayLike,
-    n_neighbors: int | Sequence[int] = 5,
-    space: Space | None = None,
+    n_neighbors: checks.Count | Sequence[checks.Count] = 5,
+    space: Measured | None = None,
 ) -> Any:
     """Return the share of nearest neighbors in the data that are nearest in the embedding too.
 
@@ -154,7 +156,10 @@ def neighborhood_preservation(
     return share if np.ndim(n_neighbors) else float(share[0])
 
 
-def topographic_function(X: ArrayLike, weights: ArrayLike, grid: Grid, k: int = 1) -> float:
+@checks.arguments
+def topographic_function(
+    X: ArrayLike, weights: ArrayLike, grid: Grid, k: checks.Count = 1
+) -> float:
     """Return how many units, on average, adjoin a unit in the data but not on the map.
 
     Φ(k) = 1/K Σ_i |{j : i and j adjoin in the data and δ(i, j) > k}|, the topographic function of
@@ -188,8 +193,7 @@ def topographic_function(X: ArrayLike, weights: ArrayLike, grid: Grid, k: int = 
     >>> topographic_function([[0.4], [1.6]], weights, Grid(1, 3))
     0.6666666666666666
     """
-    checks.count("k", k)
-    (X, weights), _ = in_range(checked("X", X, 2), prototypes_of(weights, grid))
+    (X, weights), _ = in_range(arrays.samples(X), codebook(weights, grid))
     found = []
 
     def note(units: Tensor, apart: Tensor) -> Tensor:
@@ -214,7 +218,7 @@ class _Moments(NamedTuple):
     z_max: float
 
 
-def _distance_moments(X: ArrayLike, Z: ArrayLike, space: Space | None) -> _Moments:
+def _distance_moments(X: ArrayLike, Z: ArrayLike, space: Measured | None) -> _Moments:
     data, image = both_spaces(X, Z, space)
     n = len(data)
     if n < 2:

@@ -20,9 +20,8 @@ from torch import Tensor
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, pretrained
 from somlib.models.desom import nearest_units
-from somlib.models.kohonen import as_grid
 from somlib.search.best_units import Block, Codebook, squared_distances
-from somlib.spaces import Grid
+from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator
 from somlib.training.layers import AutoencoderNetwork
 
@@ -74,7 +73,6 @@ def distances_to_prototypes(X: Array, prototypes: Array) -> Array:
 
 def check_number(K: int, n: int, parameter: str) -> None:
     """Check the number K of centers for n samples; `parameter` is the parameter that sets it."""
-    checks.count(parameter, K)
     if n < K:
         raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller {parameter}")
 
@@ -119,15 +117,12 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
         From `fit`, when a parameter or the data is unusable.
     """
 
-    hidden: Sequence[int] = (500, 500, 2000)
-    latent_dim: int = 10
-    pretrain_epochs: int = 200
-    n_iter: int = 10_000
-    learning_rate: float = 1e-3
+    hidden: Sequence[checks.Count] = (500, 500, 2000)
+    latent_dim: checks.Count = 10
+    pretrain_epochs: checks.CountOrZero = 200
+    n_iter: checks.Count = 10_000
+    learning_rate: checks.Positive = 1e-3
     shuffle: bool = False
-
-    def _check(self, n: int, d: int) -> None:
-        checks.count("pretrain_epochs", self.pretrain_epochs, least=0)
 
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
@@ -171,12 +166,11 @@ class EmbeddedMap(EmbeddedClustering):
         The prototypes, decoded.
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
+    grid: GridLike = (8, 8)
     _: KW_ONLY
 
     def _check(self, n: int, d: int) -> None:
         check_number(self.grid_.n_units, n, "grid")
-        super()._check(n, d)
 
     @property
     def grid_(self) -> Grid:

@@ -103,15 +103,13 @@ class DCN(EmbeddedClustering):
     Deep Learning and Clustering", 2016; ICML 2017.
     """
 
-    n_clusters: int = 10
-    gamma: float = 1e-3
+    n_clusters: checks.Count = 10
+    gamma: checks.NotNegative = 1e-3
     _: KW_ONLY
-    n_iter: int = 13_700
+    n_iter: checks.Count = 13_700
 
     def _build(self, d: int, generator: torch.Generator) -> DCNNetwork:
         return DCNNetwork(self, d, generator)
 
     def _check(self, n: int, d: int) -> None:
         check_number(self.n_clusters, n, "n_clusters")
-        checks.not_negative("gamma", self.gamma)
-        super()._check(n, d)

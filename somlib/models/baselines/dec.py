@@ -201,18 +201,16 @@ class DEC(EmbeddedClustering):
     ((1797,), (10, 5))
     """
 
-    n_clusters: int = 10
+    n_clusters: checks.Count = 10
     _: KW_ONLY
-    update_interval: int = 140
-    n_iter: int = 20_000
+    update_interval: checks.Count = 140
+    n_iter: checks.Count = 20_000
 
     def _build(self, d: int, generator: torch.Generator) -> DECNetwork:
         return DECNetwork(self, d, generator, self.n_clusters, self.update_interval)
 
     def _check(self, n: int, d: int) -> None:
         check_number(self.n_clusters, n, "n_clusters")
-        checks.count("update_interval", self.update_interval)
-        super()._check(n, d)
 
 
 @dataclass(eq=False, repr=False)
@@ -234,11 +232,7 @@ class IDEC(DEC):
     Preservation", IJCAI 2017.
     """
 
-    gamma: float = 0.1
+    gamma: checks.NotNegative = 0.1
 
     def _build(self, d: int, generator: torch.Generator) -> IDECNetwork:
         return IDECNetwork(self, d, generator, self.n_clusters, self.update_interval, self.gamma)
-
-    def _check(self, n: int, d: int) -> None:
-        checks.not_negative("gamma", self.gamma)
-        super()._check(n, d)

@@ -17,9 +17,8 @@ from somlib.models.baselines.centers import (
 )
 from somlib.models.baselines.dec import IDECNetwork
 from somlib.models.desom import grid_distances, neighborhood_weights
-from somlib.spaces import Grid
 from somlib.training import Array, Losses
-from somlib.training.schedules import schedule
+from somlib.training.schedules import Range, schedule
 
 
 def kohonen_step(m: Tensor, z: Tensor, h: Tensor, alpha: Tensor) -> Tensor:
@@ -114,12 +113,11 @@ class DeepNeuralMaps(EmbeddedMap):
     M. Pesteie, P. Abolmaesumi and R. Rohling, "Deep Neural Maps", ICLR 2018 workshop.
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    gamma: float = 0.01
-    temperature: tuple[float, float] = (10.0, 0.1)
-    alpha: tuple[float, float] = (0.5, 0.01)
+    gamma: checks.NotNegative = 0.01
+    temperature: Range = (10.0, 0.1)
+    alpha: Range = (0.5, 0.01)
     _: KW_ONLY
-    update_interval: int = 140
+    update_interval: checks.Count = 140
     shuffle: bool = True
 
     def _build(self, d: int, generator: torch.Generator) -> DeepNeuralMapsNetwork:
@@ -127,8 +125,5 @@ class DeepNeuralMaps(EmbeddedMap):
 
     def _check(self, n: int, d: int) -> None:
         super()._check(n, d)
-        checks.not_negative("gamma", self.gamma)
-        checks.count("update_interval", self.update_interval)
-        schedule("temperature", self.temperature)
-        if schedule("alpha", self.alpha).start > 1:
+        if self.alpha[0] > 1:
             raise ValueError(f"alpha={self.alpha!r} must start at 1 or below")

@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,9 @@ from somlib.models.baselines.centers import (
     random_samples,
 )
 from somlib.models.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
-from somlib.models.kohonen import as_grid
-from somlib.spaces import Grid
+from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import Array, DeepEstimator, Losses, Network
-from somlib.training.schedules import Decay, schedule
+from somlib.training.schedules import Decay, Range, schedule
 
 
 class KerasomNetwork(Network):
@@ -104,14 +103,14 @@ class Kerasom(ClusterMixin, DeepEstimator):
     ((12, 3), (200, 12), True)
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    temperature: tuple[float, float] = (10.0, 0.1)
+    grid: GridLike = (8, 8)
+    temperature: Range = (10.0, 0.1)
     grid_distance: GridDistance = "manhattan"
     neighborhood: Neighborhood = "gaussian"
     decay: Decay = "exponential"
     _: KW_ONLY
-    n_iter: int = 10_000
-    learning_rate: float = 1e-3
+    n_iter: checks.Count = 10_000
+    learning_rate: checks.Positive = 1e-3
     shuffle: bool = False
 
     def _build(self, d: int, generator: torch.Generator) -> KerasomNetwork:
@@ -120,7 +119,6 @@ class Kerasom(ClusterMixin, DeepEstimator):
     def _check(self, n: int, d: int) -> None:
         check_number(self.grid_.n_units, n, "grid")
         schedule("temperature", self.temperature, self.decay)
-        checks.one_of("neighborhood", self.neighborhood, get_args(Neighborhood))
         grid_distances(self.grid_, self.grid_distance)
 
     def _finish(self, X: Array) -> None:

@@ -1,17 +1,16 @@
 """Clusters of a map: k-means on its prototypes."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.training.loop import resolve_seed
 
 
+@checks.arguments
 def merge_prototypes(
-    prototypes: ArrayLike, units: ArrayLike, k: int, random_state: Any = None
+    prototypes: ArrayLike, units: ArrayLike, k: checks.Count, random_state: checks.Seed = None
 ) -> NDArray[np.int64]:
     """Return the clusters of samples by k-means on a map's prototypes: the slides' "+km".
 
@@ -29,8 +28,9 @@ def merge_prototypes(
     >>> merge_prototypes([[0.0], [5.0], [0.1]], [0, 0, 1, 2], k=2, random_state=0).tolist()
     [1, 1, 0, 1]
     """
-    checks.count("k", k)
-    if k > len(prototypes := np.asarray(prototypes)):
+    prototypes = arrays.samples(prototypes, "prototypes")
+    units = arrays.units(units, len(prototypes), "units")
+    if k > len(prototypes):
         raise ValueError(f"k={k} is more than the {len(prototypes)} prototypes; choose fewer")
     merged = KMeans(k, n_init=20, random_state=resolve_seed(random_state) % 2**32).fit(prototypes)
-    return np.asarray(merged.labels_[np.asarray(units)], dtype=np.int64)
+    return np.asarray(merged.labels_[units], dtype=np.int64)

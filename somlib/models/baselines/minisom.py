@@ -6,13 +6,12 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from somlib import checks
+from somlib import arrays, checks
 from somlib.models.baselines.centers import distances_to_prototypes
 from somlib.models.desom import nearest_units
-from somlib.models.kohonen import as_grid
-from somlib.spaces import Grid
+from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import Array
 from somlib.training.loop import resolve_seed
 from somlib.training.saving import Check, Saveable, array, require_units
@@ -57,16 +56,20 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
         From `fit`, when a parameter or the data is unusable.
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    n_iter: int = 10_000
-    sigma: float = 1.0
-    learning_rate: float = 0.5
+    grid: GridLike = (8, 8)
+    n_iter: checks.Count = 10_000
+    sigma: checks.Positive = 1.0
+    learning_rate: checks.Positive = 0.5
     init: Literal["sample", "pca", "random"] = "sample"
-    neighborhood: str = "gaussian"
-    decay: str = "asymptotic_decay"
-    sigma_decay: str = "asymptotic_decay"
+    neighborhood: Literal["gaussian", "mexican_hat", "bubble", "triangle"] = "gaussian"
+    decay: Literal["inverse_decay_to_zero", "linear_decay_to_zero", "asymptotic_decay"] = (
+        "asymptotic_decay"
+    )
+    sigma_decay: Literal["inverse_decay_to_one", "linear_decay_to_one", "asymptotic_decay"] = (
+        "asymptotic_decay"
+    )
     random_order: bool = False
-    random_state: Any = None
+    random_state: checks.Seed = None
 
     _learned: ClassVar[dict[str, Check]] = {
         "weights_": array("f", "K", "d"),
@@ -78,15 +81,14 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train a new map on samples X of shape (n, d)."""
+        checks.parameters(self)
         try:
             from minisom import MiniSom
         except ImportError:
             raise ImportError(
                 "MiniSomMap needs the library MiniSom, which is not installed: pip install minisom"
             ) from None
-        samples: Array = validate_data(self, X, dtype=np.float64)
-        checks.count("n_iter", self.n_iter)
-        checks.one_of("init", self.init, ("sample", "pca", "random"))
+        samples = arrays.features(self, X, reset=True, dtype=np.float64)
         if self.grid_.topology != "rect" or any(self.grid_.periods):
             raise ValueError(
                 f"grid={self.grid!r}: MiniSomMap needs a rectangular map without wrapping"
@@ -126,5 +128,4 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
 
     def _valid(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
-        valid: Array = validate_data(self, X, reset=False, dtype=np.float64)
-        return valid
+        return arrays.features(self, X, reset=False, dtype=np.float64)

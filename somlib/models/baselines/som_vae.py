@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from somlib import checks
 from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import EmbeddedMap, assigned_centers, squared_distance
-from somlib.spaces import Grid
 from somlib.training import Losses
 from somlib.training.layers import AutoencoderNetwork
 
@@ -92,22 +91,16 @@ class SOMVAE(EmbeddedMap):
     Discrete Representation Learning on Time Series", ICLR 2019.
     """
 
-    grid: tuple[int, int] | Grid = (8, 8)
-    alpha: float = 1.0
-    beta: float = 0.9
+    alpha: checks.NotNegative = 1.0
+    beta: checks.NotNegative = 0.9
     straight_through: bool = False
     _: KW_ONLY
-    latent_dim: int = 64
-    n_iter: int = 28_125
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    pretrain_epochs: int = 0
+    latent_dim: checks.Count = 64
+    n_iter: checks.Count = 28_125
+    batch_size: checks.Count = 32
+    learning_rate: checks.Positive = 5e-4
+    pretrain_epochs: checks.CountOrZero = 0
     shuffle: bool = True
 
     def _build(self, d: int, generator: torch.Generator) -> SOMVAENetwork:
         return SOMVAENetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        super()._check(n, d)
-        checks.not_negative("alpha", self.alpha)
-        checks.not_negative("beta", self.beta)

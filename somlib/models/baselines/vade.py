@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from somlib import checks
 from somlib.models.baselines.centers import EmbeddedClustering, all_codes, check_number
 from somlib.training import Array, Losses, Noise
 from somlib.training.layers import MLP, AutoencoderNetwork, Dense
@@ -130,11 +131,11 @@ class VaDE(EmbeddedClustering):
     and Generative Approach to Clustering", IJCAI 2017.
     """
 
-    n_clusters: int = 10
+    n_clusters: checks.Count = 10
     _: KW_ONLY
-    n_iter: int = 350_000
-    batch_size: int = 100
-    learning_rate: float = 2e-3
+    n_iter: checks.Count = 350_000
+    batch_size: checks.Count = 100
+    learning_rate: checks.Positive = 2e-3
     shuffle: bool = True
 
     _in_unit_range: ClassVar[bool] = True
@@ -144,7 +145,6 @@ class VaDE(EmbeddedClustering):
 
     def _check(self, n: int, d: int) -> None:
         check_number(self.n_clusters, n, "n_clusters")
-        super()._check(n, d)
 
     def _assign(self, X: Array) -> NDArray[np.int64]:
         return np.asarray(self._apply("assign", X), dtype=np.int64)
