@@ -159,13 +159,15 @@ def rule(annotation: Any) -> Rule:
         return _tuple_of([rule(part) for part in inside])
     if isinstance(origin, type) and issubclass(origin, Sequence):
         each = rule(inside[0])
+        entries = "" if each.text == "anything" else f", each entry {each.text}"
         return Rule(
-            f"a sequence, each entry {each.text}",
+            f"a sequence{entries}",
             lambda value: is_sequence(value) and all(each.accepts(one) for one in value),
         )
     cls = origin or annotation
     if isinstance(cls, type) and cls is not Any and not getattr(cls, "_is_protocol", False):
-        return _PLAIN.get(cls, Rule(f"a {cls.__name__}", lambda value: isinstance(value, cls)))
+        name = f"an {cls.__name__}" if cls.__name__[0] in "AEIOU" else f"a {cls.__name__}"
+        return _PLAIN.get(cls, Rule(name, lambda value: isinstance(value, cls)))
     return Rule("anything", lambda value: True)
 
 
@@ -190,7 +192,8 @@ def _any_of(rules: Sequence[Rule]) -> Rule:
             raise reasons[0]
         return False
 
-    return Rule(_joined([one.text for one in rules]), accepts, choices)
+    texts = [t for one in rules for t in (map(repr, one.choices) if one.choices else [one.text])]
+    return Rule(_joined(texts), accepts, choices)
 
 
 def _tuple_of(rules: Sequence[Rule]) -> Rule:
@@ -289,6 +292,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
 def shown(value: Any) -> str:
     """Return a value as a message shows it: arrays by type and shape, long texts cut."""
     if hasattr(value, "__array__") and np.ndim(value):
-        return f"<{type(value).__name__} of shape {tuple(np.shape(value))}>"
+        dtype = getattr(value, "dtype", "several dtypes")
+        return f"<{type(value).__name__} of {dtype}, shape {tuple(np.shape(value))}>"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -692,7 +692,7 @@ def test_bad_parameters_are_named(name, change, message):
 
 
 def test_vade_raises_an_error_for_values_outside_0_and_1():
-    with pytest.raises(ValueError, match=r"within \[-3, .*scale them to \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"within \[-3, .*takes data in \[0, 1\]"):
         VaDE(3, pretrain_epochs=10**9, batch_size=8).fit(np.where(X < 0.5, -3, X))
 
 

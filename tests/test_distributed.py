@@ -63,7 +63,7 @@ REFUSED = (
     (SOAE(importance_sampling=True), r"SOAE\(importance_sampling=True\) needs"),
     (SparseAutoencoder(latent_dim=2), r"SparseAutoencoder\(latent_dim=2\) needs"),
     (Autoencoder(latent_dim=2, batch_size=1), "batch_size=1 leaves some of 2 processes without"),
-    (SOM(init="sideways"), "init='sideways' is unknown"),  # found out by the first alone
+    (SOM(init=X[:3]), r"init has shape \(3, "),  # found out by the first alone
 )
 
 
@@ -204,10 +204,13 @@ def test_the_command_trains_in_one_process_too(tmp_path, capsys):
         ("ZOM --data digits", "unknown model 'ZOM'; there are .*, DESOM, .*, SOM, "),
         ("SOM --data digits -p epochs=3", "unknown parameter 'epochs'; SOM has .*, n_epochs, "),
         ("SOM --data digits -p n_epochs", "'n_epochs': expected NAME=VALUE"),
-        ("SOM --data digits -p n_epochs=few", "n_epochs = 'few': SOM expects something like 20"),
+        ("SOM --data digits -p n_epochs=few", "-p n_epochs='few' must be a whole number"),
         ("SOM --data digits -p n_epochs=0", "n_epochs=0 must be a whole number of at least 1"),
-        ("SOM --data digits -p init=sideways", "init='sideways' is unknown"),
-        ("SOM --data digits -p device=tpu", "-p device=tpu: .* is unknown"),
+        (
+            "SOM --data digits -p init=sideways",
+            "init='sideways' must be 'pca', 'sample'",
+        ),
+        ("SOM --data digits -p device=tpu", "-p device='tpu' must be"),
         ("SOM --data numbers", "unknown data set 'numbers'"),
         ("SOM --data none.npy", "No such file.*none.npy"),
         ("SOM --data none.npy --split test", "--split test: none.npy has no parts"),

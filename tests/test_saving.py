@@ -70,6 +70,7 @@ def fitted(name):
     quiet(model.fit, table)
     if name == "SOM":
         model.label_units(table, Y.astype(object))
+        model.cluster()
     return model
 
 
@@ -225,7 +226,7 @@ def test_what_a_deep_model_takes_can_be_saved(tmp_path, hidden):
     model = somlib.Autoencoder(**DENSE | {"device": torch.device("cpu")})
     model.set_params(hidden=hidden, learning_rate=Fraction(1, 100))
     if hidden == [True]:
-        with pytest.raises(ValueError, match="each of hidden=True"):
+        with pytest.raises(ValueError, match=r"hidden=\[True\] must be a sequence, each"):
             model.fit(X)
         return
     model.fit(X).save(tmp_path / "model.npz")
@@ -257,14 +258,14 @@ def test_labels_of_any_type_are_saved(tmp_path, labels):
 
 
 @pytest.mark.parametrize("labels", [
-    [None, *Y[1:]], [None] * len(Y), [1, *Y[1:].tolist()], [float("nan")] * len(Y),
-    [date(2020, 1, 1)] * len(Y), [("a", "b")] * len(Y), pd.array([pd.NA, *Y[1:]], "string"),
+    [None] * len(Y), [1, *Y[1:].tolist()], [float("nan")] * len(Y),
+    [date(2020, 1, 1)] * len(Y), [("a", "b")] * len(Y),
 ], ids=str)  # fmt: skip
 def test_labels_that_cannot_be_saved_raise_errors(labels):
     som = SOM((2, 2), n_epochs=1, random_state=0).fit(X)
     given = np.empty(len(Y), object)
     given[:] = list(labels)
-    with pytest.raises(ValueError, match=r"y holds labels such as .*omit samples without"):
+    with pytest.raises(ValueError, match=r"y (holds labels such as|has no label in row 0)"):
         som.label_units(X, given)
     assert not hasattr(som, "unit_labels_")
 
@@ -346,8 +347,9 @@ def changed(arrays, draw):
     name = draw(st.sampled_from(sorted(arrays)))
     a = arrays[name]
     others = [
-        a.astype(np.float16), a.astype("U5"), a.astype(complex), a.astype("i2"), a[None],
-        a.reshape(-1)[:0], np.zeros((3, 10, 2)), a.astype(a.dtype.newbyteorder(">")),
+        *([] if a.dtype.kind in "SU" else [a.astype(t) for t in ("f2", complex, "i2")]),
+        a.astype("U5"), a[None], a.reshape(-1)[:0], np.zeros((3, 10, 2)),
+        a.astype(a.dtype.newbyteorder(">")),
     ]  # fmt: skip
     if draw(st.booleans()):
         return {n: v for n, v in arrays.items() if n != name} | {"other": a}

@@ -689,7 +689,7 @@ def test_copies_and_equally_near_points_can_be_mapped(kind):
 
 # ---------------------------------------------------------------- bad input
 
-MAP = r"expected finite numbers of \(60, 2\)"
+MAP = r"expected \(60, 2\)"
 N_COMPONENTS = (
     r"n_components=5 is more than \(60, 4\) data have principal components; choose fewer, or "
     r"init='random'"
@@ -701,15 +701,15 @@ N_COMPONENTS = (
     ({"kind": None}, r"^kind=None is unknown"),
     ({"perplexity": 59}, r"^perplexity=59 must lie between 1 and 59, the number of other points$"),
     ({"perplexity": 1}, r"^perplexity=1 must lie between 1 and 59, the number of other points$"),
-    ({"perplexity": -3.5}, r"^perplexity=-3\.5 must lie between 1 and 59"),
-    ({"perplexity": math.nan}, r"^perplexity=nan must lie between 1 and 59"),
-    ({"perplexity": math.inf}, r"^perplexity=inf must lie between 1 and 59"),
-    ({"init": "PCA"}, r"^init='PCA' is unknown; choose 'pca', 'random' or an array$"),
+    ({"perplexity": -3.5}, r"^perplexity=-3\.5 must be a positive number"),
+    ({"perplexity": math.nan}, r"^perplexity=nan must be a positive number"),
+    ({"perplexity": math.inf}, r"^perplexity=inf must be a positive number"),
+    ({"init": "PCA"}, r"^init='PCA' must be 'pca', 'random' or an array$"),
     ({"init": np.zeros((59, 2))}, rf"^init has shape \(59, 2\); {MAP}$"),
     ({"init": np.zeros((60, 3))}, rf"^init has shape \(60, 3\); {MAP}$"),
-    ({"init": np.zeros(60)}, rf"^init has shape \(60,\); {MAP}$"),
-    ({"init": np.full((60, 2), np.nan)}, rf"^init has shape \(60, 2\); {MAP}$"),
-    ({"init": np.full((60, 2), np.inf)}, rf"^init has shape \(60, 2\); {MAP}$"),
+    ({"init": np.zeros(60)}, r"^init has shape \(60,\), expected \(samples, features\)"),
+    ({"init": np.full((60, 2), np.nan)}, "^init contains NaN in row 0, column 0"),
+    ({"init": np.full((60, 2), np.inf)}, "^init contains infinity"),
     ({"n_components": 5}, f"^{N_COMPONENTS}$"),
     ({"n_components": 0}, r"^n_components=0 must be a whole number of at least 1$"),
     ({"n_components": 2.0}, r"^n_components=2\.0 must be a whole number of at least 1$"),
@@ -736,24 +736,23 @@ def test_invalid_points_raise_errors():
     endless[3, 1] = np.inf
     small = SNE(perplexity=2, n_iter=5)
     for Z, message in (
-        (hole, "Input X contains NaN"),
-        (endless, "Input X contains infinity"),
-        (X[:3], r"Found array with 3 sample\(s\) \(shape=\(3, 4\)\) while a minimum of 4 is"),
-        (X[0], "Expected 2D array, got 1D array instead"),
-        (X[None], "Found array with dim 3"),
-        (X[:, :0], r"Found array with 0 feature\(s\)"),
+        (hole, "X contains NaN in row 3, column 1"),
+        (endless, "X contains infinity"),
+        (X[:3], r"X has 3 sample\(s\) \(shape=\(3, 4\)\) while a minimum of 4 is"),
+        (X[0], "Reshape your data"),
+        (X[None], "Reshape your data"),
+        (X[:, :0], r"X has 0 feature\(s\)"),
     ):
         with pytest.raises(ValueError, match=message):
             small.fit(Z)
     assert not hasattr(small, "embedding_")
-    for Z, shape in (
-        (hole, r"\(60, 4\)"),
-        (endless, r"\(60, 4\)"),
-        (X[:3], r"\(3, 4\)"),
-        (X[0], r"\(4,\)"),
-        (X[None], r"\(1, 60, 4\)"),
+    for Z, message in (
+        (hole, "X contains NaN"),
+        (endless, "X contains infinity"),
+        (X[:3], r"X has 3 sample\(s\)"),
+        (X[0], "Reshape your data"),
+        (X[None], "Reshape your data"),
     ):
-        message = f"^X has shape {shape}; expected a finite matrix of at least 4 points"
         with pytest.raises(ValueError, match=message):
             conditional_probabilities(Z, 2)
     with pytest.raises(ValueError, match=r"^perplexity=3 must lie between 1 and 3, the"):

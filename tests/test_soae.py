@@ -1138,16 +1138,15 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"sigma": 1.5}, "sigma=1.5: "),
     ({"sigma": (1.5,)}, r"sigma=\(1.5,\): "),
     ({"decay": "constant"}, r"sigma=\(1.5, 0.2\): decay='constant' cannot go from 1.5 to 0.2"),
-    ({"decay": "cosine"}, r"sigma=\(1.5, 0.2\): decay='cosine' is unknown; choose one of"),
+    ({"decay": "cosine"}, "decay='cosine' is unknown; choose one of"),
     ({"encoder_steps": 0}, "encoder_steps=0 must be a whole number of at least 1"),
     ({"decoder_steps": 0}, "decoder_steps=0 must be a whole number of at least 1"),
     ({"encoder_steps": 1.5}, "encoder_steps=1.5 must be a whole number of at least 1"),
     ({"decoder_steps": True}, "decoder_steps=True must be a whole number"),
     ({"encoder_steps": 5}, "encoder_steps=5 batches of 12 are more than the 53 samples; choose "
                            "fewer steps or a smaller batch_size"),
-    ({"distance": "l3"}, "distance='l3' is unknown; choose 'l2', 'l1' or a function of two "
-                         r"\(n, d\) tensors that returns n distances"),
-    ({"distance": None}, "distance=None is unknown"),
+    ({"distance": "l3"}, "distance='l3' must be 'l2', 'l1' or a function"),
+    ({"distance": None}, "distance=None must be"),
     ({"neighborhood": "bubble"}, r"neighborhood='bubble' is unknown; choose one of \['gaussian', "
                                  r"'radius'\]"),
     ({"training": "dream"}, r"training='dream' is unknown; choose one of \['wake-sleep', "
@@ -1155,24 +1154,24 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"training": "joint", "encoder_steps": 2}, "training='joint' takes one step for both "
      "networks, but encoder_steps=2 and decoder_steps=1; set both to 1"),
     ({"training": "joint", "decoder_steps": 3}, "training='joint' .* decoder_steps=3; set both"),
-    ({"space": "torus"}, r"space='torus' is not a continuous space; choose Euclidean\(m\), "
-                         r"Torus\(m\) or Sphere\(m\). \(On a Grid, SOM is this model.\)"),
-    ({"space": Grid(3, 4)}, r"space=Grid\(rows=3, .* is not a continuous space"),
-    ({"space": Torus}, "space=<class .*Torus'> is not a continuous space"),
-    ({"space": (8, 8)}, r"space=\(8, 8\) is not a continuous space"),
-    ({"space": None}, "space=None is not a continuous space"),
+    ({"space": "torus"}, r"space='torus' must be a continuous space: Euclidean\(m\), "
+                         r"Torus\(m\) or Sphere\(m\) \(on a Grid, SOM is this model\)"),
+    ({"space": Grid(3, 4)}, r"space=Grid\(rows=3, .* must be a continuous space"),
+    ({"space": Torus}, "space=<class .*Torus'> must be a continuous space"),
+    ({"space": (8, 8)}, r"space=\(8, 8\) must be a continuous space"),
+    ({"space": None}, "space=None must be a continuous space"),
     ({"space": Torus(10)}, r"space=Torus\(m=10\) has more dimensions than the 9 features of X, "
                            "so the code would not compress; choose at most 9"),
     ({"space": Sphere(11)}, r"space=Sphere\(m=11\) has more dimensions than the 9 features"),
     ({"batch_size": 54}, "batch_size=54 is larger than the data set of 53 samples"),
     ({"n_iter": 0}, "n_iter=0 must be a whole number of at least 1"),
     ({"n_iter": None}, "n_iter=None must be a whole number of at least 1"),
-    ({"hidden": 6}, "hidden=6 must be a sequence of whole numbers"),
-    ({"hidden": (6, 0)}, "each of hidden=0 must be a whole number"),
+    ({"hidden": 6}, "hidden=6 must be a sequence, each entry a whole number"),
+    ({"hidden": (6, 0)}, r"hidden=\(6, 0\) must be a sequence, each entry a whole"),
     ({"architecture": "conv", "image_shape": (2, 4)}, r"image_shape=\(2, 4\) does not fit 9"),
     ({"learning_rate": 0}, "learning_rate=0 must be a positive number"),
     ({"precision": "half"}, r"precision='half' is unknown; choose one of \['highest', 'high'"),
-    ({"device": "tpu"}, "device='tpu' is unknown"),
+    ({"device": "tpu"}, "device='tpu' must be 'auto'"),
 ])  # fmt: skip
 def test_invalid_arguments_of_fit_raise_errors(params, message):
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -1193,11 +1192,11 @@ def test_as_many_dimensions_as_features_are_fine(params):
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (NAN, "Input X contains NaN"),
-    (INF, "Input X contains infinity"),
-    (X[0], "Expected 2D array, got 1D array instead"),
-    (X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
-    (X[:, :0], r"Found array with 0 feature\(s\)"),
+    (NAN, "X contains NaN in row"),
+    (INF, "X contains infinity"),
+    (X[0], "Reshape your data"),
+    (X[:1], r"X has 1 sample\(s\) .* while a minimum of 2 is required"),
+    (X[:, :0], r"X has 0 feature\(s\)"),
 ])  # fmt: skip
 def test_invalid_data_raise_errors(data, message):
     with pytest.raises(ValueError, match=message):
@@ -1215,9 +1214,7 @@ def test_invalid_arguments_of_a_fitted_model_raise_errors(fitted):
         with pytest.raises(ValueError, match="X has 8 features, but SOAE is expecting 9 features"):
             use(X[:, 1:])
     for Z in (X[0, :m], X[:, : m + 1], NAN[3:5, 2 : 2 + m], INF[5:, 1 : 1 + m]):
-        with pytest.raises(
-            ValueError, match=rf"Z has shape .*; expected finite codes of shape \(n, {m}\)"
-        ):
+        with pytest.raises(ValueError, match=r"^Z (has shape|contains)"):
             fitted.inverse_transform(Z)
     if isinstance(fitted.space, Sphere):
         with pytest.raises(ValueError, match="a zero vector has no direction, hence no place on"):

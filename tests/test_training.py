@@ -840,25 +840,25 @@ NAN[3, 2], INF[5, 1] = np.nan, np.inf
     ({"n_iter": True}, X, "n_iter=True must be a whole number"),
     ({"latent_dim": 13}, X, "latent_dim=13 is more than the 12 features of X"),
     ({"latent_dim": 0}, X, "latent_dim=0 must be a whole number of at least 1"),
-    ({"hidden": (6, 0)}, X, "each of hidden=0 must be a whole number of at least 1"),
-    ({"hidden": 6}, X, "hidden=6 must be a sequence of whole numbers"),
-    ({"hidden": (), **CONV}, X, r"hidden=\(\) must be a sequence .*, for 'conv' of at least one"),
+    ({"hidden": (6, 0)}, X, r"hidden=\(6, 0\) must be a sequence, each entry a whole"),
+    ({"hidden": 6}, X, "hidden=6 must be a sequence, each entry a whole number"),
+    ({"hidden": (), **CONV}, X, r"hidden=\(\) has no layer, but architecture='conv' needs one"),
     ({"architecture": "rnn"}, X, "architecture='rnn' is unknown; choose one of"),
     ({"architecture": "conv"}, X, "image_shape=None does not fit 12 features; "),
     ({"architecture": "conv", "image_shape": (3, 5)}, X, r"image_shape=\(3, 5\) does not fit 12"),
-    ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) does not fit"),
-    ({"architecture": "conv", "image_shape": 12}, X, "image_shape=12 does not fit 12 features"),
+    ({"architecture": "conv", "image_shape": (-3, -4)}, X, r"image_shape=\(-3, -4\) must be \(a"),
+    ({"architecture": "conv", "image_shape": 12}, X, r"image_shape=12 must be \(a whole number"),
     ({"precision": "half"}, X, r"precision='half' is unknown; choose one of \['highest', 'high'"),
-    ({"device": "tpu"}, X, "device='tpu' is unknown; choose 'auto', 'cpu', 'cuda'"),
+    ({"device": "tpu"}, X, "device='tpu' must be 'auto', 'cpu', 'cuda'"),
     ({"learning_rate": 0}, X, "learning_rate=0 must be a positive number"),
     ({"learning_rate": float("nan")}, X, "learning_rate=nan must be a positive number"),
     ({"random_state": -1}, X, "random_state=-1 must be None, a whole number of at least 0"),
-    ({}, NAN, "Input X contains NaN"),
-    ({}, INF, "Input X contains infinity"),
-    ({}, X[0], "Expected 2D array, got 1D array instead"),
-    ({}, X[None], "Found array with dim 3, while dim <= 2 is required"),
-    ({}, X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
-    ({}, X[:, :0], r"Found array with 0 feature\(s\)"),
+    ({}, NAN, "X contains NaN in row"),
+    ({}, INF, "X contains infinity"),
+    ({}, X[0], "Reshape your data"),
+    ({}, X[None], "Reshape your data"),
+    ({}, X[:1], r"X has 1 sample\(s\) .* while a minimum of 2 is required"),
+    ({}, X[:, :0], r"X has 0 feature\(s\)"),
 ])  # fmt: skip
 def test_invalid_arguments_of_fit_raise_errors(make, params, data, message):
     with pytest.raises(ValueError, match=message):
@@ -878,10 +878,10 @@ def test_invalid_arguments_of_a_fitted_model_raise_errors(make):
     model = make(2).fit(X)
     with pytest.raises(ValueError, match=r"X has 11 features, but .* is expecting 12 features"):
         model.transform(X[:, 1:])
-    with pytest.raises(ValueError, match="Input X contains NaN"):
+    with pytest.raises(ValueError, match="X contains NaN in row"):
         model.transform(NAN)
     for Z in (X[0, :2], X[:, :3], NAN[3:5, 1:3]):
-        with pytest.raises(ValueError, match=r"Z has shape .*; expected finite codes of .* 2\)"):
+        with pytest.raises(ValueError, match=r"^Z (has shape|contains)"):
             model.inverse_transform(Z)
 
 

@@ -370,10 +370,10 @@ def test_a_bad_beta_in_a_stack_is_found():
 def test_bernoulli_takes_probabilities_only(bad):
     Y = X.copy()
     Y[3, 3] = bad
-    with pytest.raises(ValueError, match=r"needs probabilities; scale them"):
+    with pytest.raises(ValueError, match=r"takes data in"):
         vae(likelihood="bernoulli").fit(Y)
     model = vae(likelihood="bernoulli").fit(X)
-    with pytest.raises(ValueError, match="probabilities"):
+    with pytest.raises(ValueError, match="takes data in"):
         model.transform(Y)
 
 
@@ -401,7 +401,7 @@ def test_a_bad_number_of_draws_is_named(k):
 def test_a_direction_needs_an_attribute_that_differs():
     model = vae().fit(X)
     for values in (np.ones(60), np.ones(3), np.full(60, np.nan)):
-        with pytest.raises(ValueError, match="expected 60 finite numbers"):
+        with pytest.raises(ValueError, match=r"expected 60 numbers|contains"):
             model.direction(X, values)
 
 

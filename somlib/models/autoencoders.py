@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.search.products import products
 from somlib.training import Array, DeepEstimator, Losses, Noise, fit_seeds
 from somlib.training.layers import (
     DERIVATIVES,
@@ -25,7 +24,6 @@ from somlib.training.layers import (
     Architecture,
     AutoencoderNetwork,
 )
-from somlib.training.loop import resolve_device
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Corruption = Literal["gaussian", "masking", "salt-and-pepper"]
@@ -269,14 +267,11 @@ class Autoencoder(DeepEstimator):
         its singular values the sensitivities.
         """
         X = self._valid(X, reset=False)
-        device = resolve_device(self.device)
-        encoder = self._network(device).encoder
-        with products(self.precision, device):
-            parts = [
-                jacobian(encoder, torch.from_numpy(rows).to(device)).numpy(force=True)
-                for rows in np.split(X, range(_JACOBIAN_BLOCK, len(X), _JACOBIAN_BLOCK))
-            ]
-        return np.concatenate(parts)
+
+        def of_block(network: AutoencoderNetwork, x: Tensor) -> Tensor:
+            return jacobian(network.encoder, x)
+
+        return np.concatenate([*self._in_blocks(of_block, X, _JACOBIAN_BLOCK)])
 
 
 def pretrained(
@@ -290,6 +285,7 @@ def pretrained(
     return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
 
+@checks.arguments
 def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
     """Return the principal components learned by a linear autoencoder, as rows of length d.
 

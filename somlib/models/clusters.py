@@ -67,13 +67,14 @@ def cluster_units(
     ([0, 0, 0, 1, 1, 1], [2])
     """
     W = arrays.samples(weights, "weights", dtype=np.float64)
-    winning = np.flatnonzero(arrays.samples(hits, "hits", axes=1))
+    hits = arrays.samples(hits, "hits", axes=1)
     for name, given in (("weights", W), ("hits", hits)):
         if len(given) != grid.n_units:
             raise ValueError(
                 f"{name} has {len(given)} entries, but a {grid.rows} × {grid.cols} grid has "
                 f"{grid.n_units} units: give one for each"
             )
+    winning = np.flatnonzero(hits)
     _check_k(k, len(winning))
     W = W - W.mean(0)
     i, j = grid.edges().T
@@ -120,4 +121,5 @@ def _cut(merges: NDArray[np.intp], k: int) -> NDArray[np.int64]:
     done = merges[: n - k]
     ends = done.ravel(), np.repeat(n + np.arange(n - k), 2)
     tree = coo_array((np.ones(done.size), ends), shape=(2 * n - k, 2 * n - k))
-    return connected_components(tree, directed=False)[1][:n].astype(np.int64)
+    cluster: NDArray[np.int64] = connected_components(tree, directed=False)[1].astype(np.int64)
+    return cluster[:n]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -200,8 +200,31 @@ def train_desom(network: DESOMNetwork, X: Tensor, n_iter: int, batch_size: int =
 # ---------------------------------------------------------------- the estimator
 
 
+class OnGrid:
+    """Adds `grid_` to an estimator with the parameter `grid`."""
+
+    if TYPE_CHECKING:  # what the estimator has
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def grid_(self) -> Grid:
+        """The map."""
+        return as_grid(self.grid)
+
+
+class LatentMap(OnGrid):
+    """Adds the decoded prototypes to an estimator whose prototypes are latent codes."""
+
+    @property
+    def decoded_prototypes_(self) -> Array:
+        """The decoded prototypes, shape (K, d)."""
+        decoded: Array = self.inverse_transform(self.prototypes_)
+        return decoded
+
+
 @dataclass(eq=False, repr=False)
-class DESOM(ClusterMixin, DeepEstimator):
+class DESOM(LatentMap, ClusterMixin, DeepEstimator):
     """Deep embedded self-organizing map.
 
     Parameters
@@ -301,19 +324,9 @@ class DESOM(ClusterMixin, DeepEstimator):
     # ------------------------------------------------------------ using
 
     @property
-    def grid_(self) -> Grid:
-        """The map."""
-        return as_grid(self.grid)
-
-    @property
     def prototypes_(self) -> Array:
         """The map's prototypes in latent space, shape (K, latent_dim)."""
         return self.parameters_["prototypes"]
-
-    @property
-    def decoded_prototypes_(self) -> Array:
-        """The decoded prototypes, shape (K, d)."""
-        return self.inverse_transform(self.prototypes_)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""

@@ -515,7 +515,7 @@ def suggest_grid(
     wanted = min(usual, most)
     shape = Grid(2, 2, topology, wrap)
     height = shape.mesh()[1, 0, 0]  # of a row, in lattice spacings
-    step = 2 if topology == "hex" and shape.wrap[0] else 1
+    step = 2 if topology == "hex" and shape.periods[0] else 1
     rows = step * max(1, round((wanted * spread[1] / spread[0] / height) ** 0.5 / step))
     grid = Grid(rows, max(1, min(round(wanted / rows), most // rows)), topology, wrap)
     limit = f", but {n} samples allow {most}" if usual > most else ""

@@ -20,9 +20,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from somlib import arrays, checks
-from somlib.training import Array
+from somlib.training import Array, saving
 from somlib.training.loop import random_source
-from somlib.training.saving import Check, Saveable, array, count, each, instance, require_names
 
 Kind = Literal["sne", "symmetric", "t"]
 
@@ -181,7 +180,7 @@ def _squared_distances(Y: Tensor) -> Tensor:
 
 
 @dataclass(eq=False, repr=False)
-class SNE(Saveable, BaseEstimator):
+class SNE(saving.Saveable, BaseEstimator):
     """SNE, symmetric SNE or t-SNE, exact: computed for all pairs, as in the papers.
 
     Gradient descent with momentum (.5, from iteration 250 on .8) and a gain per coordinate, as in
@@ -238,11 +237,11 @@ class SNE(Saveable, BaseEstimator):
     init: Literal["pca", "random"] | checks.Values = "pca"
     random_state: checks.Seed = None
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "embedding_": array("f", "n", "m"),
-        "kl_divergence_": instance(float),
-        "history_": each(array("f", "tens of iterations")),
-        "n_iter_": count(),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "embedding_": saving.array("f", "n", "m"),
+        "kl_divergence_": saving.typed(float),
+        "history_": saving.each(saving.array("f", "tens of iterations")),
+        "n_iter_": saving.count(),
     }
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
@@ -287,7 +286,7 @@ class SNE(Saveable, BaseEstimator):
         return self.fit(X).embedding_
 
     def _require_whole(self) -> None:
-        require_names("history_", self.history_, ["loss"])
+        saving.require_names("history_", self.history_, ["loss"])
         if len(self.history_["loss"]) != -(-self.n_iter_ // 10):
             raise ValueError(f"history_ does not fit {self.n_iter_} iterations")
 

@@ -10,7 +10,7 @@ network (parameters, forward pass, steps), algorithm 2 of the paper, and the est
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -20,16 +20,22 @@ from torch import Tensor
 
 from somlib import checks
 from somlib.spaces import Continuous, Euclidean, Kind, Torus
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise, saving
 from somlib.training.layers import Architecture, AutoencoderNetwork
 from somlib.training.loop import resolve_seed
 from somlib.training.network import hyperparameter
-from somlib.training.saving import Check, instance
 from somlib.training.schedules import Decay, Range, schedule
 
 Distance = Literal["l2", "l1"] | Callable[[Tensor, Tensor], Tensor]
 Training = Literal["wake-sleep", "joint"]
 
+Space = Annotated[
+    Continuous,
+    checks.Rule(
+        "a continuous space: Euclidean(m), Torus(m) or Sphere(m) (on a Grid, SOM is this model)",
+        lambda space: isinstance(space, Continuous),
+    ),
+]
 TORUS = Torus(2)
 
 UNIFORM_SHARE = 0.1
@@ -361,7 +367,7 @@ class SOAE(DeepEstimator):
     ((1797, 2), (3, 64))
     """
 
-    space: Continuous = TORUS
+    space: Space = TORUS
     hidden: Sequence[checks.Count] = (256, 256)
     architecture: Architecture = "mlp"
     image_shape: checks.ImageShape | None = None
@@ -377,7 +383,7 @@ class SOAE(DeepEstimator):
     learning_rate: checks.Positive = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
-    _learned: ClassVar[dict[str, Check]] = {"space_": instance(Continuous)}
+    _learned: ClassVar[dict[str, saving.Check]] = {"space_": saving.typed(Continuous)}
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]
@@ -432,7 +438,7 @@ class SOAE(DeepEstimator):
         See `Continuous.mesh` for the grid: n rows, on the torus and in the plane n columns.
         """
         check_is_fitted(self)
-        return self._decoded(self.space_.mesh(n))
+        return self._decoded_rows(self.space_.mesh(n))
 
     @checks.arguments
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: checks.Count = 10) -> Array:
@@ -449,16 +455,8 @@ class SOAE(DeepEstimator):
         -------
         ndarray of shape (k, n, d)
         """
-        ends = self.transform(a), self.transform(b)
-        if ends[0].shape != ends[1].shape:
-            raise ValueError(
-                f"a has {len(ends[0])} samples, b {len(ends[1])}; give as many of each"
-            )
-        return self._decoded(self.space.geodesic(*ends, np.linspace(0, 1, n)))
-
-    def _decoded(self, Z: Array) -> Array:
-        """Return decoded codes of shape (rows, cols, m)."""
-        return self.inverse_transform(Z.reshape(-1, self.space.m)).reshape(*Z.shape[:2], -1)
+        ends = self._codes_of_pairs(a=a, b=b)
+        return self._decoded_rows(self.space.geodesic(*ends, np.linspace(0, 1, n)))
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean of −d(x, G(C(x))) per feature: for "l2" the negative MSE."""

@@ -47,7 +47,7 @@ from somlib.search.best_units import (
     squared_distances,
 )
 from somlib.spaces import Grid, GridLike, as_grid
-from somlib.training import processes
+from somlib.training import processes, saving
 from somlib.training.loop import (
     Callback,
     Checkpoint,
@@ -56,19 +56,6 @@ from somlib.training.loop import (
     resolve_device,
     resolve_seed,
     run_loop,
-)
-from somlib.training.saving import (
-    Check,
-    Saveable,
-    array,
-    count,
-    each,
-    instance,
-    reading,
-    require_moments,
-    require_names,
-    require_units,
-    series,
 )
 from somlib.training.schedules import Decay, Range, Schedule, schedule
 from somlib.training.step import deferred_interrupts
@@ -81,7 +68,9 @@ _OF_UNITS = ("unit_labels_", "cluster_labels_", "cluster_scores_")
 
 
 @dataclass(eq=False, repr=False)
-class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class SOM(
+    saving.Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator
+):
     """Kohonen's self-organizing map.
 
     Parameters
@@ -203,21 +192,21 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     device: checks.Device = "auto"
     progress: bool = False
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "weights_": array("f", "K", "d"),
-        "grid_": instance(Grid),
-        "n_epochs_": count("epochs"),
-        "history_": each(series("epochs")),
-        "moments_": each(instance(np.ndarray)),
-        "seed_": count(),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "weights_": saving.array("f", "K", "d"),
+        "grid_": saving.typed(Grid),
+        "n_epochs_": saving.count("epochs"),
+        "history_": saving.each(saving.series("epochs")),
+        "moments_": saving.each(saving.typed(np.ndarray)),
+        "seed_": saving.count(),
     }
-    _also_learned: ClassVar[dict[str, Check]] = {
-        "labels_": array("i", "n"),
-        "quantization_error_": instance(float),
-        "topographic_error_": instance(float),
-        "unit_labels_": array("biufcmMSUOT", "K"),
-        "cluster_labels_": array("i", "K"),
-        "cluster_scores_": each(series("candidates")),
+    _also_learned: ClassVar[dict[str, saving.Check]] = {
+        "labels_": saving.array("i", "n"),
+        "quantization_error_": saving.typed(float),
+        "topographic_error_": saving.typed(float),
+        "unit_labels_": saving.array("biufcmMSUOT", "K"),
+        "cluster_labels_": saving.array("i", "K"),
+        "cluster_scores_": saving.each(saving.series("candidates")),
     }
 
     # ------------------------------------------------------------ fitting
@@ -259,9 +248,11 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             Raised again after the map of the last complete epoch has been stored.
         """
         grid, seed = self._check_parameters()
+        checks.require("callbacks", callbacks, Iterable[Callback])
+        kept = Checkpoint(checkpoint)
         X, weight = self._check_data(X, sample_weight, reset=True)
         self._start(X, weight, grid, seed)
-        kept, n_epochs = Checkpoint(checkpoint), self._n_epochs(len(X))
+        n_epochs = self._n_epochs(len(X))
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept, n_epochs)
@@ -317,9 +308,9 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 delattr(self, name)
 
     def _require_whole(self) -> None:
-        require_units(self.weights_, self.grid_)
+        saving.require_units(self.weights_, self.grid_)
         if self.moments_:
-            require_moments(self.moments_, self.weights_.shape, self.weights_.dtype)
+            saving.require_moments(self.moments_, self.weights_.shape, self.weights_.dtype)
 
     @property
     def _n_features_out(self) -> int:
@@ -412,20 +403,20 @@ class SOM(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         saved = checkpoint.load()
         if saved is None:
             return
-        with reading(checkpoint.path):
+        with saving.reading(checkpoint.path):
             moments, facts = saved
             weights, done, history = moments.pop("weights"), facts["n_epochs"], facts["history"]
             sizes = dict(zip(("K", "d"), self.weights_.shape, strict=True))
-            require_names("facts", facts, ["n_epochs", "history", "seed"])
-            array("f", "K", "d")("weights", weights, sizes)
+            saving.require_names("facts", facts, ["n_epochs", "history", "seed"])
+            saving.array("f", "K", "d")("weights", weights, sizes)
             if moments or (done and self.mode == "sgd"):
-                require_moments(moments, weights.shape, weights.dtype)
-            count()("seed", facts["seed"], sizes)
-            count("epochs")("n_epochs", done, sizes)
-            each(series("epochs"))("history", history, sizes)
+                saving.require_moments(moments, weights.shape, weights.dtype)
+            saving.count()("seed", facts["seed"], sizes)
+            saving.count("epochs")("n_epochs", done, sizes)
+            saving.each(saving.series("epochs"))("history", history, sizes)
             rate = () if self.mode == "batch" else ("learning_rate",)
             losses = ("quantization_error", "topographic_error", "sigma", *rate)
-            require_names("history", history, losses if done else ())
+            saving.require_names("history", history, losses if done else ())
             if weights.dtype != self.weights_.dtype or done > n_epochs:
                 raise ValueError(f"{weights.dtype} after {done} epochs of {n_epochs}")
         self.weights_, self.moments_ = weights, moments

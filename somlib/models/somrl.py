@@ -24,11 +24,10 @@ from torch import Tensor, nn
 
 from somlib import checks
 from somlib.search.products import products
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Network
+from somlib.training import Array, DeepEstimator, Losses, Network, saving
 from somlib.training.layers import AutoencoderNetwork
 from somlib.training.loop import resolve_device, resolve_seed
 from somlib.training.network import hyperparameter, member_state
-from somlib.training.saving import Check, count
 
 Repel = Literal["signed", "literal"] | None
 LifeRule = Literal["batch", "update"]
@@ -372,7 +371,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     n_iter: checks.Count | None = None
 
     _may_differ: ClassVar[tuple[str, ...]] = tuple(_SYMBOLS)
-    _learned: ClassVar[dict[str, Check]] = {"unplaced_": count()}
+    _learned: ClassVar[dict[str, saving.Check]] = {"unplaced_": saving.count()}
 
     def _empty_network(self) -> Any:
         network = super()._empty_network()
@@ -385,13 +384,10 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         return Rule(**values, repel=self.repel, life_rule=self.life_rule)
 
     def _activations(self, Z: Array) -> Iterator[Array]:
-        """Yield the activations of the nodes by each point, (rows, n_nodes_) at a time."""
-        device = resolve_device(self.device)
-        nodes = self._network(device).nodes
-        for rows in np.split(Z, range(ROWS_AT_ONCE, len(Z), ROWS_AT_ONCE)):
-            with torch.no_grad(), products(self.precision, device):
-                activations = nodes.activations(torch.from_numpy(rows).to(device))
-            yield activations[:, nodes.alive].numpy(force=True)
+        """Return the activations of the nodes by each point, (rows, n_nodes_) at a time."""
+        return self._in_blocks(
+            lambda network, z: network.nodes.activations(z)[:, network.nodes.alive], Z
+        )
 
     def _winners(self, Z: Array, a_t: float = 0.0) -> NDArray[np.int64]:
         """Return the most active node of each point, −1 where no activation reaches a_t."""
@@ -404,6 +400,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         """Return samples as points of the nodes' space."""
         return X
 
+    @checks.arguments
     def predict(self, X: ArrayLike, *, noise: bool = False) -> NDArray[np.int64]:
         """Return the most active node of each sample, shape (n,).
 
@@ -609,15 +606,6 @@ class SOMRL(_NodesEstimator):
         self._warn_of(self.unplaced_ - earlier, stacklevel=3)
         self.labels_ = self._winners(X)
         return self
-
-    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
-        checked = super()._valid(X, reset=reset)
-        if checked.min() < 0 or checked.max() > 1:
-            raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but SOMRL takes data "
-                "in [0, 1]; scale them, for example with MinMaxScaler(clip=True) of scikit-learn"
-            )
-        return checked
 
     def transform(self, X: ArrayLike) -> Array:
         """Return the activation of each node by each sample, (n, n_nodes_): equation 1."""

@@ -16,16 +16,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from somlib import arrays, checks
 from somlib.models.autoencoders import Likelihood
-from somlib.search.products import products
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, Losses, Noise
 from somlib.training.layers import Architecture, AutoencoderNetwork
-from somlib.training.loop import random_source, resolve_device
+from somlib.training.loop import random_source
 from somlib.training.network import hyperparameter
 
 LOG_VARIANCE_LIMIT = 15.0
@@ -282,14 +281,9 @@ class VAE(DeepEstimator):
         n : int, default=10
             Codes on the line segment between the two codes, both ends included.
         """
-        begin, end = self.transform(x_0), self.transform(x_1)
-        if begin.shape != end.shape:
-            raise ValueError(f"x_0 has {len(begin)} samples, x_1 {len(end)}; give as many of each")
+        begin, end = self._codes_of_pairs(x_0=x_0, x_1=x_1)
         t = np.linspace(0, 1, n, dtype=begin.dtype)[:, None]
-        codes = begin[:, None] + t * (end - begin)[:, None]
-        return self.inverse_transform(codes.reshape(-1, self.latent_dim)).reshape(
-            *codes.shape[:2], -1
-        )
+        return self._decoded_rows(begin[:, None] + t * (end - begin)[:, None])
 
     def direction(self, X: ArrayLike, values: ArrayLike) -> Array:
         """Return the direction in latent space in which an attribute increases by 1, (latent_dim,).
@@ -348,22 +342,18 @@ class VAE(DeepEstimator):
             ]
         )
 
-    def _log_weights(
-        self, X: ArrayLike, k: int, random_state: checks.Seed
-    ) -> Iterator[NDArray[np.float64]]:
-        """Yield log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
-        X = self._valid(X, reset=False)
-        device, rng = resolve_device(self.device), random_source(random_state)
-        network = self._network(device)
-        block = max(1, ROWS_AT_ONCE // k)
-        for rows in np.split(X, range(block, len(X), block)):
-            epsilon = rng.standard_normal((len(rows), k, self.latent_dim)).astype(X.dtype)
-            with torch.no_grad(), products(self.precision, device):
-                x = torch.from_numpy(rows).to(device)
-                mean, log_variance, _ = (part[:, None] for part in network.posterior(x))
-                z = mean + (log_variance / 2).exp() * torch.from_numpy(epsilon).to(device)
-                decoded = network.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-                log_p = network.log_likelihood(x[:, None], decoded)
-                prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
-                log_w = log_p + prior - gaussian_log_density(z, mean, log_variance.expand_as(z))
-            yield log_w.double().numpy(force=True)
+    def _log_weights(self, X: ArrayLike, k: int, random_state: checks.Seed) -> Iterator[Array]:
+        """Return log p(x|z) p(z) / q(z|x) for k codes per sample, (rows, k) at a time."""
+        X, rng = self._valid(X, reset=False), random_source(random_state)
+
+        def log_weights(network: VAENetwork, x: Tensor) -> Tensor:
+            epsilon = torch.from_numpy(rng.standard_normal((len(x), k, self.latent_dim))).to(x)
+            mean, log_variance, _ = (part[:, None] for part in network.posterior(x))
+            z = mean + (log_variance / 2).exp() * epsilon
+            decoded = network.decode(z.flatten(0, 1)).reshape(*z.shape[:2], -1)
+            log_p = network.log_likelihood(x[:, None], decoded)
+            prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
+            log_w = log_p + prior - gaussian_log_density(z, mean, log_variance.expand_as(z))
+            return log_w.double()
+
+        return self._in_blocks(log_weights, X, max(1, ROWS_AT_ONCE // k))

@@ -189,7 +189,11 @@ class Continuous(ABC):
 
     @checks.arguments
     def perturb(
-        self, z: Any, sigma: float, generator: np.random.Generator, kind: Kind = "gaussian"
+        self,
+        z: Any,
+        sigma: checks.Positive,
+        generator: np.random.Generator,
+        kind: Kind = "gaussian",
     ) -> Any:
         """Return one neighbor of each point, drawn from the neighborhood kernel h(z, ·).
 

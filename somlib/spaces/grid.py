@@ -295,7 +295,7 @@ class Grid:
         return in_torch(log_h, z, center)
 
     @checks.arguments
-    def perturb(self, z: Any, sigma: float, generator: np.random.Generator) -> Any:
+    def perturb(self, z: Any, sigma: checks.Positive, generator: np.random.Generator) -> Any:
         """Return the position of a neighbor of each unit, drawn by the Gaussian neighborhood.
 
         Parameters

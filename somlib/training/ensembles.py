@@ -22,7 +22,7 @@ from torch import Tensor
 
 from somlib import arrays, checks
 from somlib.search.products import products
-from somlib.training import processes
+from somlib.training import processes, saving
 from somlib.training.loop import (
     Callback,
     Checkpoint,
@@ -40,14 +40,6 @@ from somlib.training.network import (
     load_state,
     member_state,
     stacked,
-)
-from somlib.training.saving import (
-    array,
-    count,
-    each,
-    reading,
-    require_moments,
-    require_names,
 )
 from somlib.training.step import CapturedStep, Step, deferred_interrupts
 
@@ -67,10 +59,11 @@ def train(
     checkpoint: str | PathLike[str] | None = None,
 ) -> None:
     """Fit estimators that differ in their seeds, and in the parameters of `_may_differ`."""
+    checks.require("callbacks", callbacks, Iterable[Callback])
     task = _check(models, X, start, checkpoint)
     saved = task.checkpoint.load()
     if saved is not None:
-        with reading(task.checkpoint.path):  # random seeds, if none were given
+        with saving.reading(task.checkpoint.path):  # random seeds, if none were given
             task.seeds = _saved_seeds(saved[1], len(models))
     with products(models[0].precision, task.device):
         network, schedules = _build(task, resumed=saved is not None)
@@ -105,7 +98,6 @@ def _check(
     one = models[0]
     for model in models:
         checks.parameters(model)
-    checks.require("checkpoint", checkpoint, str | PathLike[str] | None)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
     data = one._valid(X, reset=True)
@@ -137,9 +129,9 @@ def _build(task: _Task, *, resumed: bool) -> tuple[Network, dict[str, Array]]:
     """Return the network of all seeds, initialized unless resumed, and its schedules."""
     one, d = task.models[0], task.X.shape[1]
     X = torch.from_numpy(task.X)
-    _require_memory(
-        one._build(d, torch.Generator()).to(X.dtype), len(task.seeds), one.batch_size, task.device
-    )
+    with torch.device("meta"):  # sizes without memory
+        blank = one._build(d, torch.Generator()).to(X.dtype)
+    _require_memory(blank, len(task.seeds), one.batch_size, task.device)
     if task.start is None and not resumed:
         task.start = one._pretrain(task.X, task.seeds, _pretraining_file(task.checkpoint))
     X = X.to(task.device)
@@ -212,12 +204,12 @@ def _require_memory(one: Network, S: int, batch: int, device: torch.device) -> N
 
 def _saved_seeds(facts: dict[str, Any], S: int) -> list[int]:
     """Return the seeds in a checkpoint of S models."""
-    require_names("facts", facts, ["done", "seeds"])
+    saving.require_names("facts", facts, ["done", "seeds"])
     found = facts["seeds"]
     if not isinstance(found, list) or len(found) != S:
         raise ValueError(f"seeds is {found!r}; expected {S} whole numbers")
     for seed in found:
-        count()("seeds", seed, {})
+        saving.count()("seeds", seed, {})
         torch.Generator().manual_seed(seed)
     return found
 
@@ -227,7 +219,7 @@ def _start(
 ) -> "Training":
     training = Training(task, network, schedules)
     if saved is not None:
-        with reading(task.checkpoint.path):
+        with saving.reading(task.checkpoint.path):
             training.resume(*saved)
         training.resumed_from = task.checkpoint.path
     if processes.size() > 1:  # other processors may round the initial values differently
@@ -313,8 +305,8 @@ class Training:
         logs = {}
         if seen and self.history and self.history.keys() != seen[0].keys():
             self.sound = False
-            with reading(self.resumed_from):  # only a checkpoint can contain other losses
-                require_names("losses", self.history, seen[0])
+            with saving.reading(self.resumed_from):  # only a checkpoint can contain other losses
+                saving.require_names("losses", self.history, seen[0])
         for name in seen[0] if seen else ():
             losses = torch.stack([losses[name] for losses in seen]).numpy(force=True)
             losses = losses.reshape(len(seen), len(self.seeds))
@@ -375,7 +367,7 @@ class Training:
                 number, _, what = name.partition(" ")
                 adam.setdefault(int(number), {})[what] = value
             else:
-                require_names("kinds", [kind], ["history"])
+                saving.require_names("kinds", [kind], ["history"])
                 history[name] = value
         self._require_own(network, adam, history, facts["done"])
         load_state(self.network, {name: torch.from_numpy(v) for name, v in network.items()})
@@ -402,11 +394,11 @@ class Training:
             for name, value in self.network.state_dict().items()
             if name not in buffers
         }
-        require_names("the network", network, [*shapes, *buffers])
+        saving.require_names("the network", network, [*shapes, *buffers])
         for name, value in network.items():
             axes = (*(["seeds"] if S > 1 else []), *buffers.get(name, ()))
             if name in buffers:
-                array("fi", *axes)(name, value, sizes)
+                saving.array("fi", *axes)(name, value, sizes)
             elif value.shape != shapes[name] or value.dtype.kind != "f":
                 raise ValueError(f"{name} has shape {value.shape}, expected {shapes[name]}")
             if value.dtype.kind == "f" and value.dtype != dtype:
@@ -415,11 +407,11 @@ class Training:
         for number, moments in adam.items():
             if not 0 <= number < len(parameters):
                 raise ValueError(f"Adam's moments of parameter {number} of {len(parameters)}")
-            require_moments(moments, tuple(parameters[number].shape), dtype)
-        count("iterations")("done", done, sizes)
+            saving.require_moments(moments, tuple(parameters[number].shape), dtype)
+        saving.count("iterations")("done", done, sizes)
         if done > self.n_iter or (done and "loss" not in history):
             raise ValueError(f"{done} iterations of {self.n_iter}, with losses {sorted(history)}")
-        each(array("f", "iterations", "seeds"))("history", history, sizes)
+        saving.each(saving.array("f", "iterations", "seeds"))("history", history, sizes)
 
 
 # -------------------------------------------------------------------- run

@@ -6,7 +6,7 @@ them, builds the network, trains it and uses it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,15 +18,15 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from somlib import arrays, checks
 from somlib.search.products import Precision, products
-from somlib.training import processes
+from somlib.training import processes, saving
 from somlib.training.ensembles import train
 from somlib.training.layers import image_size
 from somlib.training.loop import Callback, resolve_device
 from somlib.training.network import Array, Network, load_state
-from somlib.training.saving import Check, Saveable, array, count, each, require_names
 
 Deep = TypeVar("Deep", bound="DeepEstimator")
 
@@ -38,7 +38,9 @@ ROWS_AT_ONCE = 4096
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class DeepEstimator(
+    saving.Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Base of the estimators whose model is a network.
 
     A subclass is a dataclass of parameters with declared types (see `checks`), among them `n_iter`
@@ -86,14 +88,16 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     device: checks.Device = "auto"
     progress: bool = False
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "parameters_": each(lambda *_: None),  # compared with the network, in `_require_whole`
-        "history_": each(array("f", "iterations")),
-        "n_iter_": count("iterations"),
-        "seed_": count(),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "parameters_": saving.each(
+            lambda *_: None
+        ),  # compared with the network, in `_require_whole`
+        "history_": saving.each(saving.array("f", "iterations")),
+        "n_iter_": saving.count("iterations"),
+        "seed_": saving.count(),
     }
-    _also_learned: ClassVar[dict[str, Check]] = {
-        "labels_": array("i", "n")
+    _also_learned: ClassVar[dict[str, saving.Check]] = {
+        "labels_": saving.array("i", "n")
     }  # of estimators that cluster
     _in_unit_range: ClassVar[bool] = False  # must samples be in [0, 1]?
     _divisible: ClassVar[bool] = False  # is each loss a mean over samples?
@@ -224,11 +228,11 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         )
         low, high = checked.min(), checked.max()
         slack = 4 * np.finfo(checked.dtype).eps  # the rounding error of scikit-learn's scalers
-        if self._bernoulli and (low < -slack or high > 1 + slack):
+        if (self._in_unit_range or self._bernoulli) and (low < -slack or high > 1 + slack):
             other = "likelihood" in self.get_params()
             raise ValueError(
-                f"X lies within [{low:.4g}, {high:.4g}], but a Bernoulli likelihood needs "
-                "probabilities; scale them to [0, 1]"
+                f"X lies within [{low:.4g}, {high:.4g}], but {type(self).__name__} takes data in "
+                "[0, 1]; scale them, for example with MinMaxScaler(clip=True) of scikit-learn"
                 + (", or choose likelihood='gaussian'" if other else "")
             )
         return checked
@@ -248,10 +252,10 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             for name, value in blank.state_dict().items()
             if name not in blank.training_buffers
         }
-        require_names("the network", found, expected)
+        saving.require_names("the network", found, expected)
         dtype = self._dtype()
         for name, shape in expected.items():
-            array("f", *map(str, range(len(shape))))(name, found[name], {})
+            saving.array("f", *map(str, range(len(shape))))(name, found[name], {})
             if found[name].shape != shape or found[name].dtype != dtype:
                 raise ValueError(
                     f"{name} has shape {found[name].shape}, {found[name].dtype}; the network that "
@@ -270,14 +274,30 @@ class DeepEstimator(Saveable, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _apply(self, part: str, X: Array) -> Array:
         """Apply a submodule or method of the network, such as "encode", to all rows."""
+        return np.concatenate([*self._in_blocks(lambda network, x: getattr(network, part)(x), X)])
+
+    def _codes_of_pairs(self, **ends: ArrayLike) -> list[Array]:
+        """Return the codes of two sets of as many samples, given by name."""
+        codes = [self.transform(X) for X in ends.values()]
+        (a, b), (m, n) = ends, map(len, codes)
+        if m != n:
+            raise ValueError(f"{a} has {m} samples, {b} {n}; give as many of each")
+        return codes
+
+    def _decoded_rows(self, Z: Array) -> Array:
+        """Return decoded codes of shape (rows, cols, d), given codes of shape (rows, cols, m)."""
+        return self.inverse_transform(Z.reshape(-1, Z.shape[-1])).reshape(*Z.shape[:2], -1)
+
+    def _in_blocks(
+        self, compute: Callable[[Any, Tensor], Tensor], X: Array, rows: int | None = None
+    ) -> Iterator[Array]:
+        """Yield compute(network, x) for blocks x of the rows of X, without gradients."""
         device = resolve_device(self.device)
-        function = getattr(self._network(device), part)
-        with torch.no_grad(), products(self.precision, device):
-            parts = [
-                function(torch.from_numpy(rows).to(device)).numpy(force=True)
-                for rows in np.split(X, range(ROWS_AT_ONCE, len(X), ROWS_AT_ONCE))
-            ]
-        return np.concatenate(parts)
+        network, rows = self._network(device), rows or ROWS_AT_ONCE
+        for block in np.split(X, range(rows, len(X), rows)):
+            with torch.no_grad(), products(self.precision, device):
+                result = compute(network, torch.from_numpy(block).to(device))
+            yield result.numpy(force=True)
 
     def _learn(self, state: dict[str, Array]) -> None:
         """Store the parameters and buffers of a trained network."""
@@ -385,6 +405,8 @@ def fit_seeds(
     >>> [m.random_state for m in models], models[0].transform(X).shape
     ([0, 1, 2], (60, 2))
     """
+    checks.require("seeds", seeds, Iterable[int])
+    checks.require("settings", settings, Sequence[Mapping[str, Any]] | None)
     seeds = list(seeds)
     if not seeds:
         raise ValueError("seeds is empty; give at least one whole number")

@@ -112,7 +112,7 @@ def _weighted(
     for g in np.flatnonzero((number == 0) | (number == number.sum())):
         won = "none" if number[g] == 0 else "all"
         raise ValueError(
-            f"cluster {names[g]} wins {won} of the {len(labels)} samples, so there is nothing to "
+            f"cluster {names[g]} wins {won} of the {number.sum():g} samples: there is nothing to "
             "compare; pass the labels that the map was clustered with, and at least two clusters"
         )
     return W, names, share

@@ -19,6 +19,7 @@ from somlib.evaluation.metrics.distances import row_blocks
 from somlib.evaluation.metrics.embeddings import both_spaces, neighbor_numbers, neighbor_places
 from somlib.search.best_units import mean_over_samples
 from somlib.spaces import Grid, Measured
+from somlib.spaces.grid import GridMetric
 from somlib.spaces.space import DISTANCE_SLACK
 
 
@@ -197,12 +198,12 @@ def topographic_function(
     found = []
 
     def note(units: Tensor, apart: Tensor) -> Tensor:
-        found.append(units.sort(1).values.unique(dim=0))
+        found.append(np.unique(np.sort(units.numpy(), axis=1), axis=0))
         return apart[:, 0]
 
     mean_over_samples(X, weights, note)
-    i, j = torch.cat(found).unique(dim=0).numpy().T
-    metric = "chebyshev" if grid.topology == "rect" else "hops"
+    i, j = np.unique(np.concatenate(found), axis=0).T
+    metric: GridMetric = "chebyshev" if grid.topology == "rect" else "hops"
     far = grid.distance(grid.coords[i], grid.coords[j], metric) > k + DISTANCE_SLACK
     return float(2 * far.sum() / grid.n_units)
 

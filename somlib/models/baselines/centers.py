@@ -19,9 +19,9 @@ from torch import Tensor
 
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, pretrained
-from somlib.models.desom import nearest_units
+from somlib.models.desom import LatentMap, OnGrid, nearest_units
 from somlib.search.best_units import Block, Codebook, squared_distances
-from somlib.spaces import Grid, GridLike, as_grid
+from somlib.spaces import GridLike
 from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator
 from somlib.training.layers import AutoencoderNetwork
 
@@ -61,23 +61,21 @@ def kmeans(Z: Tensor, K: int, generator: torch.Generator) -> tuple[Tensor, Tenso
     return centers, torch.from_numpy(found.labels_).to(Z.device, torch.long)
 
 
-def distances_to_prototypes(X: Array, prototypes: Array) -> Array:
-    """Return the distance of each sample to each prototype, shape (n, K)."""
-    center = prototypes.mean(0)
-    x, m = torch.from_numpy(X - center), torch.from_numpy(prototypes - center)
-    return squared_distances(Block.of(x), Codebook(m)).sqrt().numpy()
-
-
-# ---------------------------------------------------------------- parameters
-
-
-def check_number(K: int, n: int, parameter: str) -> None:
-    """Check the number K of centers for n samples; `parameter` is the parameter that sets it."""
-    if n < K:
-        raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller {parameter}")
-
-
 # ---------------------------------------------------------------- base classes
+
+
+class DataMap(OnGrid, ClusterMixin):
+    """Base of the maps whose prototypes, `weights_`, lie among the samples."""
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
+        return nearest_units(self._valid(X, reset=False), self.weights_)[:, 0]
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the distance of each sample to each prototype, shape (n, K)."""
+        X, center = self._valid(X, reset=False), self.weights_.mean(0)
+        x, m = torch.from_numpy(X - center), torch.from_numpy(self.weights_ - center)
+        return squared_distances(Block.of(x), Codebook(m)).sqrt().numpy()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -124,6 +122,17 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
     learning_rate: checks.Positive = 1e-3
     shuffle: bool = False
 
+    @property
+    def _n_centers(self) -> int:
+        return int(self.n_clusters)
+
+    def _check(self, n: int, d: int) -> None:
+        if n < (K := self._n_centers):
+            parameter = "n_clusters" if hasattr(self, "n_clusters") else "grid"
+            raise ValueError(
+                f"{K} centers for a data set of {n} samples; choose a smaller {parameter}"
+            )
+
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
     ) -> list[Autoencoder] | None:
@@ -147,7 +156,7 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
 
 
 @dataclass(eq=False, repr=False)
-class EmbeddedMap(EmbeddedClustering):
+class EmbeddedMap(LatentMap, EmbeddedClustering):
     """Base of the estimators whose centers are the units of a grid.
 
     Parameters
@@ -169,20 +178,11 @@ class EmbeddedMap(EmbeddedClustering):
     grid: GridLike = (8, 8)
     _: KW_ONLY
 
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.grid_.n_units, n, "grid")
-
     @property
-    def grid_(self) -> Grid:
-        """The map."""
-        return as_grid(self.grid)
+    def _n_centers(self) -> int:
+        return self.grid_.n_units
 
     @property
     def prototypes_(self) -> Array:
         """The map's prototypes in latent space, shape (K, latent_dim)."""
         return self.centers_
-
-    @property
-    def decoded_prototypes_(self) -> Array:
-        """The decoded prototypes, shape (K, d)."""
-        return self.inverse_transform(self.prototypes_)

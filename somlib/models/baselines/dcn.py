@@ -12,7 +12,6 @@ from somlib.models.baselines.centers import (
     EmbeddedClustering,
     all_codes,
     assigned_centers,
-    check_number,
     kmeans,
     squared_distance,
 )
@@ -110,6 +109,3 @@ class DCN(EmbeddedClustering):
 
     def _build(self, d: int, generator: torch.Generator) -> DCNNetwork:
         return DCNNetwork(self, d, generator)
-
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")

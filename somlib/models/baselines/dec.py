@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import (
     EmbeddedClustering,
     all_codes,
-    check_number,
     kmeans,
     squared_distance,
 )
@@ -57,16 +56,12 @@ class DECNetwork(AutoencoderNetwork):
 
     Parameters
     ----------
-    config : EmbeddedClustering
-        Its parameters, for the layers.
+    config : DEC, IDEC or DeepNeuralMaps
+        Its parameters.
     n_features : int
         d.
     generator : torch.Generator
         Initializes the weights.
-    n_centers : int
-        K.
-    update_interval : int
-        Iterations between two updates of the target.
     """
 
     target: Tensor
@@ -74,19 +69,12 @@ class DECNetwork(AutoencoderNetwork):
     changed: Tensor
     training_buffers: ClassVar = {"target": ("n", "K"), "labels": ("n",), "changed": ()}
 
-    def __init__(
-        self,
-        config: EmbeddedClustering,
-        n_features: int,
-        generator: torch.Generator,
-        n_centers: int,
-        update_interval: int,
-    ) -> None:
+    def __init__(self, config: Any, n_features: int, generator: torch.Generator) -> None:
         super().__init__(n_features, config.hidden, config.latent_dim, generator)
-        self.centers = nn.Parameter(torch.zeros(n_centers, config.latent_dim))
+        self.centers = nn.Parameter(torch.zeros(config._n_centers, config.latent_dim))
         for name in self.training_buffers:
             self.register_buffer(name, None)
-        self.update_interval = update_interval
+        self.config = config
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the centers and the initial labels; `prepare` sets the target at iteration 0."""
@@ -102,7 +90,7 @@ class DECNetwork(AutoencoderNetwork):
 
     def prepare(self, X: Tensor, i: int, **arguments: Tensor) -> None:
         """Recompute the target from the assignments of all samples, every `update_interval`."""
-        if i % self.update_interval == 0:
+        if i % self.config.update_interval == 0:
             q = soft_assignment(all_codes(self, X), self.centers)
             labels = q.argmax(-1)
             self.changed.copy_((labels != self.labels).to(q).mean(-1))
@@ -135,23 +123,9 @@ class IDECNetwork(DECNetwork):
 
     Parameters
     ----------
-    config, n_features, generator, n_centers, update_interval
+    config, n_features, generator
         See `DECNetwork`.
-    gamma : float
-        Weight of the clustering loss.
     """
-
-    def __init__(
-        self,
-        config: EmbeddedClustering,
-        n_features: int,
-        generator: torch.Generator,
-        n_centers: int,
-        update_interval: int,
-        gamma: float,
-    ) -> None:
-        super().__init__(config, n_features, generator, n_centers, update_interval)
-        self.gamma = gamma
 
     def losses(self, x: Tensor, target: Tensor) -> Losses:
         """Return ℒ = ℒ_r + γ D_KL(p‖q) of a batch (Guo 2017), and both terms before weighting."""
@@ -161,7 +135,7 @@ class IDECNetwork(DECNetwork):
         """Return the losses of a batch, given its codes."""
         L_r = reconstruction_error(x, self.decode(z))
         losses = self.clustering_losses(z, target)
-        L = L_r + self.gamma * losses["clustering"]
+        L = L_r + self.config.gamma * losses["clustering"]
         return losses | {"loss": L, "reconstruction": L_r}
 
 
@@ -207,10 +181,7 @@ class DEC(EmbeddedClustering):
     n_iter: checks.Count = 20_000
 
     def _build(self, d: int, generator: torch.Generator) -> DECNetwork:
-        return DECNetwork(self, d, generator, self.n_clusters, self.update_interval)
-
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")
+        return DECNetwork(self, d, generator)
 
 
 @dataclass(eq=False, repr=False)
@@ -235,4 +206,4 @@ class IDEC(DEC):
     gamma: checks.NotNegative = 0.1
 
     def _build(self, d: int, generator: torch.Generator) -> IDECNetwork:
-        return IDECNetwork(self, d, generator, self.n_clusters, self.update_interval, self.gamma)
+        return IDECNetwork(self, d, generator)

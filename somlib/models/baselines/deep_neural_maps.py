@@ -49,12 +49,11 @@ class DeepNeuralMapsNetwork(IDECNetwork):
     def __init__(
         self, config: "DeepNeuralMaps", n_features: int, generator: torch.Generator
     ) -> None:
-        c, grid = config, config.grid_
-        super().__init__(c, n_features, generator, grid.n_units, c.update_interval, c.gamma)
+        super().__init__(config, n_features, generator)
         self.centers.requires_grad_(False)
-        self.grid = grid
-        self.temperature = schedule("temperature", c.temperature)
-        self.alpha = schedule("alpha", c.alpha)
+        self.grid = config.grid_
+        self.temperature = schedule("temperature", config.temperature)
+        self.alpha = schedule("alpha", config.alpha)
 
     @cached_property
     def delta(self) -> Tensor:

@@ -6,18 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClusterMixin
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.models.baselines.centers import (
-    check_number,
-    distances_to_prototypes,
-    random_samples,
-)
+from somlib.models.baselines.centers import DataMap, random_samples
 from somlib.models.desom import GridDistance, Neighborhood, grid_distances, nearest_units, som_loss
-from somlib.spaces import Grid, GridLike, as_grid
+from somlib.spaces import GridLike
 from somlib.training import Array, DeepEstimator, Losses, Network
 from somlib.training.schedules import Decay, Range, schedule
 
@@ -60,7 +54,7 @@ class KerasomNetwork(Network):
 
 
 @dataclass(eq=False, repr=False)
-class Kerasom(ClusterMixin, DeepEstimator):
+class Kerasom(DataMap, DeepEstimator):
     """The SOM loss minimized by Adam: DESOM without its autoencoder; on codes, AE+kerasom.
 
     `SOM(mode="sgd")` minimizes the same loss, with the initialization, neighborhoods and sample
@@ -117,7 +111,8 @@ class Kerasom(ClusterMixin, DeepEstimator):
         return KerasomNetwork(self, d)
 
     def _check(self, n: int, d: int) -> None:
-        check_number(self.grid_.n_units, n, "grid")
+        if n < (K := self.grid_.n_units):
+            raise ValueError(f"{K} centers for a data set of {n} samples; choose a smaller grid")
         schedule("temperature", self.temperature, self.decay)
         grid_distances(self.grid_, self.grid_distance)
 
@@ -125,22 +120,9 @@ class Kerasom(ClusterMixin, DeepEstimator):
         self.labels_ = nearest_units(X, self.weights_)[:, 0]
 
     @property
-    def grid_(self) -> Grid:
-        """The map."""
-        return as_grid(self.grid)
-
-    @property
     def weights_(self) -> Array:
         """The prototypes, shape (K, d)."""
         return self.parameters_["centers"]
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
-        return nearest_units(self._valid(X, reset=False), self.weights_)[:, 0]
-
-    def transform(self, X: ArrayLike) -> Array:
-        """Return the distance of each sample to each prototype, shape (n, K)."""
-        return distances_to_prototypes(self._valid(X, reset=False), self.weights_)
 
     @property
     def _n_features_out(self) -> int:

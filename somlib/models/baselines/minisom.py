@@ -4,21 +4,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from somlib import arrays, checks
-from somlib.models.baselines.centers import distances_to_prototypes
+from somlib.models.baselines.centers import DataMap
 from somlib.models.desom import nearest_units
-from somlib.spaces import Grid, GridLike, as_grid
-from somlib.training import Array
+from somlib.spaces import GridLike
+from somlib.training import Array, saving
 from somlib.training.loop import resolve_seed
-from somlib.training.saving import Check, Saveable, array, require_units
 
 
 @dataclass(eq=False, repr=False)
-class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
+class MiniSomMap(DataMap, saving.Saveable, TransformerMixin, BaseEstimator):
     """The library MiniSom as an estimator: the slides' minisom, and on codes AE+minisom.
 
     The script that produced the published numbers is not public; its settings are parameters here,
@@ -71,13 +70,13 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
     random_order: bool = False
     random_state: checks.Seed = None
 
-    _learned: ClassVar[dict[str, Check]] = {
-        "weights_": array("f", "K", "d"),
-        "labels_": array("i", "n"),
+    _learned: ClassVar[dict[str, saving.Check]] = {
+        "weights_": saving.array("f", "K", "d"),
+        "labels_": saving.array("i", "n"),
     }
 
     def _require_whole(self) -> None:
-        require_units(self.weights_, self.grid_)
+        saving.require_units(self.weights_, self.grid_)
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train a new map on samples X of shape (n, d)."""
@@ -88,7 +87,7 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
             raise ImportError(
                 "MiniSomMap needs the library MiniSom, which is not installed: pip install minisom"
             ) from None
-        samples = arrays.features(self, X, reset=True, dtype=np.float64)
+        samples = self._valid(X, reset=True)
         if self.grid_.topology != "rect" or any(self.grid_.periods):
             raise ValueError(
                 f"grid={self.grid!r}: MiniSomMap needs a rectangular map without wrapping"
@@ -113,19 +112,7 @@ class MiniSomMap(Saveable, ClusterMixin, TransformerMixin, BaseEstimator):
         self.labels_ = nearest_units(samples, self.weights_)[:, 0]
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return the best-matching unit of each sample, shape (n,); ties: the lowest index."""
-        return nearest_units(self._valid(X), self.weights_)[:, 0]
-
-    def transform(self, X: ArrayLike) -> Array:
-        """Return the distance of each sample to each prototype, shape (n, K)."""
-        return distances_to_prototypes(self._valid(X), self.weights_)
-
-    @property
-    def grid_(self) -> Grid:
-        """The map."""
-        return as_grid(self.grid)
-
-    def _valid(self, X: ArrayLike) -> Array:
-        check_is_fitted(self)
-        return arrays.features(self, X, reset=False, dtype=np.float64)
+    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
+        if not reset:
+            check_is_fitted(self)
+        return arrays.features(self, X, reset=reset, dtype=np.float64)

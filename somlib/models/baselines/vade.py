@@ -5,12 +5,12 @@ from typing import ClassVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from somlib import checks
-from somlib.models.baselines.centers import EmbeddedClustering, all_codes, check_number
+from somlib.models.baselines.centers import EmbeddedClustering, all_codes
 from somlib.training import Array, Losses, Noise
 from somlib.training.layers import MLP, AutoencoderNetwork, Dense
 
@@ -143,17 +143,5 @@ class VaDE(EmbeddedClustering):
     def _build(self, d: int, generator: torch.Generator) -> VaDENetwork:
         return VaDENetwork(self, d, generator)
 
-    def _check(self, n: int, d: int) -> None:
-        check_number(self.n_clusters, n, "n_clusters")
-
     def _assign(self, X: Array) -> NDArray[np.int64]:
         return np.asarray(self._apply("assign", X), dtype=np.int64)
-
-    def _valid(self, X: ArrayLike, *, reset: bool) -> Array:
-        checked = super()._valid(X, reset=reset)
-        if reset and (checked.min() < 0 or checked.max() > 1):
-            raise ValueError(
-                f"X lies within [{checked.min():.4g}, {checked.max():.4g}], but VaDE needs "
-                "probabilities; scale them to [0, 1]"
-            )
-        return checked
