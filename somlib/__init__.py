@@ -57,6 +57,7 @@ NAMES = ESTIMATORS | {
     "Torus": "spaces",
     "fit_seeds": "training",
     "load": "training.saving",
+    "suggest_grid": "models.kohonen",
 }
 """Public names, and their modules."""
 

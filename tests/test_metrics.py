@@ -534,6 +534,7 @@ def test_memory_is_bounded():
         metrics.trustworthiness(X[:100], X[:100, :2])
         before = peak()
         metrics.trustworthiness(X, X[:, :2].round(1), n_neighbors=[5, 50])
+        metrics.c_measure(X, X[:, :2])
         print(peak() - before)
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

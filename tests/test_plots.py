@@ -448,3 +448,90 @@ def test_distances_and_neighbors_on_short_wrapped_axes_are_those_of_all_copies(g
         expected = (shortest < reach) & ~np.eye(grid.n_units, dtype=bool)
         np.testing.assert_array_equal(grid.adjacency(connectivity), expected)
         assert len(grid.edges(connectivity)) == expected.sum() / 2  # once, though on two sides
+
+
+# ---------------------------------------------------------------- clusters of units
+
+WITH_CLUSTERS = {
+    "prototypes": lambda g, c: plots.prototypes(weights(g), g, (3, 4), clusters=c),
+    "unit_values": lambda g, c: plots.unit_values(np.arange(g.n_units), g, clusters=c),
+    "component_planes": lambda g, c: plots.component_planes(weights(g, 2), g, clusters=c)[1],
+    "u_matrix": lambda g, c: plots.u_matrix(weights(g), g, clusters=c),
+    "hit_map": lambda g, c: plots.hit_map(labels(g), g, clusters=c),
+    "class_pies": lambda g, c: plots.class_pies(y(), labels(g), g, clusters=c),
+}
+
+
+@each_grid
+@pytest.mark.parametrize("draw", WITH_CLUSTERS.values(), ids=WITH_CLUSTERS)
+def test_every_drawing_of_the_map_shows_the_borders_of_clusters_above_it(draw, grid):
+    clusters = rng.integers(0, 3, grid.n_units)
+    ax = draw(grid, clusters)
+    halo, borders = [c for c in ax.collections if isinstance(c, LineCollection)]
+    expected = plots.cluster_borders(clusters, grid)[..., ::-1]
+    np.testing.assert_allclose(borders.get_segments(), expected)
+    np.testing.assert_allclose(halo.get_segments(), expected)
+    others = [c for c in [*ax.collections, *ax.images] if c not in (halo, borders)]
+    assert min(halo.get_zorder(), borders.get_zorder()) > max(c.get_zorder() for c in others)
+
+
+def sides(grid, unit):
+    """Return the middles of the sides of a unit's cell."""
+    corners = grid.polygons()[unit]
+    return (corners + np.roll(corners, 1, axis=0)) / 2
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, Grid(2, 2, wrap=True), Grid(1, 6)], ids=str)
+def test_borders_are_the_sides_that_lie_between_clusters(grid):
+    clusters = rng.integers(0, 2, grid.n_units)
+    turns = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]) * grid.periods
+    copies = np.concatenate([grid.coords + turn for turn in np.unique(turns, axis=0)])
+    expected = set()
+    for unit in range(grid.n_units):
+        for middle in sides(grid, unit):  # the cell across that side, if there is one
+            across = 2 * middle - grid.coords[unit]
+            other = np.flatnonzero(np.linalg.norm(copies - across, axis=1) < 1e-6)
+            if len(other) and clusters[other[0] % grid.n_units] != clusters[unit]:
+                expected.add(tuple(middle.round(5) + 0.0))
+    found = plots.cluster_borders(clusters, grid)
+    assert {tuple(m.round(5) + 0.0) for m in found.mean(1)} == expected
+    assert len(found) == len(expected)
+    corners = grid.polygons().reshape(-1, 2)
+    for end in found.reshape(-1, 2):
+        assert np.linalg.norm(corners - end, axis=1).min() < 1e-9
+
+
+def test_the_largest_differences_come_first_and_names_are_drawn_as_they_are():
+    table = pd.DataFrame({0: [0.5, -2.0, 1.0], 1: [3.0, 0.0, 0.1]}, index=["$a$", "_b", "c"])
+    one, two = plots.cluster_differences(table, n=2)
+    one.figure.canvas.draw()
+    assert plain(one.get_yticklabels()) == ["_b", "c"]
+    assert plain(two.get_yticklabels()) == ["$a$", "c"]
+    assert [bar.get_width() for bar in one.patches] == [-2.0, 1.0]
+    assert one.yaxis_inverted()
+    assert one.get_xlim() == two.get_xlim()
+    assert (one.get_title(), two.get_title()) == ("cluster 0", "cluster 1")
+
+
+def test_images_of_clusters_are_means_and_differences_on_one_scale_each():
+    inside, outside = rng.random((3, 12)), rng.random((3, 12))
+    panels = plots.cluster_images(inside, outside, (3, 4))
+    for g in range(3):
+        mean, difference = (panels[row, g].images[0] for row in (0, 1))
+        np.testing.assert_array_equal(mean.get_array(), inside[g].reshape(3, 4))
+        np.testing.assert_array_equal(difference.get_array(), (inside - outside)[g].reshape(3, 4))
+        low, high = difference.get_clim()
+        assert -low == high == pytest.approx(abs(inside - outside).max())
+    assert len({panel.images[0].get_clim() for panel in panels[0]}) == 1
+
+
+@pytest.mark.parametrize(("draw", "message"), [
+    (lambda: plots.hit_map([0], Grid(2, 3), clusters=[0]), "clusters has 1 entries, but a 2 × 3"),
+    (lambda: plots.cluster_images(np.ones((2, 4)), np.ones((2, 4)), (3, 3)), r"need \(clusters, 9"),
+    (lambda: plots.cluster_differences(pd.DataFrame({0: [1.0]}), n=0), "n=0 must be"),
+    (lambda: plots.cluster_differences(pd.DataFrame({0: [1.0], 1: [1.0]}), axes=[plt.gca()]),
+     "axes has 1 entries for 2 panels"),
+])  # fmt: skip
+def test_clusters_that_do_not_fit_are_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()

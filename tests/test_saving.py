@@ -42,6 +42,7 @@ def fitted(name):
     quiet(model.fit, table)
     if name == "SOM":
         model.label_units(table, Y.astype(object))
+        model.cluster()
     return model
 
 

@@ -30,7 +30,7 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
 from somlib import arrays, checks
-from somlib.evaluation.arguments import codebook
+from somlib.evaluation.arguments import codebook, same_width
 from somlib.spaces import Grid
 
 Array = NDArray[Any]
@@ -102,6 +102,7 @@ def prototypes(
     image_shape: Sequence[checks.Count],
     ax: Axes | None = None,
     cmap: str = "gray_r",
+    clusters: ArrayLike | None = None,
 ) -> Axes:
     """Draw the prototypes as images, each at its unit.
 
@@ -117,6 +118,8 @@ def prototypes(
     cmap : str, default="gray_r"
         Gray levels from the least value of the sheet, white as paper, to the greatest, black.
         Without effect on color images.
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def prototypes(
             f"image_shape={tuple(image_shape)} does not fit prototypes of {W.shape[1]} features; "
             "give (height, width) or (height, width, 3) with that product"
         )
-    ax = _map_axes(grid, ax, aspect=h / w)
+    ax = _map_axes(grid, ax, clusters, aspect=h / w)
     images = W.reshape(grid.rows, grid.cols, h, w, *channels)
     look = {"cmap": cmap, "vmin": W.min(), "vmax": W.max(), "interpolation": "nearest"}
     where = [ax.get_xlim(), ax.get_ylim()]
@@ -168,6 +171,7 @@ def component_planes(
     names: Sequence[str] | None = None,
     axes: Any = None,
     shared: bool = False,
+    clusters: ArrayLike | None = None,
 ) -> Array:
     """Draw one map per feature: its value in each prototype.
 
@@ -180,6 +184,8 @@ def component_planes(
     axes : array of at least d Axes, optional
     shared : bool, default=False
         Whether all planes have one color scale. Features mostly differ in units, hence False.
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Returns
     -------
@@ -206,7 +212,7 @@ def component_planes(
     limits = (W.min(), W.max()) if shared else (None, None)
     for ax, name, plane in zip(panels, names, W.T, strict=True):
         bar = None if shared and ax is not panels[-1] else ""  # one scale needs one bar
-        unit_values(plane, grid, ax, label=bar, limits=limits)
+        unit_values(plane, grid, ax, label=bar, limits=limits, clusters=clusters)
         literal(ax.title, name)
     return panels
 
@@ -220,6 +226,7 @@ def unit_values(
     cmap: Any = "cividis",
     limits: tuple[float | None, float | None] = (None, None),
     text: Sequence[Any] | None = None,
+    clusters: ArrayLike | None = None,
 ) -> Axes:
     """Color each unit's cell by a value.
 
@@ -236,6 +243,8 @@ def unit_values(
         Values at the two ends of the colors; the extremes by default.
     text : sequence of K entries, optional
         Written into the cells.
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
     ------
@@ -253,7 +262,7 @@ def unit_values(
                 f"{name} has {len(given)} entries, but a {grid.rows} × {grid.cols} grid has "
                 f"{grid.n_units} units: give one for each"
             )
-    ax = _map_axes(grid, ax)
+    ax = _map_axes(grid, ax, clusters)
     known = np.isfinite(values)
     _cells(ax, grid.polygons()[~known], facecolor="none", edgecolor=FAINT, linewidth=0.5)
     cells = _colored(ax, grid.polygons()[known], values[known], cmap, limits, label)
@@ -304,6 +313,7 @@ def u_matrix(
     ax: Axes | None = None,
     label: str | None = "distance to neighbors",
     cmap: Any = "cividis",
+    clusters: ArrayLike | None = None,
 ) -> Axes:
     """Draw the U-matrix: how far neighboring prototypes are apart. Light ridges part clusters.
 
@@ -322,6 +332,8 @@ def u_matrix(
     label : str or None, default="distance to neighbors"
         Of the color bar; None draws none.
     cmap : str or Colormap, default="cividis"
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
     ------
@@ -346,7 +358,7 @@ def u_matrix(
         values = (np.bincount(place, values) / np.bincount(place))[place]
         centers, once = np.unique(centers, axis=0, return_index=True)
         values = values[once]
-    ax = _map_axes(grid, ax)
+    ax = _map_axes(grid, ax, clusters)
     at = np.concatenate([grid.coords, centers])
     heights = np.concatenate([u_matrix_values(W, grid)[0], values])
     cells = _colored(ax, at[:, None] + 0.5 * grid.cell(), heights, cmap, (None, None), label)
@@ -360,7 +372,9 @@ def u_matrix(
 
 
 @checks.arguments
-def hit_map(labels: ArrayLike, grid: Grid, ax: Axes | None = None) -> Axes:
+def hit_map(
+    labels: ArrayLike, grid: Grid, ax: Axes | None = None, clusters: ArrayLike | None = None
+) -> Axes:
     """Draw how many samples each unit wins, as cells whose area is the number.
 
     Parameters
@@ -370,6 +384,8 @@ def hit_map(labels: ArrayLike, grid: Grid, ax: Axes | None = None) -> Axes:
     grid : Grid
         A unit that wins nothing is an empty outline.
     ax : Axes, optional
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
     ------
@@ -383,7 +399,7 @@ def hit_map(labels: ArrayLike, grid: Grid, ax: Axes | None = None) -> Axes:
     'full cell: 2 samples'
     """
     counts = np.bincount(arrays.units(labels, grid.n_units), minlength=grid.n_units)
-    ax = _map_axes(grid, ax)
+    ax = _map_axes(grid, ax, clusters)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     won = np.flatnonzero(counts)
     side = np.sqrt(counts[won] / counts.max())
@@ -399,6 +415,7 @@ def class_pies(
     grid: Grid,
     class_names: Sequence[str] | None = None,
     ax: Axes | None = None,
+    clusters: ArrayLike | None = None,
 ) -> Axes:
     """Draw which classes each unit wins, as pies whose area is the number of samples.
 
@@ -415,6 +432,8 @@ def class_pies(
     class_names : sequence of str, optional
         One per class, in the order of the sorted classes; the classes themselves by default.
     ax : Axes, optional
+    clusters : array of shape (K,), optional
+        Cluster of each unit, as `SOM.cluster` returns them: draws their borders.
 
     Raises
     ------
@@ -429,7 +448,7 @@ def class_pies(
     counts = np.zeros((grid.n_units, len(names)), dtype=int)
     np.add.at(counts, (units, codes), 1)
     total = counts.sum(1)
-    ax = _map_axes(grid, ax)
+    ax = _map_axes(grid, ax, clusters)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     # turns add up to 360° clockwise from the top; the vertical axis points down
     turn = np.cumsum(counts, axis=1) / np.maximum(total, 1)[:, None] * 360 - 90
@@ -504,6 +523,150 @@ def projection(
     if y is not None:
         _legend(ax, drawn, names, markerscale=1.5)
     return ax
+
+
+# ---------------------------------------------------------------- clusters of units
+
+
+@checks.arguments
+def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
+    """Return the sides of cells between units of different clusters, as (down, right).
+
+    Every drawing of the map with `clusters` shows them.
+
+    Parameters
+    ----------
+    clusters : array of shape (K,)
+        Cluster of each unit.
+    grid : Grid
+        A side on the seam of a wrapped grid is returned at both ends.
+
+    Returns
+    -------
+    ndarray of shape (sides, 2, 2)
+        The two ends of each side.
+
+    Raises
+    ------
+    ValueError
+        When clusters are not one per unit.
+
+    Examples
+    --------
+    >>> cluster_borders([0, 0, 1], Grid(1, 3)).tolist()
+    [[[-0.5, 1.5], [0.5, 1.5]]]
+    """
+    cluster = arrays.labels(clusters, "clusters")[1]
+    if len(cluster) != grid.n_units:
+        raise ValueError(
+            f"clusters has {len(cluster)} entries, but a {grid.rows} × {grid.cols} grid has "
+            f"{grid.n_units} units: pass som.cluster_labels_"
+        )
+    first, second, step = _steps(grid)
+    between = (cluster[first] != cluster[second]) & (np.linalg.norm(step, axis=1) < 1.2)
+    first, second, step = first[between], second[between], step[between]
+    middle = np.concatenate([grid.coords[first] + step / 2, grid.coords[second] - step / 2])
+    along = np.tile(step[:, ::-1] * [-1, 1], (2, 1))  # a quarter turn
+    half = along / 2 * np.linalg.norm(grid.cell()[1] - grid.cell()[0])
+    sides: Array = np.stack([middle - half, middle + half], axis=1)
+    # but on a seam both middles are the same
+    return sides[np.unique(middle.round(6), axis=0, return_index=True)[1]]
+
+
+@checks.arguments
+def cluster_differences(table: pd.DataFrame, n: checks.Count = 10, axes: Any = None) -> Array:
+    """Draw by which features each cluster differs most from all other units, a panel for each.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (d, G)
+        As `metrics.cluster_differences` returns it.
+    n : int, default=10
+        Number of features, those with the largest differences in either direction, largest first.
+    axes : array of at least G Axes, optional
+
+    Returns
+    -------
+    ndarray of Axes
+
+    Raises
+    ------
+    ValueError
+        When n is no positive whole number, or there are too few axes.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({0: [0.5, -2.0], 1: [-0.5, 2.0]}, index=["length", "width"])
+    >>> cluster_differences(table, n=1).shape
+    (2,)
+    """
+    n = min(n, len(table))
+    panels = _panels(table.shape[1], axes, 3, 3.2, 0.7 + 0.18 * n)
+    reach = 1.05 * float(abs(table).to_numpy().max())
+    for ax, cluster in zip(panels, table, strict=True):
+        largest = table[cluster].sort_values(key=abs, ascending=False, kind="stable")[:n]
+        ax.barh(np.arange(n), largest, color=COLORS[0])
+        ax.axvline(0, color=INK, linewidth=0.8)
+        ax.set(xlim=(-reach, reach), ylim=(n - 0.5, -0.5), title=f"cluster {cluster}")
+        ax.set_yticks(np.arange(n), map(one_line, largest.index))
+        for tick, name in zip(ax.get_yticklabels(), largest.index, strict=True):
+            literal(tick, name)
+        ax.set_xlabel("standard deviations")
+    return panels
+
+
+@checks.arguments
+def cluster_images(
+    inside: ArrayLike, outside: ArrayLike, image_shape: checks.ImageShape, axes: Any = None
+) -> Array:
+    """Draw the mean image of each cluster, and below it its difference from all other units.
+
+    Parameters
+    ----------
+    inside, outside : arrays of shape (G, d)
+        As `metrics.cluster_means` returns them.
+    image_shape : (h, w)
+    axes : array of at least 2 G Axes, optional
+
+    Returns
+    -------
+    ndarray of shape (2, G)
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit, or there are too few axes.
+
+    Examples
+    --------
+    >>> means = np.random.default_rng(0).random((3, 64))
+    >>> cluster_images(means, means[::-1], (8, 8)).shape
+    (2, 3)
+    """
+    inside, outside = same_width(inside=inside, outside=outside)
+    if inside.shape != outside.shape or inside.shape[1:] != (np.prod(image_shape),):
+        raise ValueError(
+            f"inside has shape {inside.shape} and outside {outside.shape}, but both need "
+            f"(clusters, {np.prod(image_shape)}) for image_shape={tuple(image_shape)}"
+        )
+    apart, G = inside - outside, len(inside)
+    reach = abs(apart).max()
+    panels = _panels(2 * G, axes, G, 1.2, 1.2).reshape(2, G)
+    looks = [
+        {"cmap": "gray_r", "vmin": inside.min(), "vmax": inside.max()},
+        {"cmap": "cividis", "vmin": -reach, "vmax": reach},
+    ]
+    for row, images, look in zip(panels, (inside, apart), looks, strict=True):
+        for ax, image in zip(row, images, strict=True):
+            drawn = ax.imshow(image.reshape(image_shape), interpolation="nearest", **look)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    for g, ax in enumerate(panels[0]):
+        ax.set_title(f"cluster {g}")
+    last = panels[1, -1]
+    bar = last.figure.colorbar(drawn, cax=last.inset_axes((1.05, 0, 0.08, 1)), label="difference")
+    bar.outline.set_visible(False)
+    return panels
 
 
 # ---------------------------------------------------------------- the map among its data
@@ -821,8 +984,13 @@ def _height(grid: Grid) -> float:
     return float(np.ptp(grid.polygons()[..., 0]))
 
 
-def _map_axes(grid: Grid, ax: Axes | None, aspect: float = 1.0) -> Axes:
-    """Prepare axes for a lattice: row 0 on top, all cells in view and in proportion, no ticks."""
+def _map_axes(
+    grid: Grid, ax: Axes | None, clusters: ArrayLike | None = None, aspect: float = 1.0
+) -> Axes:
+    """Prepare axes for a lattice: row 0 on top, all cells in view and in proportion, no ticks.
+
+    Borders of clusters are drawn above whatever follows.
+    """
     corners = grid.polygons().reshape(-1, 2)
     (top, left), (bottom, right) = corners.min(0) - 0.05, corners.max(0) + 0.05
     if ax is None:
@@ -830,6 +998,11 @@ def _map_axes(grid: Grid, ax: Axes | None, aspect: float = 1.0) -> Axes:
         ax = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")[1]
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect=aspect, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+    if clusters is not None:
+        lines = cluster_borders(clusters, grid)[..., ::-1]
+        for color, width in (("white", 3.5), ("black", 1.5)):
+            look = {"color": color, "linewidth": width, "capstyle": "round", "zorder": 4}
+            ax.add_collection(LineCollection(lines, **look), autolim=False)
     return ax
 
 

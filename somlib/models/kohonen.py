@@ -11,9 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.extmath import randomized_svd
 
+from somlib import arrays, checks
 from somlib.search.best_units import (
     BLOCK_ELEMENTS,
     Block,
@@ -24,6 +25,7 @@ from somlib.search.best_units import (
 )
 from somlib.search.products import by_numpy, one_torch_thread, product
 from somlib.spaces import Grid
+from somlib.spaces.grid import Topology
 from somlib.training import processes
 
 Array = NDArray[np.floating]
@@ -412,6 +414,31 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     -------
     ndarray of shape (K, d)
     """
+    mean, spread, axes = principal_plane(X, weight)
+    position = grid.coords - grid.coords.mean(0)
+    position = position[:, np.argsort(-np.ptp(position, axis=0), kind="stable")]
+    scale = position.std(0)
+    position = position / np.where(scale > 0, scale, 1)
+    sheet: Array = mean + (position[:, : len(spread)] * spread) @ axes
+    return sheet.astype(X.dtype)
+
+
+def principal_plane(X: Array, weight: Array | None = None) -> tuple[Array, Array, Array]:
+    """Return the mean of some samples and their two largest principal components.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Samples; a missing value is replaced by its feature's mean.
+    weight : array of shape (n,), optional
+
+    Returns
+    -------
+    mean : ndarray of shape (d,)
+    spread : ndarray of shape (c,)
+        Standard deviations along the components, largest first; c is 2, or 1 where n or d is.
+    axes : ndarray of shape (c, d)
+    """
     rows = some_rows(len(X))
     some = np.array(X[rows], dtype=np.float64, order="C")
     times = np.ones(len(some)) if weight is None else weight[rows].astype(np.float64)
@@ -421,14 +448,84 @@ def pca_sheet(X: Array, grid: Grid, weight: Array | None = None) -> Array:
     some[~known] = 0
     mean = (times @ some) / (times @ known).clip(min=np.finfo(float).tiny)
     deviation = np.where(known, some - mean, 0) * np.sqrt(times / times.sum())[:, None]
-    n_components = min(2, *deviation.shape)
-    _, spread, axes = randomized_svd(deviation, n_components, random_state=0)
-    position = grid.coords - grid.coords.mean(0)
-    position = position[:, np.argsort(-np.ptp(position, axis=0), kind="stable")]
-    scale = position.std(0)
-    position = position / np.where(scale > 0, scale, 1)
-    sheet: Array = mean + (position[:, :n_components] * spread) @ axes
-    return sheet.astype(X.dtype)
+    _, spread, axes = randomized_svd(deviation, min(2, *deviation.shape), random_state=0)
+    return mean, spread, axes
+
+
+UNITS_PER_ROOT = 5
+"""Units of a map for each √n of n samples: the heuristic of SOM Toolbox."""
+
+SAMPLES_PER_UNIT = 2
+"""Samples that there are at least for each unit of a suggested grid."""
+
+
+@checks.arguments
+def suggest_grid(
+    X: ArrayLike, topology: Topology = "rect", wrap: bool | tuple[bool, bool] = False
+) -> Grid:
+    """Return a grid of the usual size for some samples, in their proportions.
+
+    It has about 5√n units, but at most one for every two samples (and at least two units). Its
+    sides are to each other as the standard deviations of the data along their two largest principal
+    components, the longer one horizontal: `SOM(init="pca")` then starts as a regular lattice. That
+    is a point to start from. Smaller maps are for clusters, larger ones for detail; the U-matrix
+    and `metrics.summary` tell more.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Samples, scaled as they will be for training. Missing values (NaN) count as their feature's
+        mean; of more than 1000 samples a random subset gives the proportions.
+    topology : {"rect", "hex"}, default="rect"
+    wrap : bool or (bool, bool), default=False
+        As in `Grid`. Wrapped hexagonal rows are even in number.
+
+    Returns
+    -------
+    Grid
+        Its repr says why it has this size.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than two samples, or they are all equal.
+
+    References
+    ----------
+    J. Vesanto, J. Himberg, E. Alhoniemi and J. Parhankangas, *SOM Toolbox for Matlab 5*, Helsinki
+    University of Technology, report A57, 2000: the default of `som_topol_struct`.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(400, 3)) * [2, 1, 0.1]
+    >>> suggest_grid(X).why
+    '5√400 = 100 units, sides as the standard deviations 2.04 : 1 of two principal components'
+    >>> suggest_grid(X).rows, suggest_grid(X).cols
+    (7, 14)
+    """
+    X = arrays.samples(X, least=2, missing=True, streamed=True)
+    n, spread = len(X), np.append(principal_plane(X)[1], 0.0)[:2]
+    if spread[0] == 0:
+        raise ValueError(
+            f"all {n} samples of X are equal and have no proportions; check the data, or choose "
+            "Grid(rows, cols) yourself"
+        )
+    most = max(2, n // SAMPLES_PER_UNIT)
+    usual = round(UNITS_PER_ROOT * n**0.5)
+    wanted = min(usual, most)
+    shape = Grid(2, 2, topology, wrap)
+    height = shape.mesh()[1, 0, 0]  # of a row, in lattice spacings
+    step = 2 if topology == "hex" and shape.periods[0] else 1
+    rows = step * max(1, round((wanted * spread[1] / spread[0] / height) ** 0.5 / step))
+    grid = Grid(rows, max(1, min(round(wanted / rows), most // rows)), topology, wrap)
+    limit = f", but {n} samples allow {most}" if usual > most else ""
+    object.__setattr__(
+        grid,
+        "why",
+        f"{UNITS_PER_ROOT}√{n} = {usual} units{limit}, sides as the "
+        f"standard deviations {spread[0]:.3g} : {spread[1]:.3g} of two principal components",
+    )
+    return grid
 
 
 def some_rows(n: int) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from somlib import arrays, checks
+from somlib.models.clusters import cluster_units
 from somlib.models.kohonen import (
     NEIGHBORHOODS,
     Array,
@@ -62,6 +63,9 @@ from somlib.training.step import deferred_interrupts
 
 ERROR_BLOCK = 2**16
 """Number of samples per block when the topographic error is computed."""
+
+_OF_UNITS = ("unit_labels_", "cluster_labels_", "cluster_scores_")
+"""Learned attributes that describe the prototypes, and are obsolete after another epoch."""
 
 
 @dataclass(eq=False, repr=False)
@@ -131,6 +135,10 @@ class SOM(
         The grid.
     unit_labels_ : ndarray of shape (K,)
         Class of each unit, after `label_units`.
+    cluster_labels_ : ndarray of shape (K,)
+        Cluster of each unit, after `cluster`.
+    cluster_scores_ : dict of lists
+        Scores of each number of clusters that `cluster` tried.
     n_epochs_ : int
         Epochs done.
     moments_ : dict
@@ -198,6 +206,8 @@ class SOM(
         "quantization_error_": saving.typed(float),
         "topographic_error_": saving.typed(float),
         "unit_labels_": saving.array("biufcmMSUOT", "K"),
+        "cluster_labels_": saving.array("i", "K"),
+        "cluster_scores_": saving.each(saving.series("candidates")),
     }
 
     # ------------------------------------------------------------ fitting
@@ -277,7 +287,7 @@ class SOM(
         X, weight = self._check_data(X, sample_weight, reset=fresh)
         if fresh:
             self._start(X, weight, grid, seed)
-        self._forget("unit_labels_")  # they described the prototypes before this epoch
+        self._forget(*_OF_UNITS)  # they described the prototypes before this epoch
         blocks = self._blocks(X, data_center(X))
         self._epoch(self.n_epochs_, blocks, weight)
         self._finish(blocks, weight)
@@ -286,7 +296,7 @@ class SOM(
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
         """Set the initial prototypes of a new map and remove the results of an earlier fit."""
         weights = processes.from_first(lambda: self._first_weights(X, weight, grid, seed))
-        self._forget("labels_", "unit_labels_", "quantization_error_", "topographic_error_")
+        self._forget("labels_", "quantization_error_", "topographic_error_", *_OF_UNITS)
         self.grid_, self.seed_, self.weights_ = grid, seed, weights
         self.history_: dict[str, list[float]] = {}
         self.n_epochs_ = 0
@@ -488,6 +498,45 @@ class SOM(
         """Return the class of each sample's best-matching unit, shape (n,); see `label_units`."""
         check_is_fitted(self, "unit_labels_", msg="call label_units(X, y) before predict_labels")
         return np.asarray(self.unit_labels_[self.predict(X)])
+
+    def cluster(self, k: int | None = None) -> NDArray[np.int64]:
+        """Join neighboring units to clusters by Ward's method; see `clusters.cluster_units`.
+
+        Parameters
+        ----------
+        k : int, optional
+            Number of clusters; by default that of the highest mean silhouette.
+
+        Returns
+        -------
+        ndarray of shape (K,)
+            Also stored as `cluster_labels_`. `cluster_scores_` holds "k", "silhouette" and
+            "davies_bouldin" of each number of clusters that was tried.
+
+        Raises
+        ------
+        ValueError
+            When k is below 2 or above the number of units that win a training sample, or is not
+            given and fewer than three units win one.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).normal(size=(300, 2)) + 9 * (np.arange(300) % 3)[:, None]
+        >>> som = SOM(grid=(5, 6)).fit(X)
+        >>> np.unique(som.cluster()).tolist(), np.bincount(som.predict_clusters(X)).tolist()
+        ([0, 1, 2], [100, 100, 100])
+        """
+        check_is_fitted(self)
+        check_is_fitted(self, "labels_", msg="fit was interrupted; complete it before cluster")
+        hits = np.bincount(self.labels_, minlength=self.grid_.n_units)
+        found = cluster_units(self.weights_, self.grid_, hits, k)
+        self.cluster_labels_, self.cluster_scores_ = found
+        return self.cluster_labels_
+
+    def predict_clusters(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the cluster of each sample's best-matching unit, shape (n,); see `cluster`."""
+        check_is_fitted(self, "cluster_labels_", msg="call cluster() before predict_clusters")
+        return np.asarray(self.cluster_labels_[self.predict(X)])
 
     def _blocks(self, X: Array, center: Array, own: slice = slice(None)) -> Blocks:
         """Return the samples, or some of them, centered and on the device."""

@@ -73,6 +73,14 @@ class Grid:
     topology: Topology = "rect"
     wrap: bool | tuple[bool, bool] = False
 
+    why = ""
+    """The reason of its size, in a grid of `suggest_grid`: in the repr, no part of the value."""
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in ("rows", "cols", "topology", "wrap")}
+        values |= {"why": self.why} if self.why else {}
+        return f"Grid({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
     def __post_init__(self) -> None:
         checks.parameters(self)
         wrap = (self.wrap, self.wrap) if isinstance(self.wrap, bool | np.bool_) else self.wrap

@@ -4,6 +4,10 @@
   `quantization_error`, `topographic_error`, `distortion`, `combined_error`, `topographic_product`.
 - `embeddings`: does any embedding keep neighbors together, and classes? `trustworthiness`,
   `continuity`, `knn_accuracy`.
+- `topology`: further measures of neighbors and distances: `c_measure`, `kruskal_shepard_error`,
+  `neighborhood_preservation`, `topographic_function`.
+- `quality`: all measures of a map in one table, `summary`.
+- `cluster_features`: what distinguishes a cluster of units: `cluster_means`, `cluster_differences`.
 - `clusterings`: do clusters agree with classes? `purity`, `nmi`, `clustering_accuracy`,
   `class_scatter`, `dead_units`.
 - `images`: are generated images like the data? `sharpness`, `variance_lost`, `frechet_distance`,
@@ -16,6 +20,7 @@ does not matter: where their squares would overflow or vanish, copies of the dat
 by a power of two, which is exact.
 """
 
+from somlib.evaluation.metrics.cluster_features import cluster_differences, cluster_means
 from somlib.evaluation.metrics.clusterings import (
     class_scatter,
     clustering_accuracy,
@@ -37,9 +42,19 @@ from somlib.evaluation.metrics.maps import (
     topographic_error,
     topographic_product,
 )
+from somlib.evaluation.metrics.quality import summary
+from somlib.evaluation.metrics.topology import (
+    c_measure,
+    kruskal_shepard_error,
+    neighborhood_preservation,
+    topographic_function,
+)
 
 __all__ = [
+    "c_measure",
     "class_scatter",
+    "cluster_differences",
+    "cluster_means",
     "clustering_accuracy",
     "combined_error",
     "continuity",
@@ -47,12 +62,16 @@ __all__ = [
     "distortion",
     "frechet_distance",
     "knn_accuracy",
+    "kruskal_shepard_error",
+    "neighborhood_preservation",
     "nmi",
     "path_length_ratio",
     "purity",
     "quantization_error",
     "sharpness",
+    "summary",
     "topographic_error",
+    "topographic_function",
     "topographic_product",
     "trustworthiness",
     "variance_lost",

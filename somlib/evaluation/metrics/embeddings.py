@@ -1,11 +1,11 @@
 """Whether an embedding keeps neighbors together, and classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from somlib import arrays, checks
 from somlib.evaluation.arguments import in_range
@@ -73,7 +73,7 @@ def trustworthiness(
     >>> trustworthiness(X, X[:, :2], n_neighbors=[5, 10]).round(3)
     array([0.799, 0.817])
     """
-    data, image = _spaces(X, Z, space)
+    data, image = both_spaces(X, Z, space)
     return _rank_score(image, data, n_neighbors)
 
 
@@ -96,7 +96,7 @@ def continuity(
     >>> continuity(X, X[:, :2], n_neighbors=5) > trustworthiness(X, X[:, :2], n_neighbors=5)
     True
     """
-    data, image = _spaces(X, Z, space)
+    data, image = both_spaces(X, Z, space)
     return _rank_score(data, image, n_neighbors)
 
 
@@ -155,7 +155,8 @@ def knn_accuracy(
     return float((names[counts.argmax(1)] == names_new[codes_new]).mean())
 
 
-def _spaces(X: ArrayLike, Z: ArrayLike, space: Measured | None) -> tuple[Points, Points]:
+def both_spaces(X: ArrayLike, Z: ArrayLike, space: Measured | None) -> tuple[Points, Points]:
+    """Return samples and their places in an embedding as points, after a check of both."""
     X, Z = arrays.samples(X), arrays.samples(Z, "Z")
     if len(X) != len(Z):
         raise ValueError(
@@ -166,25 +167,9 @@ def _spaces(X: ArrayLike, Z: ArrayLike, space: Measured | None) -> tuple[Points,
 
 def _rank_score(near: Points, far: Points, n_neighbors: int | Sequence[int]) -> Any:
     """Return 1 minus the scaled sum of how far down in `far` the neighbors in `near` come."""
-    n = len(near)
-    ks = np.atleast_1d(n_neighbors)
-    if not ks.size or 2 * ks.max() >= n:
-        raise ValueError(
-            f"n_neighbors={n_neighbors!r} must be whole numbers of at least 1 and below half the "
-            f"number of samples, {n}/2; take fewer neighbors or more samples"
-        )
+    n, ks = len(near), neighbor_numbers(n_neighbors, len(near))
     penalty = np.zeros(len(ks))
-    for rows in row_blocks(n, n):
-        squared = near.squared(rows)
-        kth = squared.topk(int(ks.max()), largest=False).values[:, -1:]
-        # more than k samples share the first k places when the k-th is tied
-        widest = int((squared <= kth + near.slack(rows, kth)).sum(1).max())
-        nearest, j = squared.topk(widest, largest=False)
-        nearer, tied = _places(nearest, nearest, near.slack(rows, nearest))
-        squared = far.squared(rows)
-        distance = squared.gather(1, j)
-        squared.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort
-        rank, e = _places(squared, distance, far.slack(rows, distance))
+    for nearer, tied, rank, e in neighbor_places(near, far, int(ks.max())):
         for i, k in enumerate(ks):
             chosen = ((k - nearer) / tied).clamp(0, 1)
             # Σ max(0, r − k) / e over r = rank + 1 ... rank + e
@@ -192,6 +177,38 @@ def _rank_score(near: Points, far: Points, n_neighbors: int | Sequence[int]) -> 
             penalty[i] += float((chosen * excess).sum())
     score = 1 - 2 * penalty / (n * ks * (2.0 * n - 3 * ks - 1))
     return score if np.ndim(n_neighbors) else float(score[0])
+
+
+def neighbor_numbers(n_neighbors: int | Sequence[int], n: int) -> NDArray[np.integer]:
+    """Return the numbers of neighbors as an array, after a check against the samples, n."""
+    ks = np.atleast_1d(n_neighbors)
+    if not ks.size or 2 * ks.max() >= n:
+        raise ValueError(
+            f"n_neighbors={n_neighbors!r} must be whole numbers of at least 1 and below half the "
+            f"number of samples, {n}/2; take fewer neighbors or more samples"
+        )
+    return ks
+
+
+def neighbor_places(near: Points, far: Points, k: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the places of the k nearest neighbors in `near`, in both spaces, in blocks of rows.
+
+    A block has four tensors with a row for each point and a column for each of its candidates, all
+    points that may be among its k nearest: the number of points nearer than the candidate and of
+    those as near (itself included), in `near` and then in `far`.
+    """
+    n = len(near)
+    for rows in row_blocks(n, n):
+        squared = near.squared(rows)
+        kth = squared.topk(k, largest=False).values[:, -1:]
+        # more than k samples share the first k places when the k-th is tied
+        widest = int((squared <= kth + near.slack(rows, kth)).sum(1).max())
+        nearest, j = squared.topk(widest, largest=False)
+        nearer, tied = _places(nearest, nearest, near.slack(rows, nearest))
+        squared = far.squared(rows)
+        distance = squared.gather(1, j)
+        squared.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort
+        yield nearer, tied, *_places(squared, distance, far.slack(rows, distance))
 
 
 def _places(
