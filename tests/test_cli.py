@@ -21,6 +21,7 @@ import psutil
 import pytest
 from helpers import PARAMETERS, make_project, write_notebook
 from kill_runner import PACKAGE, kill_and_compare
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from somlib import SOM, files, report
 from somlib.companion import cli, runner
