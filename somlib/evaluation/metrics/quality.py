@@ -54,6 +54,8 @@ def summary(som: SOM, X: ArrayLike, y: ArrayLike | None = None) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from somlib import SOM
     >>> X = np.random.default_rng(0).random((200, 3))
     >>> table = summary(SOM(grid=(5, 6)).fit(X), X)
     >>> table.loc["topographic error, 4 neighbors", "better"]
