@@ -131,7 +131,7 @@ FilePath = Annotated[
         lambda value: (
             isinstance(value, str | os.PathLike)
             and bool(str(value).strip())
-            and not os.path.isdir(value)
+            and not os.path.isdir(value)  # noqa: PTH112 - swallows errors of impossible names
         ),
     ),
 ]
