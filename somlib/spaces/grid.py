@@ -235,7 +235,8 @@ class Grid:
 
     def _at(self, units: ArrayLike, name: str) -> NDArray[np.float64]:
         """Return the positions of units given by an array of any shape."""
-        return self.coords[arrays.units(units, self.n_units, name, axes=None)]
+        found: NDArray[np.float64] = self.coords[arrays.units(units, self.n_units, name, axes=None)]
+        return found
 
     def _reach(self, connectivity: int | None) -> float:
         """Return the distance within which units count as neighbors."""

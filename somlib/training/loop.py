@@ -26,9 +26,9 @@ Callback = Callable[[int, Logs], Any]
 def callables(callbacks: Any) -> list[Callback]:
     """Return the functions of a parameter `callbacks`, as a list."""
     checks.require("callbacks", callbacks, checks.Several)
-    callbacks = list(callbacks)
-    checks.require("callbacks", callbacks, Sequence[Callback])
-    return callbacks
+    functions: list[Callback] = list(callbacks)
+    checks.require("callbacks", functions, Sequence[Callback])
+    return functions
 
 
 CHECKPOINT_SECONDS = 5.0
