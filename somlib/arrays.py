@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from somlib.checks import shown
+from somlib.checks import NotNegative, require, shown
 
 Array = NDArray[np.floating]
 
@@ -127,6 +127,7 @@ def weights(weight: ArrayLike | None, n: int, dtype: DTypeLike = np.float64) -> 
         return None
     name = "sample_weight"
     if np.isscalar(weight):
+        require(name, weight, NotNegative)
         weight = np.full(n, weight)
     array = samples(weight, name, axes=1, dtype=dtype)
     if len(array) != n:
@@ -135,7 +136,7 @@ def weights(weight: ArrayLike | None, n: int, dtype: DTypeLike = np.float64) -> 
         i = int(array.argmin())
         raise ValueError(f"{name} is negative, {array[i]}, in row {i}; give numbers of at least 0")
     if not array.any():
-        raise ValueError(f"{name} must contain at least one non-zero number")
+        raise ValueError(f"{name} must contain at least one non-zero number, not only 0")
     return array
 
 
@@ -338,8 +339,12 @@ def _natural(values: NDArray[Any], name: str) -> NDArray[Any]:
     return natural if natural.ndim == 1 else values
 
 
-def units(labels: ArrayLike, n_units: int, name: str = "labels") -> NDArray[np.integer]:
+def units(
+    labels: ArrayLike, n_units: int, name: str = "labels", *, axes: int | None = 1
+) -> NDArray[np.integer]:
     """Return the best-matching units of samples: whole numbers from 0 to `n_units` − 1.
+
+    With `axes=None` they may have any shape.
 
     Examples
     --------
@@ -349,7 +354,8 @@ def units(labels: ArrayLike, n_units: int, name: str = "labels") -> NDArray[np.i
     """
     array, missing = _plain(labels, name)
     array = _natural(array, name) if array.dtype.kind == "O" and array.ndim == 1 else array
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu" or missing.any():
+    shaped = axes is None or (array.ndim == axes and array.size)
+    if not shaped or array.dtype.kind not in "iu" or missing.any():
         found = f", such as {array.ravel()[0]!r}" if array.size else ""
         raise ValueError(
             f"{name} have shape {array.shape} and dtype {array.dtype}{found}; expected one whole "

@@ -15,8 +15,9 @@ cannot say. `parameters` checks an estimator or another dataclass, `arguments` d
 import functools
 import inspect
 import math
+import os
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import (
@@ -123,6 +124,24 @@ Values = Annotated[
     ArrayLike, Rule("an array", lambda value: is_sequence(value) or hasattr(value, "__array__"))
 ]
 """An array, or what can become one; `arrays` checks what is inside."""
+FilePath = Annotated[
+    str | os.PathLike[str],
+    Rule(
+        "the path of a file",
+        lambda value: (
+            isinstance(value, str | os.PathLike)
+            and bool(str(value).strip())
+            and not os.path.isdir(value)  # noqa: PTH112 - swallows errors of impossible names
+        ),
+    ),
+]
+Several = Annotated[
+    Iterable[Any],
+    Rule(
+        "a sequence, or another iterable",
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes | dict),
+    ),
+]
 ImageShape = tuple[Count, Count]
 """Rows and columns of a sample as an image."""
 Device = Annotated[

@@ -120,11 +120,16 @@ def test_every_parameter_is_declared_and_refused_before_anything_else(model):
 def test_other_arguments_of_fit_are_checked_first():
     model = Autoencoder((3,), 2, n_iter=1, batch_size=2)
     for use, message in (
-        (lambda: model.fit(X, callbacks=None), "callbacks=None must be an Iterable"),
-        (lambda: SOM((2, 2)).fit(X, callbacks=3), "callbacks=3 must be an Iterable"),
-        (lambda: SOM((2, 2)).fit(X, checkpoint=3), "checkpoint=3 must be text, a PathLike or None"),
-        (lambda: fit_seeds(model, X, 5), "seeds=5 must be an Iterable"),
+        (lambda: model.fit(X, callbacks=None), "callbacks=None must be a sequence"),
+        (lambda: SOM((2, 2)).fit(X, callbacks=3), "callbacks=3 must be a sequence"),
+        (
+            lambda: SOM((2, 2)).fit(X, checkpoint=3),
+            "checkpoint=3 must be the path of a file",
+        ),
+        (lambda: fit_seeds(model, X, 5), "seeds=5 must be a sequence"),
         (lambda: fit_seeds(model, X, [0], settings={}), "settings={} must be a sequence"),
+        (lambda: model.fit(X, callbacks=["a"]), r"callbacks=\['a'\] must be a sequence, each"),
+        (lambda: model.fit(X, start="a"), "start='a' must be a DeepEstimator or None"),
         (lambda: fit_seeds(model, X, ["a"]), "random_state='a' must be None, a whole number"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -164,7 +169,7 @@ GRID = Grid(2, 2)
         (lambda: plots.hit_map([0], GRID, ax=3), "ax=3 must be an Axes or None"),
         (lambda: plots.palette(0), "n=0 must be a whole number of at least 1"),
         (lambda: plots.error_curves(None), "history=None must be a Mapping"),
-        (lambda: data.load(None), "name=None must be text"),
+        (lambda: data.load(None), "unknown data set None"),
         (lambda: data.load("digits").sample(True), "n=True must be a whole number"),
         (lambda: Torus(2).sample(-1, np.random.default_rng(0)), "n=-1 must be a whole number"),
         (lambda: Torus(2).perturb(X[:, :2], 1, 0), "generator=0 must be a Generator"),

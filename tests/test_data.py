@@ -221,9 +221,9 @@ def test_digits_split_joins_to_all_and_falls_between_two_sheets():
             ("cifar",),
             r"unknown data set 'cifar'; choose one of 'digits', .*'mnist', .*'reuters-10k'\.$",
         ),
-        ((3,), "name=3 must be text"),
+        ((3,), "unknown data set 3"),
         (("digits", "tset"), r"unknown split 'tset'; .* 'all', 'train', 'test'\. .*mean 'test'\?"),
-        (("digits", None), "split=None must be text"),
+        (("digits", None), "unknown split None"),
     ],
 )
 def test_unknown_names_are_refused_with_the_choices(arguments, message):

@@ -783,7 +783,7 @@ TWINS = W[[0, 1, 2, 1]]
             "=2.0 must be a whole number of at",
         ),
         ("knn_accuracy", (W, [0] * 4, X, [0] * 6), "=10 must be a whole number from 1 to the 4"),
-        ("knn_accuracy", (W, [0] * 4, X[:, :1], [0] * 6, 1), "points of shape (6, 1) do not lie"),
+        ("knn_accuracy", (W, [0] * 4, X[:, :1], [0] * 6, 1), "Z has 2 columns and Z_new has 1"),
         ("knn_accuracy", (W, [0] * 4, X, [0] * 6, 1, Sphere(3)), "do not lie in Sphere(m=3)"),
         ("knn_accuracy", (W, [0] * 4, 0 * X, [0] * 6, 1, Sphere(2)), "zero vector has no direct"),
         ("sharpness", (X, X, (2, 2)), "images of 2 × 2 have 4 pixels, but X has 2; give image_sh"),

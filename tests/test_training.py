@@ -887,7 +887,7 @@ def test_invalid_arguments_of_a_fitted_model_raise_errors(make):
 
 def test_invalid_arguments_of_fit_seeds_raise_errors():
     fitted = fit_seeds(autoencoder(2), X, range(2))
-    with pytest.raises(ValueError, match="seeds is empty; give at least one whole number"):
+    with pytest.raises(ValueError, match=r"seeds=\[\] is empty; give at least one whole number"):
         fit_seeds(desom(), X, [])
     with pytest.raises(TypeError, match="SOM cannot be trained as an ensemble; call fit per seed"):
         fit_seeds(SOM(), X, [0])

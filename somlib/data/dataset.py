@@ -97,7 +97,6 @@ class Dataset:
         return replace(self, X=self.X[rows], y=self.y[rows])
 
 
-@checks.arguments
 def load(name: str, split: str = "all") -> Dataset:
     """Return a data set by its name.
 
@@ -153,7 +152,7 @@ def load(name: str, split: str = "all") -> Dataset:
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         close = difflib.get_close_matches(str(value).lower(), choices, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         names = ", ".join(map(repr, choices))

@@ -11,15 +11,17 @@ Names of classes and features and texts in cells come from data and are drawn as
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from string import ascii_uppercase
-from typing import Any
+from typing import Annotated, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import Colormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 from matplotlib.path import Path
@@ -46,6 +48,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 INK, FAINT = "0.2", "0.85"  # what is said, and the lattice behind it
 WIDTH_INCHES = 4.0  # of a map on a figure of its own
 VECTOR_POINTS = 2000  # of more, a scatter is stored as pixels, so that an SVG stays small
+ColorMap = Annotated[
+    str | Colormap,
+    checks.Rule(
+        "the name of a color map, or a Colormap",
+        lambda value: (
+            isinstance(value, Colormap) or (isinstance(value, str) and value in colormaps)
+        ),
+    ),
+]
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": "medium",
@@ -99,9 +110,9 @@ def palette(n: checks.Count) -> tuple[list[str], list[str]]:
 def prototypes(
     weights: ArrayLike,
     grid: Grid,
-    image_shape: Sequence[checks.Count],
+    image_shape: checks.ImageShape | tuple[checks.Count, checks.Count, checks.Count],
     ax: Axes | None = None,
-    cmap: str = "gray_r",
+    cmap: ColorMap = "gray_r",
     clusters: ArrayLike | None = None,
 ) -> Axes:
     """Draw the prototypes as images, each at its unit.
@@ -131,8 +142,8 @@ def prototypes(
     >>> ax = prototypes(np.random.default_rng(0).random((12, 64)), Grid(3, 4), (8, 8))
     """
     W = codebook(weights, grid, dtype=np.float64)
-    h, w, *channels = image_shape if len(image_shape) > 1 else (*image_shape, 0)
-    if np.prod(image_shape) != W.shape[1] or not w or channels not in ([], [3]):
+    h, w, *channels = image_shape
+    if np.prod(image_shape) != W.shape[1] or channels not in ([], [3]):
         raise ValueError(
             f"image_shape={tuple(image_shape)} does not fit prototypes of {W.shape[1]} features; "
             "give (height, width) or (height, width, 3) with that product"
@@ -223,7 +234,7 @@ def unit_values(
     grid: Grid,
     ax: Axes | None = None,
     label: str | None = None,
-    cmap: Any = "cividis",
+    cmap: ColorMap = "cividis",
     limits: tuple[float | None, float | None] = (None, None),
     text: Sequence[Any] | None = None,
     clusters: ArrayLike | None = None,
@@ -312,7 +323,7 @@ def u_matrix(
     grid: Grid,
     ax: Axes | None = None,
     label: str | None = "distance to neighbors",
-    cmap: Any = "cividis",
+    cmap: ColorMap = "cividis",
     clusters: ArrayLike | None = None,
 ) -> Axes:
     """Draw the U-matrix: how far neighboring prototypes are apart. Light ridges part clusters.
@@ -509,7 +520,7 @@ def projection(
     --------
     >>> ax = projection([0, 0, 5, 11], Grid(3, 4), y=[0, 1, 1, 1])
     """
-    given = np.zeros(np.shape(labels)) if y is None else y
+    given = [0] * len(arrays.units(labels, grid.n_units)) if y is None else y
     units, codes, names = _classes(labels, grid, given, class_names)
     ax = _map_axes(grid, ax)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
@@ -748,10 +759,12 @@ def frames(
         raise ValueError("snapshots is empty; give at least one array of prototypes")
     if len(titles) != len(snapshots):
         raise ValueError(f"titles has {len(titles)} entries for {len(snapshots)} snapshots")
+    seen = np.concatenate(
+        [codebook(W, grid) for W in snapshots] + ([] if X is None else [arrays.samples(X)])
+    )
     panels: Array = _panels(len(snapshots), axes, 6, 1.8, 2.0)
     for ax, weights, title in zip(panels, snapshots, titles, strict=True):
         map_in_data_space(weights, grid, X, ax).set(title=title, xticks=[], yticks=[])
-    seen = np.concatenate([arrays.samples(a) for a in (*snapshots, *([] if X is None else [X]))])
     low, high = seen.min(0), seen.max(0)
     margin = 0.05 * (high - low).max()
     for ax in panels:
@@ -849,6 +862,8 @@ def seeds(
     >>> seeds(table, "units", ["error"]).shape
     (1,)
     """
+    if not len(columns):
+        raise ValueError(f"columns={columns!r} is empty; name at least one column")
     wanted = [x, *columns, *([] if hue is None else [hue])]
     if missing := [name for name in wanted if name not in table]:
         raise ValueError(f"table lacks {missing}; it has the columns {list(table)}")
@@ -1015,10 +1030,12 @@ def _panels(n: int, axes: Any, columns: int, width: float, height: float) -> Arr
         axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)[1]
         for spare in axes.flat[n:]:
             spare.remove()
-    axes = np.ravel(axes)
-    if len(axes) < n:
-        raise ValueError(f"axes has {len(axes)} entries for {n} panels; give one for each")
-    return np.asarray(axes[:n])
+    given = np.ravel(np.asarray(axes, dtype=object))
+    if not all(isinstance(ax, Axes) for ax in given):
+        raise ValueError(f"axes={checks.shown(axes)} must be an array of {n} Axes")
+    if len(given) < n:
+        raise ValueError(f"axes has {len(given)} entries for {n} panels; give one for each")
+    return np.asarray(given[:n])
 
 
 def _cells(ax: Axes, outlines: Array, **look: Any) -> PolyCollection:

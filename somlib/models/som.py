@@ -53,6 +53,7 @@ from somlib.training.loop import (
     Callback,
     Checkpoint,
     Logs,
+    callables,
     fingerprint,
     resolve_device,
     resolve_seed,
@@ -249,7 +250,7 @@ class SOM(
             Raised again after the map of the last complete epoch has been stored.
         """
         grid, seed = self._check_parameters()
-        checks.require("callbacks", callbacks, Iterable[Callback])
+        functions = callables(callbacks)
         kept = Checkpoint(checkpoint)
         X, weight = self._check_data(X, sample_weight, reset=True)
         self._start(X, weight, grid, seed)
@@ -266,7 +267,7 @@ class SOM(
             first=self.n_epochs_,
             state=self._state,
             checkpoint=kept,
-            callbacks=callbacks,
+            callbacks=functions,
             progress=self.progress,
             description=f"SOM {self.grid_.rows}×{self.grid_.cols}",
         )

@@ -68,7 +68,7 @@ class Continuous(ABC):
     _least: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not checks.is_whole(self.m) or self.m < self._least:
+        if not checks.is_whole(self.m) or not self._least <= self.m < checks.LIMIT:
             raise ValueError(
                 f"m={self.m!r} must be a whole number of at least {self._least} for a "
                 f"{type(self).__name__}" + self._why_least
@@ -230,7 +230,8 @@ class Continuous(ABC):
         ValueError
             When k is not a whole number from 1 to the number of points.
         """
-        Z, queries = (arrays.samples(z, "points", dtype=np.float64) for z in (Z, queries))
+        Z = arrays.samples(Z, "Z", dtype=np.float64)
+        queries = arrays.samples(queries, "queries", dtype=np.float64)
         self._check_points(Z, queries)
         return self._nearest(Z, queries, check_k(k, len(Z)))
 

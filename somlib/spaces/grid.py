@@ -203,14 +203,14 @@ class Grid:
 
         See `edges` for `connectivity`. A unit is not its own neighbor.
         """
-        apart = self.distance(self.coords[np.asarray(a)], self.coords[np.asarray(b)])
+        apart = self.distance(self._at(a, "a"), self._at(b, "b"))
         return np.asarray((apart > DISTANCE_SLACK) & (apart < self._reach(connectivity)))
 
     def separate(
         self, a: ArrayLike, b: ArrayLike, connectivity: int | None = None
     ) -> NDArray[np.bool_]:
         """Return whether units `a` and `b` are neither equal nor neighbors, elementwise."""
-        apart = self.distance(self.coords[np.asarray(a)], self.coords[np.asarray(b)])
+        apart = self.distance(self._at(a, "a"), self._at(b, "b"))
         return np.asarray(apart >= self._reach(connectivity))
 
     def edges(self, connectivity: int | None = None) -> NDArray[np.intp]:
@@ -241,8 +241,14 @@ class Grid:
         matrix[first, second] = matrix[second, first] = True
         return matrix
 
+    def _at(self, units: ArrayLike, name: str) -> NDArray[np.float64]:
+        """Return the positions of units given by an array of any shape."""
+        found: NDArray[np.float64] = self.coords[arrays.units(units, self.n_units, name, axes=None)]
+        return found
+
     def _reach(self, connectivity: int | None) -> float:
         """Return the distance within which units count as neighbors."""
+        checks.require("connectivity", connectivity, checks.Count | None)
         connectivity = self.connectivity if connectivity is None else connectivity
         if connectivity not in _CONNECTIVITIES[self.topology]:
             raise ValueError(
@@ -321,7 +327,8 @@ class Grid:
 
     def nearest(self, Z: ArrayLike, queries: ArrayLike, k: int) -> NDArray[np.intp]:
         """Return the k nearest of Z to each query, nearest first, as indices of shape (n, k)."""
-        Z, queries = (arrays.samples(z, "points", dtype=np.float64) for z in (Z, queries))
+        Z = arrays.samples(Z, "Z", dtype=np.float64)
+        queries = arrays.samples(queries, "queries", dtype=np.float64)
         for z in (Z, queries):
             if z.shape[-1:] != (2,):
                 raise ValueError(

@@ -27,6 +27,7 @@ from somlib.training.loop import (
     Callback,
     Checkpoint,
     Logs,
+    callables,
     fingerprint,
     resolve_device,
     resolve_seed,
@@ -59,7 +60,7 @@ def train(
     checkpoint: str | PathLike[str] | None = None,
 ) -> None:
     """Fit estimators that differ in their seeds, and in the parameters of `_may_differ`."""
-    checks.require("callbacks", callbacks, Iterable[Callback])
+    functions = callables(callbacks)
     task = _check(models, X, start, checkpoint)
     saved = task.checkpoint.load()
     if saved is not None:
@@ -68,7 +69,7 @@ def train(
     with products(models[0].precision, task.device):
         network, schedules = _build(task, resumed=saved is not None)
         training = _start(task, network, schedules, saved)
-        _run(task, training, list(callbacks))
+        _run(task, training, functions)
     if task.checkpoint.path is not None:
         _pretraining_file(task.checkpoint).unlink(missing_ok=True)
 

@@ -169,6 +169,7 @@ class DeepEstimator(
             Raised again after the model of the last iteration has been stored, except during
             pre-training.
         """
+        checks.require("start", start, DeepEstimator | None)
         starts = None if start is None else [start]
         train([self], X, starts, callbacks, checkpoint)
         return self
@@ -278,6 +279,8 @@ class DeepEstimator(
 
     def _codes_of_pairs(self, **ends: ArrayLike) -> list[Array]:
         """Return the codes of two sets of as many samples, given by name."""
+        for name, X in ends.items():
+            arrays.samples(X, name)
         codes = [self.transform(X) for X in ends.values()]
         (a, b), (m, n) = ends, map(len, codes)
         if m != n:
@@ -405,14 +408,16 @@ def fit_seeds(
     >>> [m.random_state for m in models], models[0].transform(X).shape
     ([0, 1, 2], (60, 2))
     """
-    checks.require("seeds", seeds, Iterable[int])
+    checks.require("seeds", seeds, checks.Several)
+    checks.require("start", start, Sequence[DeepEstimator] | None)
     checks.require("settings", settings, Sequence[Mapping[str, Any]] | None)
     seeds = list(seeds)
     if not seeds:
-        raise ValueError("seeds is empty; give at least one whole number")
+        raise ValueError(f"seeds={seeds} is empty; give at least one whole number")
     if not isinstance(estimator, DeepEstimator):
         raise TypeError(
-            f"{type(estimator).__name__} cannot be trained as an ensemble; call fit per seed"
+            f"estimator={checks.shown(estimator)}: {type(estimator).__name__} cannot be trained as "
+            "an ensemble; call fit per seed"
         )
     settings = [{}] * len(seeds) if settings is None else settings
     if len(settings) != len(seeds):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ from somlib.training.saving import encode, read_arrays, write_arrays
 Logs = dict[str, float]
 Callback = Callable[[int, Logs], Any]
 """f(step, logs): called after each epoch (or iteration); ends the training by returning True."""
+
+
+def callables(callbacks: Any) -> list[Callback]:
+    """Return the functions of a parameter `callbacks`, as a list."""
+    checks.require("callbacks", callbacks, checks.Several)
+    functions: list[Callback] = list(callbacks)
+    checks.require("callbacks", functions, Sequence[Callback])
+    return functions
+
 
 CHECKPOINT_SECONDS = 5.0
 """A checkpoint is written when the last one is older than this, and older than thirty times the
@@ -116,7 +125,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | PathLike[str] | None, fingerprint: str = "") -> None:
-        checks.require("checkpoint", path, str | PathLike[str] | None)
+        checks.require("checkpoint", path, checks.FilePath | None)
         self.path = None if path is None else Path(path)
         self.fingerprint = fingerprint
         self._due = time.monotonic() + CHECKPOINT_SECONDS

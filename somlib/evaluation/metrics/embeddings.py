@@ -140,6 +140,10 @@ def knn_accuracy(
     0.5
     """
     Z, Z_new = arrays.samples(Z, "Z"), arrays.samples(Z_new, "Z_new")
+    if Z.shape[1] != Z_new.shape[1]:
+        raise ValueError(
+            f"Z has {Z.shape[1]} columns and Z_new has {Z_new.shape[1]}; they must have as many"
+        )
     names, votes = arrays.labels(y, "y", len(Z))
     names_new, codes_new = arrays.labels(y_new, "y_new", len(Z_new))
     if n_neighbors > len(Z):
