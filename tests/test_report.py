@@ -307,6 +307,18 @@ def test_csv_keeps_every_digit_and_markdown_reads(project):
     assert sidecar(path)["kind"] == "table"
 
 
+def test_the_page_does_not_credit_every_result_with_all_seeds(project):
+    save(begin(side_seeds=1))
+    page = report.index(report.output_folder("figures", "quick")).read_text()
+    assert "2 seeds, of some results as its parameters say" in page
+    assert "side_seeds = 1" in page
+    save(begin(side_seeds=2))
+    assert (
+        "as its parameters say"
+        not in report.index(report.output_folder("figures", "quick")).read_text()
+    )
+
+
 def test_a_named_index_becomes_a_column(project):
     run = begin()
     table = pd.DataFrame({"QE": [0.5]}, index=pd.Index(["pca"], name="start"))
@@ -346,6 +358,7 @@ def test_a_claim_is_returned_and_kept_with_those_before_it(project):
     assert kept.loc[1, ["kind", "margin", "over", "unit"]].tolist() == [
         *("equal", 0.01, "images", "nats"),
     ]
+    assert set(kept["commit"]) == {run.made_by["commit"] or ""}
     shown = run.claims()
     assert shown["claim"].tolist() == ["som-a", "som-b"]
     assert shown["sentence"].tolist() == ["A beats B.", "A equals B."]
@@ -423,7 +436,7 @@ def test_a_run_compares_what_it_kept_with_a_table(printed):
         ("embedded", "a", "nmi (geometric)"): "not published"
     }
     full = table("full", "digits")
-    assert full["digits", "a", "nmi (geometric)"] == "undecided"
+    assert full["digits", "a", "nmi (geometric)"] == "differs"
     assert full["mnist", "a", "purity"] == "not run"
     assert len(full) == 4
 

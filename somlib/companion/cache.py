@@ -50,7 +50,7 @@ SOURCE = {_dotted(path): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.
 # No cached result depends on these.
 _EXCLUDED = {
     *("", "__main__", "companion", "companion.cli", "companion.report", "companion.runner"),
-    *("companion.comparison", "companion.evidence", "companion.folders", "companion.verdicts"),
+    *(f"companion.{name}" for name in ("comparison", "display", "evidence", "folders", "verdicts")),
     *("evaluation", "evaluation.diagrams", "evaluation.plots"),
 }
 

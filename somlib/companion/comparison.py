@@ -28,7 +28,9 @@ COLUMNS = [
 def _read_published() -> pd.DataFrame:
     path = project_root() / "data" / "published.csv"
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(
+            path, dtype=dict.fromkeys(("average", "split", "source", "protocol"), str)
+        )
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} is missing; expected the papers' numbers, which are part of the repository. "

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from somlib import __version__
-from somlib.companion import evidence, verdicts
+from somlib.companion import display, evidence, verdicts
 from somlib.companion.comparison import compared as compared
 from somlib.companion.comparison import printed as printed
 from somlib.companion.comparison import published as published
@@ -163,8 +163,8 @@ class Run:
             if mark is not None:
                 mark.remove()
         self._write_record(record)
-        _show_drawn(fig)
-        _show(f"**{name}.** {record['caption']}")
+        display.show_drawn(fig)
+        display.show(f"**{name}.** {record['caption']}")
         return path
 
     def save_table(self, table: pd.DataFrame, name: str, *, caption: str) -> Path:
@@ -194,7 +194,7 @@ class Run:
             table.to_csv(partial, index=False, lineterminator="\n")
         _write(path.with_suffix(".md"), f"{record['caption']}\n\n{markdown(table)}\n")
         self._write_record(record)
-        _show(f"**{name}.** {record['caption']}")
+        display.show(f"**{name}.** {record['caption']}")
         return path
 
     def show_full(self, name: str) -> None:
@@ -213,15 +213,15 @@ class Run:
         folder = project_root() / "figures" / "full"
         record = _read(folder / f"{name}.json")
         if record is None:
-            _show(f"*The committed full run has no {name}.*")
+            display.show(f"*The committed full run has no {name}.*")
             return
         title = f"**{name}, full run.** {record['caption']}"
         if record["kind"] == "table":
             text = (folder / f"{name}.md").read_text(encoding="utf-8")
-            _show(f"{title}\n\n{text.partition(record['caption'])[2].strip()}")
+            display.show(f"{title}\n\n{text.partition(record['caption'])[2].strip()}")
         else:
-            _show_picture(folder / f"{name}.png", record.get("alt", ""))
-            _show(title)
+            display.show_picture(folder / f"{name}.png", record.get("alt", ""))
+            display.show(title)
 
     def claim(
         self,
@@ -283,10 +283,11 @@ class Run:
                 f"claim {name!r} stands twice in {self.notebook}; choose another id, or begin anew "
                 "with the cell of report.start."
             )
-        self._cells[name] = _cell_number()
+        self._cells[name] = display.cell_number()
         self._claims[name] = made
-        self._keep("claims", evidence.claims_table(self._claims.values()))
-        _show(made.line)
+        table = evidence.claims_table(self._claims.values())
+        self._keep("claims", table.assign(commit=self.made_by["commit"] or ""))
+        display.show(made.line)
         return made
 
     def claims(self) -> pd.DataFrame:
@@ -346,7 +347,7 @@ class Run:
                     f"{row['metric']} of {method!r} on {data!r} in {experiment!r}, seed "
                     f"{row['seed']}, is kept already; if the two differ, say how in `changed`."
                 )
-            self._cells[key] = _cell_number()
+            self._cells[key] = display.cell_number()
             self._values[key] = row | {"commit": self.made_by["commit"] or ""}
         self._keep("values", self.kept)
 
@@ -381,7 +382,7 @@ class Run:
 
     def _cell_again(self, key: Any) -> bool:
         """Whether a notebook's reader has run the cell again that kept this."""
-        return _cell_number() is not None and _cell_number() != self._cells.get(key)
+        return display.cell_number() is not None and display.cell_number() != self._cells.get(key)
 
     def _record(self, kind: str, name: str, **texts: str) -> dict[str, Any]:
         """Return the beginning of a record, once name and texts have been checked."""
@@ -477,47 +478,6 @@ def start(
     pd.set_option("display.max_colwidth", None)
     made_by = provenance(device)
     return Run(notebook, profile, device, deterministic, range(seeds), parameters, made_by)
-
-
-# ---------------------------------------------------------------- what a notebook shows
-
-
-def _shell() -> Any:
-    """Return the IPython shell that runs this, or None outside a notebook."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython else None
-
-
-def _cell_number() -> int | None:
-    """Return the number of the running cell, None outside a notebook."""
-    shell = _shell()
-    return shell.execution_count if shell else None
-
-
-def _show(text: str) -> None:
-    """Show a text in Markdown, in a notebook only."""
-    if _shell():
-        from IPython.display import display
-
-        display({"text/markdown": text, "text/plain": text}, raw=True)
-
-
-def _show_drawn(fig: Figure) -> None:
-    """Show a figure now that would otherwise be shown at the end of the cell, below its caption."""
-    manager = getattr(fig.canvas, "manager", None)
-    if _shell() and manager is not None and "inline" in matplotlib.get_backend():
-        import matplotlib.pyplot as plt
-
-        if plt.fignum_exists(manager.num):
-            plt.show()
-
-
-def _show_picture(path: Path, alt: str) -> None:
-    if _shell():
-        from IPython.display import Image as Picture
-        from IPython.display import display
-
-        display(Picture(filename=str(path), alt=alt))
 
 
 def _reset_matplotlib() -> None:
@@ -840,10 +800,12 @@ def _shown(folder: Path, record: dict[str, Any]) -> list[str]:
 
 def _how(record: dict[str, Any]) -> str:
     used = ", ".join(f"{name} {version or '?'}" for name, version in record["versions"].items())
+    seeds = len(record["seeds"])
+    fewer = any(k.endswith("_seeds") and v != seeds for k, v in record["parameters"].items())
     parts = [
         record["profile"],
         record["device"] + (", deterministic" if record.get("deterministic") else ""),
-        f"{len(record['seeds'])} seeds",
+        f"{seeds} seeds, of some results as its parameters say" if fewer else f"{seeds} seeds",
         *(f"{name} = {value}" for name, value in record["parameters"].items()),
         f"{record['duration']} s after the start",
         *(f"at most {n} {unit}" for unit, n in record.get("peak memory", {}).items() if n),
