@@ -12,6 +12,9 @@ The packages; each imports only those below it:
     data         data sets with checksums
     search       exact best-matching units, matrix products
     spaces       latent spaces and their distances
+
+Below all of them: arrays (the way in for data), checks (declarations of parameters), files, hashing
+and progress.
 """
 
 from importlib import import_module

@@ -268,7 +268,7 @@ def _require_known(X: Array, name: str, missing: bool, hint: str) -> None:
 
 
 def _report(value: Any, at: list[int], name: str, hint: str) -> None:
-    what, hint = ("NaN", hint) if np.isnan(value) else (f"infinity (inf, in {value.dtype})", "")
+    what, hint = ("NaN", hint) if np.isnan(value) else ("infinity", "")
     axes = ("row", "column", "entry")
     place = ", ".join(f"{axis} {i}" for axis, i in zip(axes, at, strict=False))
     raise ValueError(f"{name} contains {what} in {place}; drop the row, or fill in a value{hint}")

@@ -34,6 +34,9 @@ from typing import (
 import numpy as np
 from numpy.typing import ArrayLike
 
+LIMIT = 2**63
+"""Whole numbers of NumPy and PyTorch are below it."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -83,8 +86,13 @@ def is_sequence(value: Any) -> bool:
 
 def whole(least: int) -> Rule:
     """Return the rule of a whole number of at least `least`."""
-    text = f"a whole number of at least {least}"
-    return Rule(text, lambda value: is_whole(value) and value >= least)
+
+    def accepts(value: Any) -> bool:
+        if is_whole(value) and value >= LIMIT:
+            raise ValueError("too large; choose a number below 2**63")
+        return is_whole(value) and value >= least
+
+    return Rule(f"a whole number of at least {least}", accepts)
 
 
 def number(text: str, accepts: Callable[[Any], bool]) -> Rule:
@@ -100,7 +108,7 @@ def _is_device(value: Any) -> bool:
 
 def _is_seed(value: Any) -> bool:
     generator = isinstance(value, np.random.Generator | np.random.RandomState)
-    return value is None or generator or (is_whole(value) and value >= 0)
+    return value is None or generator or whole(0).accepts(value)
 
 
 Count = Annotated[int, whole(1)]
@@ -292,6 +300,7 @@ def arguments(function: Callable[P, R]) -> Callable[P, R]:
 def shown(value: Any) -> str:
     """Return a value as a message shows it: arrays by type and shape, long texts cut."""
     if hasattr(value, "__array__") and np.ndim(value):
-        return f"<{type(value).__name__} of shape {tuple(np.shape(value))}>"
+        dtype = getattr(value, "dtype", "several dtypes")
+        return f"<{type(value).__name__} of {dtype}, shape {tuple(np.shape(value))}>"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -26,7 +26,7 @@ CONTAINERS = {
     "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
     "read-only": lambda x: np.frombuffer(x.tobytes()).reshape(x.shape),
     "frame": pd.DataFrame,
-    "nullable frame": lambda x: pd.DataFrame(x).convert_dtypes(convert_integer=False),
+    "nullable frame": lambda x: pd.DataFrame(x).astype("Float64"),
     "masked": lambda x: np.ma.masked_greater(x, 1e9),
     "tensor": torch.tensor,
     "tensor with gradient": lambda x: torch.tensor(x, requires_grad=True),

@@ -23,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("annotation", "good", "bad"),
     [
-        (checks.Count, [1, np.int64(3)], [0, -1, 2.0, True, "1", None, NAN]),
+        (checks.Count, [1, np.int64(3)], [0, -1, 2.0, True, "1", None, NAN, 10**400]),
         (checks.CountOrZero, [0, 5], [-1, False]),
         (checks.Positive, [1, 0.5, np.float32(2), Fraction(1, 3)], [0, -1, INF, NAN, "1", True]),
         (checks.NotNegative, [0, 2.5], [-1e-9, INF, 10**400]),
@@ -57,7 +57,7 @@ def test_a_declaration_accepts_and_refuses(annotation, good, bad):
 
 
 def test_a_message_shows_large_values_by_their_shape():
-    with pytest.raises(ValueError, match=r"^n=<ndarray of shape \(1000, 2\)> must be a whole"):
+    with pytest.raises(ValueError, match=r"^n=<ndarray of float64, shape \(1000, 2\)> must"):
         checks.require("n", np.ones((1000, 2)), checks.Count)
     with pytest.raises(ValueError, match=r"^n='a{199} \.\.\. must be a whole"):
         checks.require("n", "a" * 10_000, checks.Count)
@@ -115,6 +115,25 @@ def test_every_parameter_is_declared_and_refused_before_anything_else(model):
             with pytest.raises(ValueError, match=rf"^{name}=.+(must be|is unknown|: )"):
                 changed.fit(None)  # which is bad too, but later
             assert not hasattr(changed, "n_features_in_")
+
+
+def test_other_arguments_of_fit_are_checked_first():
+    model = Autoencoder((3,), 2, n_iter=1, batch_size=2)
+    for use, message in (
+        (lambda: model.fit(X, callbacks=None), "callbacks=None must be an Iterable"),
+        (lambda: SOM((2, 2)).fit(X, callbacks=3), "callbacks=3 must be an Iterable"),
+        (lambda: SOM((2, 2)).fit(X, checkpoint=3), "checkpoint=3 must be text, a PathLike or None"),
+        (lambda: fit_seeds(model, X, 5), "seeds=5 must be an Iterable"),
+        (lambda: fit_seeds(model, X, [0], settings={}), "settings={} must be a sequence"),
+        (lambda: fit_seeds(model, X, ["a"]), "random_state='a' must be None, a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_built():
+    with pytest.raises(MemoryError, match="1 seeds of this network need about"):
+        Autoencoder((10**7, 10**7), 2, n_iter=1, batch_size=2).fit(X)
 
 
 def test_seeds_that_differ_are_checked_alike():

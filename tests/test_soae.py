@@ -1192,11 +1192,11 @@ def test_as_many_dimensions_as_features_are_fine(params):
 
 
 @pytest.mark.parametrize(("data", "message"), [
-    (NAN, "Input X contains NaN"),
-    (INF, "Input X contains infinity"),
-    (X[0], "Expected 2D array, got 1D array instead"),
-    (X[:1], r"Found array with 1 sample\(s\) .* while a minimum of 2 is required"),
-    (X[:, :0], r"Found array with 0 feature\(s\)"),
+    (NAN, "X contains NaN in row"),
+    (INF, "X contains infinity"),
+    (X[0], "Reshape your data"),
+    (X[:1], r"X has 1 sample\(s\) .* while a minimum of 2 is required"),
+    (X[:, :0], r"X has 0 feature\(s\)"),
 ])  # fmt: skip
 def test_invalid_data_raise_errors(data, message):
     with pytest.raises(ValueError, match=message):

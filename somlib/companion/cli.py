@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,19 +255,24 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def _typed(name: str, text: str, kind: str, notebook: Path) -> Any:
     """Return what `text` means as a parameter of type `kind`."""
-    readers: dict[str, Callable[[str], Any]] = {
-        "str": str,
-        "int": int,
-        "float": float,
-        "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    }
-    if kind not in readers:
+    from somlib import checks
+
+    types: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
+    if kind not in types:
         raise Refused(f"parameter {name}: a {kind} cannot be given here; edit {notebook.name}")
+    words = {"true": True, "false": False}
+    value = text if kind == "str" else words.get(text.lower(), _literal(text))
+    with _refusing("-p "):
+        checks.require(name, value, types[kind])
+    return float(value) if kind == "float" else value
+
+
+def _literal(text: str) -> Any:
+    """Return the value of a Python literal, or else the text."""
     try:
-        return readers[kind](text)
-    except (ValueError, KeyError):
-        expected = "true or false" if kind == "bool" else f"a value of type {kind}"
-        raise Refused(f"parameter {name} = {text!r}: {notebook.stem} expects {expected}") from None
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 @contextmanager
@@ -441,10 +446,7 @@ def _model(name: str, given: dict[str, str]) -> Any:
     for parameter, text in given.items():
         if parameter not in known:
             raise Refused(f"unknown parameter {parameter!r}; {name} has {_list(known)}")
-        try:
-            parameters[parameter] = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            parameters[parameter] = text
+        parameters[parameter] = _literal(text)
     with _refusing("-p "):
         checks.parameters(made.set_params(**parameters))
     return made

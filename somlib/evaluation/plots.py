@@ -483,7 +483,8 @@ def projection(
     --------
     >>> ax = projection([0, 0, 5, 11], Grid(3, 4), y=[0, 1, 1, 1])
     """
-    units, codes, names = _classes(labels, grid, y, class_names)
+    given = np.zeros(np.shape(labels)) if y is None else y
+    units, codes, names = _classes(labels, grid, given, class_names)
     ax = _map_axes(grid, ax)
     _cells(ax, grid.polygons(), facecolor="none", edgecolor=FAINT, linewidth=0.5)
     points = _scattered(units, grid, np.random.default_rng(random_state))
@@ -716,11 +717,10 @@ def _deviation(values: Any) -> tuple[float, float]:
 
 
 def _classes(
-    labels: ArrayLike, grid: Grid, y: ArrayLike | None, names: Sequence[str] | None
+    labels: ArrayLike, grid: Grid, y: ArrayLike, names: Sequence[str] | None
 ) -> tuple[Array, Array, list[str]]:
     """Return units and numbers of classes of all labeled samples, and the names of the classes."""
     units = arrays.units(labels, grid.n_units)
-    y = np.zeros(len(units)) if y is None else y
     classes, codes = arrays.labels(y, "y", len(units), complete=False)
     names = [one_line(name) for name in (classes if names is None else names)]
     if len(names) != len(classes):

@@ -285,6 +285,7 @@ def pretrained(
     return fit_seeds(autoencoder, X, seeds, checkpoint=checkpoint)
 
 
+@checks.arguments
 def principal_components(model: Autoencoder, X: ArrayLike) -> Array:
     """Return the principal components learned by a linear autoencoder, as rows of length d.
 

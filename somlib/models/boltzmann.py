@@ -113,6 +113,7 @@ class RBM(DeepEstimator):
         return RBMNetwork(self, d, generator)
 
 
+@checks.arguments
 def pretrained(
     model: Autoencoder, X: ArrayLike, seeds: Iterable[int], **rbm: Any
 ) -> list[Autoencoder]:

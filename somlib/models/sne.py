@@ -239,7 +239,7 @@ class SNE(saving.Saveable, BaseEstimator):
 
     _learned: ClassVar[dict[str, saving.Check]] = {
         "embedding_": saving.array("f", "n", "m"),
-        "kl_divergence_": saving.instance(float),
+        "kl_divergence_": saving.typed(float),
         "history_": saving.each(saving.array("f", "tens of iterations")),
         "n_iter_": saving.count(),
     }

@@ -383,7 +383,7 @@ class SOAE(DeepEstimator):
     learning_rate: checks.Positive = 1e-3
 
     _may_differ: ClassVar[tuple[str, ...]] = ("sigma", "learning_rate")
-    _learned: ClassVar[dict[str, saving.Check]] = {"space_": saving.instance(Continuous)}
+    _learned: ClassVar[dict[str, saving.Check]] = {"space_": saving.typed(Continuous)}
 
     @property
     def _divisible(self) -> bool:  # type: ignore[override]

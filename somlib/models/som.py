@@ -186,16 +186,16 @@ class SOM(
 
     _learned: ClassVar[dict[str, saving.Check]] = {
         "weights_": saving.array("f", "K", "d"),
-        "grid_": saving.instance(Grid),
+        "grid_": saving.typed(Grid),
         "n_epochs_": saving.count("epochs"),
         "history_": saving.each(saving.series("epochs")),
-        "moments_": saving.each(saving.instance(np.ndarray)),
+        "moments_": saving.each(saving.typed(np.ndarray)),
         "seed_": saving.count(),
     }
     _also_learned: ClassVar[dict[str, saving.Check]] = {
         "labels_": saving.array("i", "n"),
-        "quantization_error_": saving.instance(float),
-        "topographic_error_": saving.instance(float),
+        "quantization_error_": saving.typed(float),
+        "topographic_error_": saving.typed(float),
         "unit_labels_": saving.array("biufcmMSUOT", "K"),
     }
 
@@ -238,9 +238,11 @@ class SOM(
             Raised again after the map of the last complete epoch has been stored.
         """
         grid, seed = self._check_parameters()
+        checks.require("callbacks", callbacks, Iterable[Callback])
+        kept = Checkpoint(checkpoint)
         X, weight = self._check_data(X, sample_weight, reset=True)
         self._start(X, weight, grid, seed)
-        kept, n_epochs = Checkpoint(checkpoint), self._n_epochs(len(X))
+        n_epochs = self._n_epochs(len(X))
         if checkpoint is not None:
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept, n_epochs)

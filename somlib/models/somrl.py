@@ -400,6 +400,7 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
         """Return samples as points of the nodes' space."""
         return X
 
+    @checks.arguments
     def predict(self, X: ArrayLike, *, noise: bool = False) -> NDArray[np.int64]:
         """Return the most active node of each sample, shape (n,).
 

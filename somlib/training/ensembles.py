@@ -59,6 +59,7 @@ def train(
     checkpoint: str | PathLike[str] | None = None,
 ) -> None:
     """Fit estimators that differ in their seeds, and in the parameters of `_may_differ`."""
+    checks.require("callbacks", callbacks, Iterable[Callback])
     task = _check(models, X, start, checkpoint)
     saved = task.checkpoint.load()
     if saved is not None:
@@ -97,7 +98,6 @@ def _check(
     one = models[0]
     for model in models:
         checks.parameters(model)
-    checks.require("checkpoint", checkpoint, str | PathLike[str] | None)
     seeds = [resolve_seed(model.random_state) for model in models]
     device = resolve_device(one.device)
     data = one._valid(X, reset=True)
@@ -129,9 +129,9 @@ def _build(task: _Task, *, resumed: bool) -> tuple[Network, dict[str, Array]]:
     """Return the network of all seeds, initialized unless resumed, and its schedules."""
     one, d = task.models[0], task.X.shape[1]
     X = torch.from_numpy(task.X)
-    _require_memory(
-        one._build(d, torch.Generator()).to(X.dtype), len(task.seeds), one.batch_size, task.device
-    )
+    with torch.device("meta"):  # sizes without memory
+        blank = one._build(d, torch.Generator()).to(X.dtype)
+    _require_memory(blank, len(task.seeds), one.batch_size, task.device)
     if task.start is None and not resumed:
         task.start = one._pretrain(task.X, task.seeds, _pretraining_file(task.checkpoint))
     X = X.to(task.device)

@@ -405,6 +405,8 @@ def fit_seeds(
     >>> [m.random_state for m in models], models[0].transform(X).shape
     ([0, 1, 2], (60, 2))
     """
+    checks.require("seeds", seeds, Iterable[int])
+    checks.require("settings", settings, Sequence[Mapping[str, Any]] | None)
     seeds = list(seeds)
     if not seeds:
         raise ValueError("seeds is empty; give at least one whole number")

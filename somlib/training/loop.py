@@ -116,6 +116,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | PathLike[str] | None, fingerprint: str = "") -> None:
+        checks.require("checkpoint", path, str | PathLike[str] | None)
         self.path = None if path is None else Path(path)
         self.fingerprint = fingerprint
         self._due = time.monotonic() + CHECKPOINT_SECONDS

@@ -73,7 +73,7 @@ def array(kinds: str, *shape: str) -> Check:
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
         known = isinstance(value, np.ndarray) and value.dtype.kind in kinds
         if not known or (value.dtype.kind == "f" and value.dtype.itemsize not in (4, 8)):
-            raise ValueError(f"{name} is {_described(value)}; expected an array of kind {kinds}")
+            raise ValueError(f"{name} is {checks.shown(value)}; expected an array of kind {kinds}")
         if value.ndim != len(shape):
             raise ValueError(
                 f"{name} has shape {value.shape}; expected {len(shape)} axes ({', '.join(shape)})"
@@ -99,31 +99,23 @@ def count(symbol: str = "") -> Check:
     """Declare a whole number of at least 0; a symbol makes it the length of axes."""
 
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"{name} is {_described(value)}; expected a whole number, at least 0")
+        checks.require(name, value, checks.CountOrZero)
         if symbol:
             _agree(name, symbol, int(value), sizes)
 
     return check
 
 
-def instance(*classes: type) -> Check:
-    """Declare an instance of one of some classes."""
-
-    def check(name: str, value: Any, sizes: dict[str, int]) -> None:
-        if not isinstance(value, classes):
-            expected = " or ".join(cls.__name__ for cls in classes)
-            raise ValueError(f"{name} is {_described(value)}; expected {expected}")
-
-    return check
+def typed(annotation: Any) -> Check:
+    """Declare a value as parameters are declared; see `checks`."""
+    return lambda name, value, sizes: checks.require(name, value, annotation)
 
 
 def series(symbol: str) -> Check:
     """Declare a list of numbers."""
 
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
-        if not isinstance(value, list) or not all(isinstance(v, numbers.Real) for v in value):
-            raise ValueError(f"{name} is {_described(value)}; expected a list of numbers")
+        checks.require(name, value, list[float])
         _agree(name, symbol, len(value), sizes)
 
     return check
@@ -134,7 +126,7 @@ def each(of: Check) -> Check:
 
     def check(name: str, value: Any, sizes: dict[str, int]) -> None:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{name} is {_described(value)}; expected a dict with text as keys")
+            raise ValueError(f"{name} is {checks.shown(value)}; expected a dict with text as keys")
         for key, one in value.items():
             of(f"{name}[{key!r}]", one, sizes)
 
@@ -177,14 +169,7 @@ def require_moments(moments: Mapping[str, Any], shape: tuple[int, ...], dtype: A
     for name, value in moments.items():
         wrong = value.dtype != dtype and name != "step"  # the step count may have another dtype
         if wrong or value.dtype.kind != "f" or value.shape != shapes[name]:
-            raise ValueError(f"Adam's {name} is {_described(value)}; expected {dtype} of {shape}")
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} of shape {value.shape}"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) < 60 else text[:50] + ' ...'}"
+            raise ValueError(f"Adam's {name} is {checks.shown(value)}; expected {dtype} of {shape}")
 
 
 # -------------------------------------------------------------------- saved models
@@ -385,7 +370,7 @@ def write_arrays(
     """Write named arrays and a JSON object as one `.npz` file, atomically."""
     for name, value in arrays.items():
         if not _plain(value):
-            raise TypeError(f"{name}, {_described(value)}, cannot be saved")
+            raise TypeError(f"{name}, {checks.shown(value)}, cannot be saved")
     text = json.dumps({**facts, "format": FORMAT}, sort_keys=True).encode()
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, __json__=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
