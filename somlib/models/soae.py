@@ -455,8 +455,8 @@ class SOAE(DeepEstimator):
         -------
         ndarray of shape (k, n, d)
         """
-        ends = self._codes_of_pairs(a=a, b=b)
-        return self._decoded_rows(self.space.geodesic(*ends, np.linspace(0, 1, n)))
+        begin, end = self._codes_of_pairs(a=a, b=b)
+        return self._decoded_rows(self.space.geodesic(begin, end, np.linspace(0, 1, n)))
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean of −d(x, G(C(x))) per feature: for "l2" the negative MSE."""
