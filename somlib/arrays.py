@@ -75,6 +75,21 @@ def samples(
     Traceback (most recent call last):
     ValueError: X contains NaN in row 0, column 1; drop the row, or fill in a value
     """
+    return _samples(X, name, axes, least, dtype, other, missing, streamed, hint)[0]
+
+
+def _samples(
+    X: ArrayLike,
+    name: str = "X",
+    axes: int | None = 2,
+    least: int = 1,
+    dtype: DTypeLike | None = None,
+    other: DTypeLike = np.float64,
+    missing: bool = False,
+    streamed: bool = False,
+    hint: str = "",
+) -> tuple[Array, float]:
+    """Return what `samples` returns, and the sum of the squares in the precision of the result."""
     array = _numbers(X, name)
     if axes is not None:
         _require_shape(array, name, axes, least)
@@ -86,8 +101,7 @@ def samples(
     else:
         with np.errstate(over="ignore"):  # reported as infinity below
             array = np.require(array, dtype, ["C_CONTIGUOUS", "WRITEABLE"])  # as PyTorch needs
-    _require_known(array, name, missing, hint)
-    return array
+    return array, _require_known(array, name, missing, hint)
 
 
 def features(estimator: Any, X: ArrayLike, *, reset: bool, **options: Any) -> Array:
@@ -102,8 +116,15 @@ def features(estimator: Any, X: ArrayLike, *, reset: bool, **options: Any) -> Ar
         Whether the attributes are set.
     **options
         See `samples`.
+
+    Raises
+    ------
+    ValueError
+        Also when the squares of the values, which distances and losses consist of, are too large
+        for the dtype or, where the attributes are set, too small.
     """
-    checked = samples(X, **options)
+    checked, squares = _samples(X, **options)
+    _require_range(checked, squares, small=reset)
     named = X if hasattr(X, "columns") else checked
     validate_data(estimator, named, reset=reset, skip_check_array=True)
     return checked
@@ -244,14 +265,42 @@ def row_blocks(X: Array) -> Iterator[Array]:
     return (X[first : first + rows] for first in range(0, len(X), rows))
 
 
-def _require_known(X: Array, name: str, missing: bool, hint: str) -> None:
-    """Raise a ValueError for infinity, and for NaN unless allowed and not a whole row or column."""
-    first, columns = 0, np.zeros(X.shape[1:], dtype=bool)
+def _require_range(X: Array, squares: float, *, small: bool) -> None:
+    """Raise a ValueError unless the squares of X can be summed in its dtype to full precision."""
+    limits = np.finfo(X.dtype)
+    least = X.size * float(limits.tiny) / float(limits.eps) ** 2
+    if squares > float(limits.max) / 16:
+        what = "large"
+    elif small and squares < least and any(np.nan_to_num(rows).any() for rows in row_blocks(X)):
+        what = "small"
+    else:
+        return
+    typical = float(np.nanmax(np.abs(X)))
+    raise ValueError(
+        f"X holds values up to {typical:.3g}, so {what} that their squares leave the range of "
+        f"{X.dtype}; change the unit or scale the data, to a standard deviation of 1 for instance"
+    )
+
+
+def _require_known(X: Array, name: str, missing: bool, hint: str) -> float:
+    """Raise a ValueError for infinity, and for NaN unless allowed and not a whole row or column.
+
+    Returns
+    -------
+    float
+        The sum of the squares of the known values.
+    """
+    first, columns, squares = 0, np.zeros(X.shape[1:], dtype=bool), 0.0
     for rows in row_blocks(X) if X.ndim else (X[None],):
         with np.errstate(invalid="ignore", over="ignore"):
             # the sum is finite, and needs no memory, unless something is wrong
-            sound = np.isfinite(rows.sum())
-        finite = np.ones(1, bool) if sound else np.isfinite(rows)
+            sums = float(np.vdot(rows, rows))
+            sound = np.isfinite(sums)
+            finite = np.ones(1, bool) if sound else np.isfinite(rows)
+            if not sound:
+                known = np.where(finite, rows, 0)
+                sums = float(np.vdot(known, known))
+        squares += sums
         if not finite.all():
             bad = np.argwhere(np.isinf(rows) if missing else ~finite)
             if len(bad):
@@ -266,6 +315,7 @@ def _require_known(X: Array, name: str, missing: bool, hint: str) -> None:
     if missing and X.ndim == 2 and len(X) > 1 and not columns.all():
         column = int(np.flatnonzero(~columns)[0])
         raise ValueError(f"{name} has no known value in column {column} (all NaN): drop the column")
+    return squares
 
 
 def _report(value: Any, at: list[int], name: str, hint: str) -> None:
@@ -355,7 +405,13 @@ def units(
     array, missing = _plain(labels, name)
     array = _natural(array, name) if array.dtype.kind == "O" and array.ndim == 1 else array
     shaped = axes is None or (array.ndim == axes and array.size)
-    if not shaped or array.dtype.kind not in "iu" or missing.any():
+    missing = missing | pd.isna(array)
+    if shaped and missing.any():
+        raise ValueError(
+            f"{name} are missing in row {np.argwhere(missing)[0][0]} (None, NaN or masked); leave "
+            "out samples without a unit"
+        )
+    if not shaped or array.dtype.kind not in "iu":
         found = f", such as {array.ravel()[0]!r}" if array.size else ""
         raise ValueError(
             f"{name} have shape {array.shape} and dtype {array.dtype}{found}; expected one whole "

@@ -167,7 +167,7 @@ def public_functions(module):
 # methods of spaces that are left out are called on tensors, many times in each iteration
 FUNCTIONS = {
     **functions_of(metrics, metrics.__all__),
-    **functions_of(plots, set(public_functions(plots)) - {"one_line", "literal", "style"}),
+    **functions_of(plots, sorted({*public_functions(plots)} - {"one_line", "literal", "style"})),
     **functions_of(spaces, ["Grid", "Euclidean", "Sphere", "Torus"]),
     **{
         f"{type(space).__name__}.{name}": getattr(space, name)

@@ -447,9 +447,13 @@ def principal_plane(X: Array, weight: Array | None = None) -> tuple[Array, Array
     known = ~np.isnan(some)
     some[~known] = 0
     mean = (times @ some) / (times @ known).clip(min=np.finfo(float).tiny)
-    deviation = np.where(known, some - mean, 0) * np.sqrt(times / times.sum())[:, None]
-    _, spread, axes = randomized_svd(deviation, min(2, *deviation.shape), random_state=0)
-    return mean, spread, axes
+    deviation = np.where(known, some - mean, 0)
+    scaled = deviation * np.sqrt(times / times.sum())[:, None]
+    _, spread, axes = randomized_svd(scaled, min(2, *scaled.shape), random_state=0)
+    # an axis points to the sample that is farthest along it, whatever the weights
+    along = deviation[times > 0] @ axes.T
+    farthest = along[np.abs(along).argmax(0), np.arange(len(axes))]
+    return mean, spread, np.where(farthest < 0, -1, 1)[:, None] * axes
 
 
 UNITS_PER_ROOT = 5

@@ -102,7 +102,8 @@ class SOM(
         Shape of h: exp(−δ²/2σ²), 1 up to σ, or max(0, 1 − δ²/σ²).
     init : {"pca", "sample"} or array of shape (K, d), default="pca"
         Initial prototypes: a regular grid in the plane of the two largest principal components,
-        with the variance of the data in each; K different samples; or the array given.
+        with the variance of the data in each; K different samples, among which a whole weight
+        counts as copies; or the array given.
     shuffle : bool, default=True
         Whether "online" and "sgd" take the samples in a new random order each epoch.
     batch_size : int, default=256
@@ -630,16 +631,8 @@ class SOM(
         if isinstance(self.init, str):
             if self.init == "pca":
                 return pca_sheet(X, grid, weight)
-            chance = None if weight is None else weight / weight.sum()
-            available = len(X) if weight is None else int((weight > 0).sum())
-            if available < K:
-                raise ValueError(
-                    f"init='sample' needs {K} different samples for {K} units, but there are "
-                    f"{available}; take a smaller grid, more data, or init='pca'"
-                )
             generator = np.random.default_rng([seed, 0])
-            chosen = np.sort(generator.choice(len(X), K, replace=False, p=chance))
-            return _imputed(X[generator.permutation(chosen)], X)
+            return _imputed(X[generator.permutation(_chosen(K, len(X), weight, generator))], X)
         init = arrays.samples(self.init, "init", dtype=X.dtype)
         if init.shape != (K, X.shape[1]):
             raise ValueError(
@@ -656,6 +649,24 @@ class SOM(
 
 
 # ---------------------------------------------------------------- checks
+
+
+def _chosen(
+    K: int, n: int, weight: Array | None, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return K of n samples in order; whole weights are copies, others set the probability."""
+    copies = np.ones(n) if weight is None else weight
+    whole = bool((copies == np.floor(copies)).all())
+    available = int(copies.sum()) if whole else int((copies > 0).sum())
+    if available < K:
+        raise ValueError(
+            f"init='sample' needs {K} different samples for {K} units, but there are "
+            f"{available}; take a smaller grid, more data, or init='pca'"
+        )
+    if whole:
+        copy = np.sort(generator.choice(available, K, replace=False))
+        return np.searchsorted(copies.cumsum(dtype=np.float64), copy, side="right")
+    return np.sort(generator.choice(n, K, replace=False, p=copies / copies.sum()))
 
 
 def _imputed(samples: Array, X: Array) -> Array:

@@ -180,12 +180,12 @@ def combined_error(
     i, j = grid.edges(connectivity).T
     lengths = coo_array(((W[i] - W[j]).norm(dim=1).numpy(), (i, j)), shape=(K, K)).tocsr()
     sources, row = np.unique(start, return_inverse=True)
-    total = 0.0
+    apart = np.empty(len(row))
     for rows in row_blocks(len(sources), K):
         paths = dijkstra(lengths, directed=False, indices=sources[rows])
         here = (rows.start <= row) & (row < rows.stop)
-        total += float(paths[row[here] - rows.start, end[here]].sum())
-    return float(np.ldexp(mean + total / len(X), e))
+        apart[here] = paths[row[here] - rows.start, end[here]]
+    return float(np.ldexp(mean + apart.sum() / len(X), e))
 
 
 @checks.arguments
