@@ -142,12 +142,14 @@ MAP = Fields(
 )
 
 ESTIMATORS = {
+    "AEC": NETWORK,
     "Autoencoder": NETWORK,
     "ContractiveAutoencoder": NETWORK,
     "DCN": NETWORK,
     "DCSOMRL": replace(NETWORK, shift="the mean is taken from the data only up to rounding"),
     "DEC": NETWORK,
     "DESOM": NETWORK,
+    "DeepKMeans": NETWORK,
     "DeepNeuralMaps": NETWORK,
     "DenoisingAutoencoder": NETWORK,
     "IDEC": NETWORK,
@@ -170,7 +172,11 @@ ESTIMATORS = {
 }
 VARIANTS = {
     "SOM online": (
-        replace(MAP, order=ONE_BY_ONE),
+        replace(
+            MAP,
+            order=ONE_BY_ONE,
+            duplicates="a copy is a later step of the schedules, and may have another BMU",
+        ),
         small("SOM", mode="online", shuffle=False),
     ),
     "SOM sgd": (
@@ -281,7 +287,42 @@ OF_CLUSTERS = {
 ON_GRID = OF_CLUSTERS | {"renamed": turned}
 OF_IMAGES = replace(METRIC, blocks=WHOLE)
 
+CLUSTERS = np.array([0, 0, 1, 1, 2, 2])
+OF_FEATURES = {
+    "says": replace(
+        METRIC,
+        names="clusters are numbered",
+        blocks=WHOLE,
+        features="there is a value for each feature",
+    ),
+    "arguments": lambda n: {
+        "weights": with_weights(n)["weights"],
+        "labels": np.arange(n) * 7 % 6,
+    },
+    "samples": (("labels",),),
+    "spaces": (("weights",),),
+}
+PAIRS = "the two copies are a pair, too"
+SUMMARY = "each of its lines is a row of this table"
+
 METRICS = {
+    "c_measure": (
+        {},
+        OF_EMBEDDING | {"says": replace(METRIC, duplicates=PAIRS), "power": 2},
+    ),
+    "cluster_differences": ({"clusters": CLUSTERS}, OF_FEATURES),
+    "cluster_means": (
+        {"clusters": CLUSTERS},
+        OF_FEATURES
+        | {"says": replace(OF_FEATURES["says"], shift="means shift with the data"), "power": 1},
+    ),
+    "kruskal_shepard_error": ({}, OF_EMBEDDING | {"says": replace(METRIC, duplicates=PAIRS)}),
+    "neighborhood_preservation": ({}, OF_EMBEDDING),
+    "summary": (
+        {},
+        {"says": Fields(**dict.fromkeys(PROPERTIES, SUMMARY)), "arguments": some_samples},
+    ),
+    "topographic_function": ({"grid": GRID}, OF_MAP),
     "class_scatter": ({"grid": GRID}, ON_GRID),
     "clustering_accuracy": ({}, OF_CLUSTERS),
     "combined_error": ({"grid": GRID}, OF_MAP | {"power": 1}),
