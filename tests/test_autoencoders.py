@@ -107,12 +107,12 @@ def test_it_learns_what_a_code_can_hold(architecture):
 
 
 def test_a_linear_autoencoder_finds_what_principal_components_keep():
-    centred = X @ np.diag([5, 3] + [0.1] * 10)
-    centred = centred - centred.mean(0)
+    centered = X @ np.diag([5, 3] + [0.1] * 10)
+    centered = centered - centered.mean(0)
     model = Autoencoder((), 2, n_epochs=400, batch_size=90, learning_rate=0.02, random_state=0)
-    model.fit(centred)
-    left = np.linalg.svd(centred, compute_uv=False)[2:]
-    assert model.history_["loss"][-1] == pytest.approx((left**2).sum() / centred.size, rel=0.01)
+    model.fit(centered)
+    left = np.linalg.svd(centered, compute_uv=False)[2:]
+    assert model.history_["loss"][-1] == pytest.approx((left**2).sum() / centered.size, rel=0.01)
 
 
 # ---------------------------------------------------------------- using

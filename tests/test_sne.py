@@ -616,9 +616,9 @@ def test_maps_start_from_the_given_array(dtype):
 def test_the_offset_of_a_float32_start_does_not_change_the_result(shift):
     start = a_map(n=60, seed=3, spread=1e-2)
     params = {"perplexity": 10, "n_iter": 400, "learning_rate": 20, "early_exaggeration": 4}
-    centred = SNE(init=start, **params).fit(X.astype(np.float32))
+    centered = SNE(init=start, **params).fit(X.astype(np.float32))
     moved = SNE(init=start + shift, **params).fit(X.astype(np.float32))
-    assert moved.kl_divergence_ < 1.25 * centred.kl_divergence_
+    assert moved.kl_divergence_ < 1.25 * centered.kl_divergence_
 
 
 def test_a_seed_gives_one_map_and_another_seed_another():

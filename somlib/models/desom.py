@@ -145,10 +145,8 @@ class DESOMNetwork(AutoencoderNetwork):
         self.prototypes = nn.Parameter(torch.zeros(c.grid_.n_units, c.latent_dim))
         self.grid, self.grid_distance = c.grid_, c.grid_distance
         self.gamma, self.neighborhood = c.gamma, c.neighborhood
-        self.temperature, self.update_interval = (
-            schedule("temperature", c.temperature, c.decay),
-            c.update_interval,
-        )
+        self.temperature = schedule("temperature", c.temperature, c.decay)
+        self.update_interval = c.update_interval
 
     @cached_property
     def delta(self) -> Tensor:
