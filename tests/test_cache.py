@@ -603,7 +603,9 @@ def test_parameters_bring_the_source_of_what_they_are():
     som = SOM(grid=Grid(2, 2), n_epochs=1, random_state=0)
     record = cache._content(som.get_params())["grid"]
     assert record[0]["name"] == "somlib.spaces.grid.Grid"
-    assert all(module.startswith("spaces") for module in record[0]["source"])
+    found = set(record[0]["source"])
+    assert "spaces.grid" in found
+    assert all(m.startswith("spaces") for m in found - {"arrays", "checks"})
 
 
 @pytest.mark.parametrize("stem", sorted(cache.SOURCE.keys() - {""}))
