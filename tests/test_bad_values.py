@@ -476,7 +476,13 @@ def test_arguments_of_fits(estimator, method, name):
 
 @once
 def fitted(name):
-    return quiet(small(name).fit, X)
+    """Return a model on which every method can be called, in any order."""
+    model = quiet(small(name).fit, X)
+    if hasattr(model, "cluster"):
+        model.cluster()
+    if hasattr(model, "label_units"):
+        model.label_units(X, LABELS)
+    return model
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -301,8 +301,8 @@ class Euclidean(Continuous):
         for name in ("low", "high"):
             if np.shape(corner := getattr(self, name)) not in ((), (self.m,)):
                 raise ValueError(
-                    f"{name}={corner!r} has {len(corner)} entries in a space of {self.m} "
-                    f"coordinates; give one number, or {self.m} of them"
+                    f"{name}={corner!r} has {len(corner)} entries; give a finite number or "
+                    f"{self.m} of them, one for each coordinate"
                 )
         low, high = self._box
         if not (low < high).all():
