@@ -407,9 +407,9 @@ def units(
     shaped = axes is None or (array.ndim == axes and array.size)
     missing = missing | pd.isna(array)
     if shaped and missing.any():
+        row = f" in row {np.argwhere(missing)[0][0]}" if np.ndim(missing) else ""
         raise ValueError(
-            f"{name} are missing in row {np.argwhere(missing)[0][0]} (None, NaN or masked); leave "
-            "out samples without a unit"
+            f"{name} are missing{row} (None, NaN or masked); leave out samples without a unit"
         )
     if not shaped or array.dtype.kind not in "iu":
         found = f", such as {array.ravel()[0]!r}" if array.size else ""

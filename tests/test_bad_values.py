@@ -20,10 +20,10 @@ from helpers import SMALL, make_project, quiet, require_none, small
 from scipy import sparse
 
 import somlib
-from somlib import Euclidean, Grid, Sphere, Torus, data, fit_seeds, metrics, plots, spaces
-from somlib.companion import cli, report, runner
+from somlib import Euclidean, Grid, Sphere, Torus, data, files, fit_seeds, metrics, plots, spaces
+from somlib.companion import cli, report, results, runner
 from somlib.models import sne, som
-from somlib.models.baselines import dcn, dec, vade
+from somlib.models.baselines import dcn, dec, deep_kmeans, vade
 from somlib.training import ensembles
 
 # ---------------------------------------------------------------- bad values
@@ -89,6 +89,7 @@ VALID = {
     "Z": POINTS,
     "Z_new": POINTS,
     "average": "geometric",
+    "clusters": np.arange(6) % 2,
     "columns": ["error"],
     "drawn": X,
     "estimator": small("Autoencoder"),
@@ -96,6 +97,7 @@ VALID = {
     "grid": GRID,
     "history": {"quantization_error": [2.0, 1.0], "topographic_error": [0.5, 0.1]},
     "image_shape": (2, 3),
+    "inside": X[:3],
     "k": 2,
     "labels": LABELS,
     "m": 2,
@@ -103,6 +105,7 @@ VALID = {
     "n_neighbors": 3,
     "n_units": 6,
     "name": "digits",
+    "outside": X[3:6],
     "paths": X.reshape(4, 6, 6),
     "queries": POINTS,
     "reference": X,
@@ -111,6 +114,7 @@ VALID = {
     "seeds": [0, 1],
     "sigma": 1.0,
     "snapshots": [X[:6, :2], X[6:12, :2]],
+    "som": quiet(small("SOM").fit, X),
     "space": GRID,
     "table": pd.DataFrame({"units": [4, 4, 9], "error": [3.0, 3.2, 2.0]}),
     "values": np.arange(6.0),
@@ -223,8 +227,8 @@ ACCEPTED: dict[str, dict[str, str]] = {
     **dict.fromkeys(
         [
             *("batch_size", "cols", "decoder_steps", "encoder_steps", "k", "latent_dim", "m"),
-            *("max_nodes", "n", "n_clusters", "n_components", "n_draws", "n_epochs", "n_iter"),
-            *("n_neighbors", "n_units", "rows", "update_interval"),
+            *("max_nodes", "n", "n_alphas", "n_clusters", "n_components", "n_draws", "n_epochs"),
+            *("n_iter", "n_neighbors", "n_units", "rows", "update_interval"),
         ],
         A_COUNT,
     ),
@@ -254,6 +258,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "pretrain_epochs": {"zero": "no pre-training"} | A_COUNT,
     "random_state": BY_DEFAULT | {"zero": "a seed like others", "one": "a seed like others"},
     "DCSOMRL.alpha": A_WEIGHT,
+    "DeepKMeans.alpha": A_RATE,
     "DenoisingAutoencoder.noise": A_WEIGHT,
     "MiniSomMap.sigma": A_RATE,
     "SNE.early_exaggeration": A_RATE,
@@ -283,6 +288,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     | {"one": "all samples count alike", "fraction": "all samples count alike"},
     "start": BY_DEFAULT,
     "DCSOMRL.predict.noise": A_SWITCH,
+    "SOM.cluster.k": BY_DEFAULT,
     "SOM.label_units.X": {"matrix": "samples"},
     "SOM.label_units.y": CLASSES,
     "SOMRL.predict.noise": A_SWITCH,
@@ -302,22 +308,37 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "titles": BY_DEFAULT | {"texts": "two titles for two frames"},
     "y": CLASSES,
     "y_new": CLASSES,
+    **{
+        f"metrics.{name}.{argument}": PLACES
+        for name in (
+            *("c_measure", "continuity", "kruskal_shepard_error", "neighborhood_preservation"),
+            "trustworthiness",
+        )
+        for argument in ("X", "Z")
+    },
+    **{
+        f"metrics.{name}.n_neighbors": A_COUNT | UNITS
+        for name in ("continuity", "neighborhood_preservation", "trustworthiness")
+    },
     "Grid.mesh.n": {"all": "a lattice is its own sheet, whatever n is"},
     "fit_seeds.X": ANY_SAMPLES,
+    **{
+        f"plots.{name}.clusters": BY_DEFAULT
+        for name in (
+            *("class_pies", "component_planes", "hit_map", "prototypes", "u_matrix"),
+            "unit_values",
+        )
+    },
     "metrics.clustering_accuracy.labels": CLASSES,
-    "metrics.continuity.X": PLACES,
-    "metrics.continuity.Z": PLACES,
-    "metrics.continuity.n_neighbors": A_COUNT | UNITS,
     "metrics.dead_units.labels": UNITS,
     "metrics.distortion.sigma": A_RATE,
     "metrics.nmi.labels": CLASSES,
     "metrics.purity.labels": CLASSES,
     "metrics.quantization_error.weights": SAMPLES,
     "metrics.sharpness.image_shape": {},
-    "metrics.trustworthiness.X": PLACES,
-    "metrics.trustworthiness.Z": PLACES,
-    "metrics.trustworthiness.n_neighbors": A_COUNT | UNITS,
+    "metrics.summary.y": BY_DEFAULT | CLASSES,
     "spaces.Sphere.m": {},
+    "plots.cluster_images.image_shape": {},
     "plots.frames.X": BY_DEFAULT,
     "plots.hit_map.labels": UNITS,
     "plots.map_in_data_space.X": BY_DEFAULT,
@@ -332,7 +353,6 @@ NOUNS = {
     "data.load.name": "name|data set",
     "plots.seeds.hue": "hue|columns",
     "plots.seeds.x": "x|columns",
-    "--checkpoint": "--checkpoint|cannot write",
     "--only": "notebook",
     "MODEL": "model",
 }
@@ -356,7 +376,7 @@ def _no_work(monkeypatch):
     monkeypatch.setattr(som, "run_loop", begin)
     monkeypatch.setattr(som.SOM, "_epoch", begin)
     monkeypatch.setattr(ensembles, "run_loop", begin)
-    for module in (dec, dcn):
+    for module in (dec, dcn, deep_kmeans):
         monkeypatch.setattr(module, "kmeans", lambda Z, K, generator: (Z[:K], Z[:, 0].long()))
     monkeypatch.setattr(vade.VaDENetwork, "initialize", lambda *_: None)
     monkeypatch.setattr(sne, "gradient", begin)
@@ -456,7 +476,13 @@ def test_arguments_of_fits(estimator, method, name):
 
 @once
 def fitted(name):
-    return quiet(small(name).fit, X)
+    """Return a model on which every method can be called, in any order."""
+    model = quiet(small(name).fit, X)
+    if hasattr(model, "cluster"):
+        model.cluster()
+    if hasattr(model, "label_units"):
+        model.label_units(X, LABELS)
+    return model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -524,6 +550,9 @@ TEXTS = {
 COMMANDS = {
     "reproduce": [],
     "report": [],
+    "handout": [],
+    "results export": ["carried"],
+    "results import": ["carried"],
     "fit": ["SOM", "--data", "x.npy", "--output", "map.npz"],
 }
 FILES = dict.fromkeys(
@@ -534,20 +563,25 @@ HERE = {"empty": "the default", "folder": "this folder"}
 ACCEPTED_TEXTS = {
     "reproduce --output": FILES | HERE,
     "report --output": FILES | HERE,
-    "fit --checkpoint": FILES,
+    "handout --output": FILES | HERE,
+    "results export FOLDER": FILES | {"folder": "this folder"},
+    "results export --limit": {"fraction": "a number of megabytes"},
+    "fit --checkpoint": {kind: reason for kind, reason in FILES.items() if kind != "space"},
     "fit --data": {"data": "the file that is there"},
 }
 """By command and option: names of texts, each with the reason."""
 
 
 def options():
-    (commands,) = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return [
-        (command, action)
-        for command, parser in commands.choices.items()
-        for action in parser._actions
-        if action.dest != "help"
-    ]
+    def of(parser, *words):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for word, inner in action.choices.items():
+                    yield from of(inner, *words, word)
+            elif words and action.dest != "help":
+                yield " ".join(words), action
+
+    return list(of(cli._parser()))
 
 
 @pytest.fixture
@@ -558,6 +592,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("SOMLIB_OUTPUT", raising=False)
     monkeypatch.setattr(runner, "Runner", begin)
     monkeypatch.setattr(report, "index", begin)
+    monkeypatch.setattr(results, "export", begin)
+    monkeypatch.setattr(files, "replacing", begin)
     monkeypatch.setattr(report, "records", lambda folder: [folder])
     np.save("x.npy", X)
     return tmp_path
@@ -604,7 +640,7 @@ def test_options(project, command, action, capsys):
         else:
             given += [option, text] if not text.startswith("-") else [f"{option}={text}"]
         noun = NOUNS.get(option, option)
-        found = outcome([command, *given], noun, text, capsys)
+        found = outcome([*command.split(), *given], noun, text, capsys)
         if found != ("accepted" if kind in accepted else ""):
             wrong[kind] = found or "refused, but listed as accepted"
     require_none(wrong)

@@ -130,7 +130,7 @@ def test_other_arguments_of_fit_are_checked_first():
         (lambda: fit_seeds(model, X, [0], settings={}), "settings={} must be a sequence"),
         (lambda: model.fit(X, callbacks=["a"]), r"callbacks=\['a'\] must be a sequence, each"),
         (lambda: model.fit(X, start="a"), "start='a' must be a DeepEstimator or None"),
-        (lambda: fit_seeds(model, X, ["a"]), "random_state='a' must be None, a whole number"),
+        (lambda: fit_seeds(model, X, ["a"]), r"seeds=\['a'\] must be a sequence, each entry"),
     ):
         with pytest.raises(ValueError, match=message):
             use()

@@ -526,7 +526,7 @@ def test_images_of_clusters_are_means_and_differences_on_one_scale_each():
 
 
 @pytest.mark.parametrize(("draw", "message"), [
-    (lambda: plots.hit_map([0], Grid(2, 3), clusters=[0]), "clusters has 1 entries, but a 2 × 3"),
+    (lambda: plots.hit_map([0], Grid(2, 3), clusters=[0]), "clusters has 1 entries for 6 units"),
     (lambda: plots.cluster_images(np.ones((2, 4)), np.ones((2, 4)), (3, 3)), r"need \(clusters, 9"),
     (lambda: plots.cluster_differences(pd.DataFrame({0: [1.0]}), n=0), "n=0 must be"),
     (lambda: plots.cluster_differences(pd.DataFrame({0: [1.0], 1: [1.0]}), axes=[plt.gca()]),

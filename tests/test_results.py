@@ -229,7 +229,7 @@ def test_an_export_without_its_list_is_refused_as_a_whole(exported, content, mes
         path.write_bytes(content)
     assert somlib("import", exported) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"somlib: {path} ")
+    assert told.startswith(f"somlib: FOLDER {exported}: {path} ")
     assert message in told
     assert not list(cache.folder().glob("*.npz"))
 

@@ -866,7 +866,7 @@ ZERO = np.zeros(2)
         (lambda: Sphere(0), "m=0 must be .* at least 2 for a Sphere"),
         (lambda: Euclidean(2, 1, 1), "low=1, high=1 are no corners of a box; .*every low below"),
         (lambda: Euclidean(2, (0, 3), 2), r"low=\(0, 3\), high=2 are no corners of a box"),
-        (lambda: Euclidean(2, (0, 0, 0)), r"low=\(0, 0, 0\), .* finite number or 2 of them"),
+        (lambda: Euclidean(2, (0, 0, 0)), r"low=\(0, 0, 0\) has 3 .* finite number or 2 of them"),
         (lambda: Euclidean(1, -np.inf), "low=-inf must be a finite number"),
         (lambda: Euclidean(1, 0, np.nan), "high=nan must be a finite number"),
         (lambda: PLANE.embed(np.zeros(3)), r"shape \(3,\) do not lie in Euclidean.*\(\.\.\., 2\)"),

@@ -183,12 +183,12 @@ def _add_results(results: argparse.ArgumentParser) -> None:
     back = ways.add_parser("import", help="put exported results into the cache")
     out.set_defaults(command=export_results)
     back.set_defaults(command=import_results)
-    out.add_argument("folder", metavar="FOLDER", type=Path, help="created if it does not exist")
+    out.add_argument("folder", metavar="FOLDER", help="created if it does not exist")
     out.add_argument(
-        "--limit", type=float, metavar="MB",
+        "--limit", metavar="MB",
         help="write at most so much, first what took longest per megabyte (default: all)",
     )  # fmt: skip
-    back.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="an export")
+    back.add_argument("folders", metavar="FOLDER", nargs="+", help="an export")
 
 
 # ---------------------------------------------------------------- what to run, or why not
@@ -321,13 +321,13 @@ def _require_device(device: str, option: str = "--device ") -> None:
         raise Refused(f"{option}{device}: {error}") from error
 
 
-def _require_writable(folder: Path) -> None:
+def _require_writable(folder: Path, remedy: str = "choose --output DIR") -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise Refused(f"cannot write to {folder}: {error.strerror}; choose --output DIR") from error
+        raise Refused(f"cannot write to {folder}: {error.strerror}; {remedy}") from error
 
 
 def _list(names: Any) -> str:
@@ -439,13 +439,14 @@ def export_results(options: argparse.Namespace) -> int:
     """Write the results in the cache to a folder; print what was left out, and why."""
     from somlib.companion import results
 
-    if options.limit is not None and not options.limit > 0:
-        raise Refused(f"--limit {options.limit}: expected a number of megabytes above 0")
-    _require_writable(options.folder)
+    if not options.folder:
+        raise Refused("FOLDER '': expected the name of a folder")
+    limit = None if options.limit is None else _megabytes(options.limit)
+    _require_writable(Path(options.folder), "choose another FOLDER")
     try:
-        made = results.export(options.folder, options.limit)
+        made = results.export(Path(options.folder), limit)
     except (results.RefusedError, OSError) as error:
-        raise Refused(error) from error
+        raise Refused(f"FOLDER {options.folder}: {error}") from error
     for sentence in made.refused:
         print(f"left out: {sentence}")
     print(
@@ -455,15 +456,24 @@ def export_results(options: argparse.Namespace) -> int:
     return 0
 
 
+def _megabytes(text: str) -> float:
+    from somlib import checks
+
+    value = _literal(text)
+    if not (checks.is_number(value) and value > 0):
+        raise Refused(f"--limit {text}: expected a number of megabytes above 0")
+    return float(value)
+
+
 def import_results(options: argparse.Namespace) -> int:
     """Put exported results into the cache; exit code 1 if some are refused."""
     from somlib.companion import cache, results
 
-    _require_writable(cache.folder())
+    _require_writable(cache.folder(), "set SOMLIB_OUTPUT to another folder")
     try:
-        made = results.import_from(options.folders)
+        made = results.import_from([Path(folder) for folder in options.folders])
     except results.RefusedError as error:
-        raise Refused(error) from error
+        raise Refused(f"FOLDER {', '.join(options.folders)}: {error}") from error
     for sentence in made.refused:
         print(f"refused: {sentence}")
     print(
@@ -519,13 +529,21 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
     for (a, one), (b, other) in itertools.combinations((written | read).items(), 2):
         if files.same(one, other):
             raise Refused(f"{a} {one} and {b} {other} are one file; expected one for each")
+    return [_written_file(option, path) for option, path in written.items()]
+
+
+def _written_file(option: str, path: str) -> Path:
+    """Return the file that writing to the path of an option changes, after checking it."""
+    from somlib import checks
+
     try:
-        outputs = [files.destination(path) for path in written.values()]
+        file = files.destination(path)
     except OSError as error:
-        raise Refused(error.strerror) from error
-    for path in outputs:
-        _require_writable(path.absolute().parent)
-    return outputs
+        raise Refused(f"{option}: {error.strerror}") from error
+    with _refusing():
+        checks.require(option, path, checks.FilePath)
+    _require_writable(file.absolute().parent, f"choose another {option}")
+    return file
 
 
 def _model(name: str, given: dict[str, str]) -> Any:

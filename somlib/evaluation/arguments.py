@@ -11,15 +11,25 @@ from somlib.spaces import Grid
 Array = NDArray[np.floating]
 
 
-def codebook(weights: ArrayLike, grid: Grid, **options: Any) -> Array:
+def codebook(weights: ArrayLike, grid: Grid, name: str = "weights", **options: Any) -> Array:
     """Return the prototypes of a grid, (K, d); see `arrays.samples` for options."""
-    W = arrays.samples(weights, "weights", **options)
+    W = arrays.samples(weights, name, **options)
     if len(W) != grid.n_units:
         raise ValueError(
-            f"weights has {len(W)} rows, but a {grid.rows} × {grid.cols} grid has {grid.n_units} "
+            f"{name} has {len(W)} rows, but a {grid.rows} × {grid.cols} grid has {grid.n_units} "
             "units; pass the grid that the prototypes were trained on"
         )
     return W
+
+
+def clusters_of_units(clusters: ArrayLike, n_units: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the clusters in sorted order, and the number of each unit's cluster, (K,)."""
+    names, cluster = arrays.labels(clusters, "clusters")
+    if len(cluster) != n_units:
+        raise ValueError(
+            f"clusters has {len(cluster)} entries for {n_units} units; pass som.cluster_labels_"
+        )
+    return names, cluster
 
 
 def in_range(*numbers: Array) -> tuple[list[Array], int]:

@@ -32,7 +32,7 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import ArrayLike, NDArray
 
 from somlib import arrays, checks
-from somlib.evaluation.arguments import codebook, same_width
+from somlib.evaluation.arguments import clusters_of_units, codebook, same_width
 from somlib.spaces import Grid
 
 Array = NDArray[Any]
@@ -54,6 +54,17 @@ ColorMap = Annotated[
         "the name of a color map, or a Colormap",
         lambda value: (
             isinstance(value, Colormap) or (isinstance(value, str) and value in colormaps)
+        ),
+    ),
+]
+Matrix = Annotated[
+    ArrayLike,
+    checks.Rule(
+        "an array of two axes",
+        lambda value: (
+            value.ndim == 2
+            if hasattr(value, "ndim")
+            else checks.is_sequence(value) and all(map(checks.is_sequence, value))
         ),
     ),
 ]
@@ -219,6 +230,8 @@ def component_planes(
     names = [f"feature {i}" for i in range(d)] if names is None else names
     if len(names) != d:
         raise ValueError(f"names has {len(names)} entries for {d} features; give one for each")
+    if clusters is not None:
+        clusters_of_units(clusters, grid.n_units)  # before there is a figure
     panels: Array = _panels(d, axes, 4, 2.3, 2.3 * _height(grid) / _breadth(grid))
     limits = (W.min(), W.max()) if shared else (None, None)
     for ax, name, plane in zip(panels, names, W.T, strict=True):
@@ -567,12 +580,7 @@ def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
     >>> cluster_borders([0, 0, 1], Grid(1, 3)).tolist()
     [[[-0.5, 1.5], [0.5, 1.5]]]
     """
-    cluster = arrays.labels(clusters, "clusters")[1]
-    if len(cluster) != grid.n_units:
-        raise ValueError(
-            f"clusters has {len(cluster)} entries, but a {grid.rows} × {grid.cols} grid has "
-            f"{grid.n_units} units: pass som.cluster_labels_"
-        )
+    cluster = clusters_of_units(clusters, grid.n_units)[1]
     first, second, step = _steps(grid)
     between = (cluster[first] != cluster[second]) & (np.linalg.norm(step, axis=1) < 1.2)
     first, second, step = first[between], second[between], step[between]
@@ -708,14 +716,8 @@ def map_in_data_space(
     >>> grid = Grid(3, 4)
     >>> ax = map_in_data_space(grid.coords, grid)
     """
-    W = codebook(weights, grid, dtype=np.float64)
-    samples = np.empty((0, 2)) if X is None else arrays.samples(X)
-    for name, given in (("weights", W), ("X", samples)):
-        if given.shape[1] != 2:
-            raise ValueError(
-                f"{name} has shape {given.shape}, but only 2-D data can be drawn as they are; "
-                f"choose two columns, {name}[:, [0, 1]], or project onto two components first"
-            )
+    W = _in_plane(codebook(weights, grid, dtype=np.float64), "weights")
+    samples = np.empty((0, 2)) if X is None else _in_plane(arrays.samples(X), "X")
     if ax is None:
         ax = plt.subplots(figsize=(WIDTH_INCHES, WIDTH_INCHES), layout="constrained")[1]
     few = {"rasterized": len(samples) > VECTOR_POINTS, "linewidth": 0}
@@ -728,7 +730,7 @@ def map_in_data_space(
 
 @checks.arguments
 def frames(
-    snapshots: Sequence[ArrayLike],
+    snapshots: Sequence[Matrix],
     grid: Grid,
     X: ArrayLike | None = None,
     titles: Sequence[str] | None = None,
@@ -759,9 +761,9 @@ def frames(
         raise ValueError("snapshots is empty; give at least one array of prototypes")
     if len(titles) != len(snapshots):
         raise ValueError(f"titles has {len(titles)} entries for {len(snapshots)} snapshots")
-    seen = np.concatenate(
-        [codebook(W, grid) for W in snapshots] + ([] if X is None else [arrays.samples(X)])
-    )
+    states = [(W, f"snapshots[{i}]") for i, W in enumerate(snapshots)]
+    drawn = [_in_plane(codebook(W, grid, name), name) for W, name in states]
+    seen = np.concatenate(drawn + ([] if X is None else [_in_plane(arrays.samples(X), "X")]))
     panels: Array = _panels(len(snapshots), axes, 6, 1.8, 2.0)
     for ax, weights, title in zip(panels, snapshots, titles, strict=True):
         map_in_data_space(weights, grid, X, ax).set(title=title, xticks=[], yticks=[])
@@ -770,6 +772,15 @@ def frames(
     for ax in panels:
         ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     return panels
+
+
+def _in_plane(points: Array, name: str) -> Array:
+    if points.shape[1] != 2:
+        raise ValueError(
+            f"{name} has shape {points.shape}, but only 2-D data can be drawn as they are; "
+            f"choose two columns, {name}[:, [0, 1]], or project onto two components first"
+        )
+    return points
 
 
 @checks.arguments
@@ -1006,6 +1017,8 @@ def _map_axes(
 
     Borders of clusters are drawn above whatever follows.
     """
+    # refused, if at all, before there is a figure
+    lines = None if clusters is None else cluster_borders(clusters, grid)[..., ::-1]
     corners = grid.polygons().reshape(-1, 2)
     (top, left), (bottom, right) = corners.min(0) - 0.05, corners.max(0) + 0.05
     if ax is None:
@@ -1013,8 +1026,7 @@ def _map_axes(
         ax = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")[1]
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect=aspect, xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    if clusters is not None:
-        lines = cluster_borders(clusters, grid)[..., ::-1]
+    if lines is not None:
         for color, width in (("white", 3.5), ("black", 1.5)):
             look = {"color": color, "linewidth": width, "capstyle": "round", "zorder": 4}
             ax.add_collection(LineCollection(lines, **look), autolim=False)

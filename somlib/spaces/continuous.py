@@ -298,20 +298,26 @@ class Euclidean(Continuous):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.parameters(self)
-        try:
-            low, high = self._box
-        except ValueError:
-            low = high = np.zeros(self.m)
-        if not (low < high).all() or not np.isfinite([low, high]).all():
+        for name in ("low", "high"):
+            if np.shape(corner := getattr(self, name)) not in ((), (self.m,)):
+                raise ValueError(
+                    f"{name}={corner!r} has {len(corner)} entries; give a finite number or "
+                    f"{self.m} of them, one for each coordinate"
+                )
+        low, high = self._box
+        if not (low < high).all():
             raise ValueError(
-                f"low={self.low!r}, high={self.high!r} are no corners of a box; give a finite "
-                f"number or {self.m} of them each, every low below its high"
+                f"low={self.low!r}, high={self.high!r} are no corners of a box; give numbers "
+                "with every low below its high"
             )
 
     @property
     def _box(self) -> tuple[Array, Array]:
-        shape = (self.m,)
-        return np.broadcast_to(self.low, shape), np.broadcast_to(self.high, shape)
+        low, high = (
+            np.broadcast_to(np.asarray(corner, dtype=np.float64), (self.m,))
+            for corner in (self.low, self.high)
+        )
+        return low, high
 
     def _project(self, raw: Tensor) -> Tensor:
         return raw

@@ -201,16 +201,17 @@ class Grid:
     ) -> NDArray[np.bool_]:
         """Return whether units `a` and `b` (arrays of indices) are neighbors, elementwise.
 
-        See `edges` for `connectivity`. A unit is not its own neighbor.
+        See `edges` for `connectivity`. A unit is not its own neighbor. A single unit is compared
+        with all of the other array.
         """
-        apart = self.distance(self._at(a, "a"), self._at(b, "b"))
+        apart = self._apart(a, b)
         return np.asarray((apart > DISTANCE_SLACK) & (apart < self._reach(connectivity)))
 
     def separate(
         self, a: ArrayLike, b: ArrayLike, connectivity: int | None = None
     ) -> NDArray[np.bool_]:
         """Return whether units `a` and `b` are neither equal nor neighbors, elementwise."""
-        apart = self.distance(self._at(a, "a"), self._at(b, "b"))
+        apart = self._apart(a, b)
         return np.asarray(apart >= self._reach(connectivity))
 
     def edges(self, connectivity: int | None = None) -> NDArray[np.intp]:
@@ -241,10 +242,20 @@ class Grid:
         matrix[first, second] = matrix[second, first] = True
         return matrix
 
-    def _at(self, units: ArrayLike, name: str) -> NDArray[np.float64]:
-        """Return the positions of units given by an array of any shape."""
-        found: NDArray[np.float64] = self.coords[arrays.units(units, self.n_units, name, axes=None)]
-        return found
+    def _apart(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+        """Return the distances between units given by arrays that broadcast."""
+        first, second = (
+            arrays.units(units, self.n_units, name, axes=None)
+            for name, units in (("a", a), ("b", b))
+        )
+        try:
+            np.broadcast_shapes(first.shape, second.shape)
+        except ValueError:
+            raise ValueError(
+                f"a has shape {first.shape} and b has shape {second.shape}; give as many units in "
+                "both, or a single one in either"
+            ) from None
+        return np.asarray(self.distance(self.coords[first], self.coords[second]))
 
     def _reach(self, connectivity: int | None) -> float:
         """Return the distance within which units count as neighbors."""

@@ -412,6 +412,7 @@ def fit_seeds(
     checks.require("start", start, Sequence[DeepEstimator] | None)
     checks.require("settings", settings, Sequence[Mapping[str, Any]] | None)
     seeds = list(seeds)
+    checks.require("seeds", seeds, Sequence[checks.Seed])
     if not seeds:
         raise ValueError(f"seeds={seeds} is empty; give at least one whole number")
     if not isinstance(estimator, DeepEstimator):

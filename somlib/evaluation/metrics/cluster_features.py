@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from somlib import arrays
-from somlib.evaluation.arguments import Array, in_range
+from somlib import arrays, checks
+from somlib.evaluation.arguments import Array, clusters_of_units, in_range
 
 
+@checks.arguments
 def cluster_means(
     weights: ArrayLike, labels: ArrayLike, clusters: ArrayLike
 ) -> tuple[Array, Array]:
@@ -47,6 +48,7 @@ def cluster_means(
     return np.ldexp(inside, e), np.ldexp(outside, e)
 
 
+@checks.arguments
 def cluster_differences(
     weights: ArrayLike,
     labels: ArrayLike,
@@ -101,11 +103,7 @@ def _weighted(
 ) -> tuple[Array, Array, Array]:
     """Return prototypes, clusters, and how many samples each unit wins in each, (G, K)."""
     W = arrays.samples(weights, "weights")
-    names, cluster = arrays.labels(clusters, "clusters")
-    if len(cluster) != len(W):
-        raise ValueError(
-            f"clusters has {len(cluster)} entries for {len(W)} units; pass som.cluster_labels_"
-        )
+    names, cluster = clusters_of_units(clusters, len(W))
     share = np.zeros((len(names), len(W)))
     share[cluster, np.arange(len(W))] = np.bincount(arrays.units(labels, len(W)), minlength=len(W))
     number = share.sum(1)

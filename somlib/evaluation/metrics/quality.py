@@ -62,6 +62,8 @@ def summary(som: SOM, X: ArrayLike, y: ArrayLike | None = None) -> pd.DataFrame:
     'lower'
     """
     units = som.predict(X)
+    if y is not None:
+        arrays.labels(y, "y", len(units))  # all arguments are checked before the first measure
     X, W, grid = arrays.samples(X), som.weights_, som.grid_
     Z, k = grid.coords[units], N_NEIGHBORS
     adjacencies = (4, 8) if grid.topology == "rect" else (6,)
