@@ -578,7 +578,7 @@ def cluster_borders(clusters: ArrayLike, grid: Grid) -> Array:
     Examples
     --------
     >>> cluster_borders([0, 0, 1], Grid(1, 3)).tolist()
-    [[[-0.5, 1.5], [0.5, 1.5]]]
+    [[[0.5, 1.5], [-0.5, 1.5]]]
     """
     cluster = clusters_of_units(clusters, grid.n_units)[1]
     first, second, step = _steps(grid)

@@ -503,7 +503,7 @@ def suggest_grid(
     --------
     >>> X = np.random.default_rng(0).normal(size=(400, 3)) * [2, 1, 0.1]
     >>> suggest_grid(X).why
-    '5√400 = 100 units, sides as the standard deviations 2.04 : 1 of two principal components'
+    '5√400 = 100 units, sides as the standard deviations 1.96 : 0.971 of two principal components'
     >>> suggest_grid(X).rows, suggest_grid(X).cols
     (7, 14)
     """
