@@ -536,7 +536,7 @@ def test_without_hidden_layers_their_activation_does_not_matter():
 @pytest.mark.parametrize(("data", "seeds", "how", "message"), [
     (2 * X, [0], {}, NOT_PROBABILITIES),
     (X - 1, [0], {}, NOT_PROBABILITIES),
-    (X, [], {}, "seeds is empty; give at least one whole number"),
+    (X, [], {}, "seeds=[] is empty; give at least one whole number"),
     (X, [0], {"n_iter": 0}, "n_iter=0 must be a whole number of at least 1 or None"),
     (X, [0], {"batch_size": 91}, "batch_size=91 is larger than the data set of 90 samples"),
 ])  # fmt: skip
