@@ -722,6 +722,29 @@ def test_interrupted_seeds_find_the_checkpoint_of_their_set(output, trained, mon
     assert seen[2] == (True, seen[0][1])
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_seeds_are_kept_together_or_not_at_all(kept, output, trained, entries, monkeypatch):
+    """Those left over would be trained in a smaller stack, whose products round differently."""
+    keep, done = cache._Entry.keep, []
+
+    def killed(entry, *args):
+        if len(done) == kept:
+            raise SystemExit  # as a kill: nothing after it runs
+        done.append(entry)
+        return keep(entry, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._Entry, "keep", killed)
+        with pytest.raises(SystemExit):
+            cache.fit_seeds(Mean(), X, range(3))
+    assert len(list(output.rglob("*.keeping"))) == 1
+    assert seeds_of(cache.fit_seeds(Mean(), X, range(3))) == [0, 1, 2]
+    assert [asked["seeds"] for asked in trained] == [[0, 1, 2], [0, 1, 2]]
+    assert not list(output.rglob("*.keeping"))
+    cache.fit_seeds(Mean(), X, range(3))
+    assert (len(trained), len(entries())) == (2, 3)
+
+
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_seeds_that_do_not_fit_together_are_trained_by_halves(output, trained, monkeypatch, error):
     fake, asked = training.fit_seeds, []

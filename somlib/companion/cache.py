@@ -325,6 +325,7 @@ def _all_of(
     """Return the results by path; `train(indices, checkpoint)` makes those of missing entries."""
     import torch
 
+    _undo_interrupted()
     found = {entry.path: entry.find() for entry in entries}
     missing = {e.path: i for i, e in enumerate(entries) if found[e.path] is _NOTHING}
     parts = [list(missing.values())] if missing else []
@@ -360,13 +361,44 @@ def _all_of(
                     entries[i].fail(error)
                 raise
             seconds = (time.monotonic() - began) / len(some)
-            for i, model in zip(some, fitted, strict=True):
-                with claimed(entries[i].path, wait=True):  # it may be part of another training
-                    found[entries[i].path] = entries[i].keep(model, seconds)
+            found |= _keep_all([entries[i] for i in some], fitted, seconds, checkpoint)
             checkpoint.unlink(missing_ok=True)
     if failures:
         raise failures[0]
     return found
+
+
+_KEEPING = ".keeping"
+"""Suffix of the list of results that are being written together."""
+
+
+def _keep_all(
+    entries: Sequence[_Entry], results: Sequence[Any], seconds: float, checkpoint: Path
+) -> dict[Path, Any]:
+    """Keep the results of one training, all or none: `_undo_interrupted` finishes the latter."""
+    journal = checkpoint.with_suffix(_KEEPING)
+    with replacing(journal) as partial:
+        partial.write_text(json.dumps([entry.described.name for entry in entries]))
+    found = {}
+    for entry, result in zip(entries, results, strict=True):
+        with claimed(entry.path, wait=True):  # it may be part of another training
+            found[entry.path] = entry.keep(result, seconds)
+    journal.unlink()
+    return found
+
+
+def _undo_interrupted() -> None:
+    """Forget the results of trainings that were killed while their results were being kept.
+
+    Else the next run would train the rest without them, and fewer networks in one product round
+    differently.
+    """
+    for journal in folder().glob(f"[!.]*{_KEEPING}"):
+        with claimed(journal.with_suffix(".checkpoint"), wait=True):
+            if journal.exists():  # its process has not ended well in the meantime
+                for name in json.loads(journal.read_bytes()):
+                    (folder() / Path(name).name).unlink(missing_ok=True)
+                journal.unlink()
 
 
 def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
