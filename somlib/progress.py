@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 def progress_bar(total: int, description: str, enabled: bool = True, **options: Any) -> Any:
-    """Return a plain text bar over `total` steps, quiet where nobody is watching.
+    """Return a plain text bar over `total` steps.
 
     A notebook run by papermill stores every redraw as a line of output, so away from a terminal
     the bar redraws every five seconds at most; the widget bar is not used because it writes

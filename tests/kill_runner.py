@@ -37,7 +37,7 @@ PACKAGE = Path(cli.__file__).parents[2]
 
 @dataclass
 class Outcome:
-    """What came of it; all is `well` when nothing differs and nobody and nothing is left over."""
+    """The result; `well` when no file differs and no process or partial file is left."""
 
     kills: Counter[str] = field(default_factory=Counter)  # by notebook
     cut: int = 0  # kills in the middle of a write, by the unfinished figures and results

@@ -1,4 +1,4 @@
-"""The benchmarks on toy sizes: whether everybody does the work that they are timed for."""
+"""The benchmarks on toy sizes: whether all libraries do the work that is timed."""
 
 import contextlib
 import json

@@ -582,7 +582,7 @@ def rcv1(tmp_path, monkeypatch):
 
 
 NOWHERE = blob.BlobFile("reuters/reutersidf10k.npy", "0" * 40, 1)
-"""The authors' file where nobody offers it."""
+"""The authors' file without a mirror."""
 
 
 def know_reuters(monkeypatch, file, **options):

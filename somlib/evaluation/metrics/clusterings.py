@@ -157,7 +157,7 @@ def class_scatter(
 
 @checks.arguments
 def dead_units(labels: ArrayLike, n_units: checks.Count) -> int:
-    """Return the number of units that are nobody's best match.
+    """Return the number of units that are the best-matching unit of no sample.
 
     Parameters
     ----------

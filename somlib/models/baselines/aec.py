@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from somlib.models.baselines.centers import EmbeddedClustering, all_codes, squared_distance
+from somlib.models.baselines.centers import all_codes, squared_distance
 from somlib.models.baselines.dcn import DCN, KMeansNetwork, running_mean
 from somlib.training import Losses
 
@@ -35,7 +35,7 @@ class AECNetwork(KMeansNetwork):
 
     Parameters
     ----------
-    config, n_features, generator, n_clusters, gamma
+    config, n_features, generator
         See `KMeansNetwork`.
     """
 
@@ -43,15 +43,8 @@ class AECNetwork(KMeansNetwork):
     changed: Tensor
     training_buffers: ClassVar = {"labels": ("n",), "changed": ()}
 
-    def __init__(
-        self,
-        config: EmbeddedClustering,
-        n_features: int,
-        generator: torch.Generator,
-        n_clusters: int,
-        gamma: float,
-    ) -> None:
-        super().__init__(config, n_features, generator, n_clusters, gamma)
+    def __init__(self, config: DCN, n_features: int, generator: torch.Generator) -> None:
+        super().__init__(config, n_features, generator)
         for name in self.training_buffers:
             self.register_buffer(name, None)
         self.batch_size = config.batch_size
@@ -115,4 +108,4 @@ class AEC(DCN):
     """
 
     def _build(self, d: int, generator: torch.Generator) -> AECNetwork:
-        return AECNetwork(self, d, generator, self.n_clusters, self.gamma)
+        return AECNetwork(self, d, generator)

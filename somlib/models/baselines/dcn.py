@@ -35,30 +35,19 @@ class KMeansNetwork(AutoencoderNetwork):
 
     Parameters
     ----------
-    config : EmbeddedClustering
-        Its parameters, for the layers.
+    config : DCN
+        Its parameters.
     n_features : int
         d.
     generator : torch.Generator
         Initializes the weights.
-    n_clusters : int
-        K.
-    gamma : float
-        Weight of the k-means loss.
     """
 
-    def __init__(
-        self,
-        config: EmbeddedClustering,
-        n_features: int,
-        generator: torch.Generator,
-        n_clusters: int,
-        gamma: float,
-    ) -> None:
+    def __init__(self, config: "DCN", n_features: int, generator: torch.Generator) -> None:
         super().__init__(n_features, config.hidden, config.latent_dim, generator)
-        empty = torch.zeros(n_clusters, config.latent_dim)
+        empty = torch.zeros(config.n_clusters, config.latent_dim)
         self.centers = nn.Parameter(empty, requires_grad=False)
-        self.gamma = gamma
+        self.gamma = config.gamma
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the centers to those of k-means on the codes."""
@@ -82,22 +71,15 @@ class DCNNetwork(KMeansNetwork):
 
     Parameters
     ----------
-    config, n_features, generator, n_clusters, gamma
+    config, n_features, generator
         See `KMeansNetwork`.
     """
 
     counts: Tensor
 
-    def __init__(
-        self,
-        config: EmbeddedClustering,
-        n_features: int,
-        generator: torch.Generator,
-        n_clusters: int,
-        gamma: float,
-    ) -> None:
-        super().__init__(config, n_features, generator, n_clusters, gamma)
-        self.register_buffer("counts", torch.full((n_clusters,), 100.0))
+    def __init__(self, config: "DCN", n_features: int, generator: torch.Generator) -> None:
+        super().__init__(config, n_features, generator)
+        self.register_buffer("counts", torch.full((config.n_clusters,), 100.0))
 
     def updates(
         self, x: Tensor, rows: Tensor, **arguments: Tensor
@@ -145,4 +127,4 @@ class DCN(EmbeddedClustering):
     n_iter: checks.Count = 13_700
 
     def _build(self, d: int, generator: torch.Generator) -> KMeansNetwork:
-        return DCNNetwork(self, d, generator, self.n_clusters, self.gamma)
+        return DCNNetwork(self, d, generator)
