@@ -94,7 +94,8 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
         Iterations; the default of each baseline is that of its paper, if there is one.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
-        Adam's, constant, for all baselines, whatever optimizer and decay their papers use.
+        Adam's for all baselines, whatever optimizer their papers use; constant, except for `SOMVAE`
+        and `VaDE`.
     shuffle : bool, default=False
         False, as in the released codes of DEC, IDEC, DCN and DESOM.
     precision, random_state, device, progress
