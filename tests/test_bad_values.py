@@ -255,7 +255,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "node_rate": {"one": "the end of the range from 0 to 1"},
     "perplexity": {"fraction": "a number above 1"},
-    "pretrain_epochs": {"zero": "no pre-training"} | A_COUNT,
+    **dict.fromkeys(["layer_epochs", "pretrain_epochs"], {"zero": "no pre-training"} | A_COUNT),
     "random_state": BY_DEFAULT | {"zero": "a seed like others", "one": "a seed like others"},
     "DCSOMRL.alpha": A_WEIGHT,
     "DeepKMeans.alpha": A_RATE,
