@@ -81,7 +81,7 @@ def _described(record: dict[str, Any], measures: pd.DataFrame) -> str:
     table = measures.rename(columns=heads).reset_index(names="measure")
     return (
         f"{report.markdown(table)}\n\n**{record['name']}.** `{record['model']}`, trained on "
-        f"{record['trained on']} in {record['seconds']:.0f} s, {record['bytes'] / 1000:.0f} KB."
+        f"{record['trained on']}, {record['bytes'] / 1000:.0f} KB."
     )
 
 
@@ -106,7 +106,8 @@ def part(notebook: dict[str, Any]) -> dict[str, Any] | None:
     """Return the part of a notebook that trains small models; None if it trains none."""
     cells: list[dict[str, Any]] = notebook["cells"]
     starts = [bool(re.search(r"^## ", "".join(cell["source"]), flags=re.M)) for cell in cells]
-    set_up = [cell for cell in cells[: starts.index(True)] if cell["cell_type"] == "code"]
+    first = [*starts, True].index(True)
+    set_up = [cell for cell in cells[:first] if cell["cell_type"] == "code"]
     training = [cell for cell in cells if TAG in cell["metadata"].get("tags", ())]
     return notebook | {"cells": set_up + training} if training else None
 
