@@ -344,7 +344,7 @@ def decoder(model: Any, precision: Literal["int8", "float16"] = "int8") -> Netwo
 
 def _scaling(model: Any) -> tuple[Array, Array]:
     """Return what is subtracted from samples, and what divides them, before the first layer."""
-    parameters = model.parameters_  # of DC-SOMRL; the layers of other models get samples as they are
+    parameters = model.parameters_  # of DC-SOMRL; other models have neither
     return parameters.get("shift", np.zeros((1, 1))), parameters.get("scale", np.ones((1, 1)))
 
 
