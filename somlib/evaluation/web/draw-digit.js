@@ -11,6 +11,9 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
   const BOX = (20 / 28) * h; // side of the box that holds the ink, in pixels
   const PEN = (1.2 / 28) * h; // half the width of a stroke
   const SAMPLES = 4; // of the posterior
+  const LEGEND =
+    "Digits: codes of test images. Dashed: one and two standard deviations of the prior. Cross " +
+    "and ellipses: mean, and one and two standard deviations of the posterior.";
   const codes = tools.rowsOf(data.codes);
   const examples = tools.rowsOf(data.examples);
   let strokes = []; // each a list of points in [0, 1]²
@@ -74,14 +77,15 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
     return Array.from({ length: SAMPLES }, () => mean.map((value, i) => value + sd[i] * random.normal()));
   }
 
-  // Which class most of the ten nearest test codes have, and how many.
+  // Classes of the ten nearest test codes with their numbers, the most frequent first.
   function neighbors([x, y]) {
     const near = codes
       .map(([u, v], i) => [Math.hypot(u - x, v - y), data.labels.data[i]])
       .sort((a, b) => a[0] - b[0])
       .slice(0, 10);
-    const votes = near.reduce((count, [, label]) => count.set(label, (count.get(label) ?? 0) + 1), new Map());
-    return [...votes].sort((a, b) => b[1] - a[1])[0];
+    const votes = new Map();
+    for (const [, label] of near) votes.set(label, (votes.get(label) ?? 0) + 1);
+    return [...votes].sort((a, b) => b[1] - a[1]);
   }
 
   // ---------------------------------------------------------------- drawing
@@ -167,7 +171,7 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
     draw(context, width) {
       const text = width / 14;
       const [side, small] = [width / 2, width / SAMPLES];
-      Object.assign(context, { font: `${text * 0.65}px sans-serif`, textBaseline: "middle" });
+      Object.assign(context, { font: `${Math.min(text * 0.75, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
       context.fillStyle = tools.colors.ink;
       context.fillText("input", 0, text / 2);
       context.fillText("reconstruction", side, text / 2);
@@ -217,9 +221,11 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
   });
 
   function drawCodes(context, at) {
-    Object.assign(context, { font: "10px sans-serif", textAlign: "center", textBaseline: "middle" });
+    Object.assign(context, { font: "10px system-ui, sans-serif", textBaseline: "middle" });
+    context.textAlign = "center";
     codes.forEach((code, i) => {
-      context.fillStyle = tools.classColor(data.labels.data[i]);
+      const color = tools.classColor(data.labels.data[i]);
+      context.fillStyle = tools.blend(color, tools.colors.ink, 0.4); // readable on paper
       context.fillText(data.labels.data[i], ...at(code));
     });
   }
@@ -245,9 +251,9 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
   function describe() {
     if (!image) return "The paper is empty: draw a digit.";
     const { mean, sd } = posterior();
-    const [label, count] = neighbors(mean);
-    const [mu, sigma] = [mean, sd].map((pair) => pair.map((value) => value.toFixed(2)).join(", "));
-    return `μ = (${mu}), σ = (${sigma}). Of the ten nearest test images ${count} are ${label}s.`;
+    const votes = neighbors(mean).map(([label, count]) => `${count} of class ${label}`);
+    const text = (pair) => pair.map((value) => value.toFixed(2).replace("-", "−")).join(", ");
+    return `μ = (${text(mean)}), σ = (${text(sd)}). Nearest test images: ${votes.join(", ")}.`;
   }
 
   function show() {
@@ -262,7 +268,7 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
       { class: "row" },
       make("div", { class: "column" }, pad.element, pad.help, controls),
       make("div", { class: "column" }, pictures.element),
-      make("div", { class: "column" }, plane.element, told),
+      make("div", { class: "column" }, plane.element, make("p", { class: "help" }, LEGEND), told),
     ),
   );
   show();

@@ -60,7 +60,7 @@ somlib.programs["relevances"] = (root, data, tools) => {
     mark(context, cell) {
       const [x, y, width, height] = cell(node);
       Object.assign(context, { strokeStyle: tools.colors.mark, lineWidth: 3 });
-      context.strokeRect(x, y, width, height);
+      context.strokeRect(x + 1.5, y + 1.5, width - 3, height - 3);
     },
   });
 
@@ -71,7 +71,7 @@ somlib.programs["relevances"] = (root, data, tools) => {
     draw(context, width) {
       const text = width / 18;
       const side = (width - text) / 2;
-      Object.assign(context, { font: `${text * 0.7}px sans-serif`, textBaseline: "middle" });
+      Object.assign(context, { font: `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
       const titles = ["all dimensions on", `${off.size} of ${dimensions} off`];
       [centers[node], changed()].forEach((z, which) => {
         const x = which * (side + text);

@@ -49,8 +49,17 @@ somlib.programs["walk"] = (root, data, tools) => {
   function nearest(z) {
     const distances = prototypes.map((prototype) => distance(z, prototype));
     const least = Math.min(...distances);
-    return { unit: distances.indexOf(least), distance: least };
+    return { unit: distances.indexOf(least), distance: least / unitLength };
   }
+
+  // The mean distance of prototypes that are neighbors on the map.
+  const unitLength = (() => {
+    const lengths = prototypes.flatMap((prototype, unit) => [
+      ...((unit + 1) % cols ? [distance(prototype, prototypes[unit + 1])] : []),
+      ...(unit + cols < prototypes.length ? [distance(prototype, prototypes[unit + cols])] : []),
+    ]);
+    return lengths.reduce((sum, length) => sum + length, 0) / lengths.length;
+  })();
 
   // ---------------------------------------------------------------- the map
 
@@ -68,7 +77,7 @@ somlib.programs["walk"] = (root, data, tools) => {
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.fillStyle = color;
     context.fill();
-    Object.assign(context, { fillStyle: tools.colors.paper, font: `bold ${radius * 1.4}px sans-serif` });
+    Object.assign(context, { fillStyle: tools.colors.paper, font: `bold ${radius * 1.4}px system-ui, sans-serif` });
     Object.assign(context, { textAlign: "center", textBaseline: "middle" });
     context.fillText(text, x, y + 1);
   }
@@ -114,7 +123,7 @@ somlib.programs["walk"] = (root, data, tools) => {
     const small = width / IMAGES;
     const decode = (z, x, y, side) =>
       tools.image(context, data.decoder.run(z), [h, w], x, y, side, (side * h) / w);
-    Object.assign(context, { font: `${text * 0.7}px sans-serif`, textBaseline: "middle" });
+    Object.assign(context, { font: `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
     kinds.forEach(({ name, path, color }, which) => {
       const x = which * (big + text);
       const y = text + (big * h) / w + which * (text + (small * h) / w);
@@ -166,9 +175,11 @@ somlib.programs["walk"] = (root, data, tools) => {
     buttons.forEach((each, which) => each.setAttribute("aria-pressed", which === moving));
     const texts = kinds.map(({ name, path }) => {
       const found = nearest(path(t));
-      return `${name}: ${found.distance.toFixed(2)} from the nearest prototype, ${named(found.unit)}`;
+      return `${name} ${found.distance.toFixed(2)}, to ${named(found.unit)}`;
     });
-    told.textContent = `A is ${named(ends[0])}, B is ${named(ends[1])}. ${texts.join("; ")}.`;
+    told.textContent =
+      `A is ${named(ends[0])}, B is ${named(ends[1])}. Distance to the nearest prototype, where 1 ` +
+      `is the mean distance of neighbors on the map: ${texts.join("; ")}.`;
     tools.say(told.textContent);
     map.redraw();
     canvas.redraw();
