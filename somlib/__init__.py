@@ -6,7 +6,7 @@
 The packages; each imports only those below it:
 
     companion    command line, runner, queue, report, cache, results to carry along
-    evaluation   metrics, plots, diagrams
+    evaluation   metrics, plots, diagrams, interactive pieces
     models       one file per model; baselines: the methods that the papers compare with
     training     layers, one step, the loop, ensembles of seeds, estimators' base, saving
     data         data sets with checksums
@@ -69,6 +69,7 @@ MODULES = {
     "data": "data",
     "desom": "models.desom",
     "diagrams": "evaluation.diagrams",
+    "interactive": "evaluation.interactive",
     "kohonen": "models.kohonen",
     "layers": "training.layers",
     "metrics": "evaluation.metrics",

@@ -2,6 +2,7 @@ import signal
 
 import matplotlib as mpl
 import torch
+from browser import chromium, tab  # noqa: F401 - fixtures
 from hypothesis import settings
 
 mpl.use("agg")

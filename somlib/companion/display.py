@@ -37,6 +37,12 @@ def show_drawn(fig: Figure) -> None:
             plt.show()
 
 
+def show_html(fragment: str, alt: str) -> None:
+    """Show a fragment of HTML, or where that is not possible its text, in a notebook only."""
+    if shell := _shell():
+        shell.display_pub.publish({"text/html": fragment, "text/plain": alt})
+
+
 def show_picture(path: Path, alt: str) -> None:
     """Show a PNG file with its text description, in a notebook only."""
     if shell := _shell():

@@ -1,12 +1,13 @@
 """Figures, tables, claims and values of a notebook, with records of how they were made.
 
-`start` returns a `Run`, whose methods `save_figure` and `save_table` write files and records,
-`claim` decides a statement and `values` keeps what every seed gave; `index` turns the records of a
-profile into one page. A record is written after the files that it describes, so that whatever has a
-record is complete.
+`start` returns a `Run`, whose methods `save_figure`, `save_table` and `save_interactive` write
+files and records, `claim` decides a statement and `values` keeps what every seed gave; `index`
+turns the records of a profile into one page. A record is written after the files that it describes,
+so that whatever has a record is complete.
 """
 
 import ast
+import io
 import json
 import os
 import platform
@@ -14,7 +15,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,6 +40,7 @@ from somlib.companion.comparison import versus_published as versus_published
 from somlib.companion.folders import output_folder as output_folder
 from somlib.companion.folders import project_root as project_root
 from somlib.companion.verdicts import significance as significance
+from somlib.evaluation.interactive import Piece, close, page
 from somlib.files import replacing
 
 PROFILES = ("quick", "full")
@@ -52,7 +55,8 @@ _RECORD: dict[str, type] = dict.fromkeys(_TEXTS, str) | {
     "commit": object,
 }
 """Required fields of a record, and their types."""
-_FILES = {"figure": (".png",), "table": (".csv", ".md")}  # required files
+_FILES = {"figure": (".png",), "table": (".csv", ".md"), "interactive": (".png",)}
+"""Required files. The page of an interactive piece is not under version control."""
 RUNS = "runs.csv"
 """All values of all notebooks of a profile, which notebook 06 collects; it has no record."""
 
@@ -151,19 +155,72 @@ class Run:
         """
         record = self._record("figure", name, caption=caption, alt=alt)
         path = self.figures / f"{name}.png"
-        mark = _mark(fig) if self.quick else None
-        try:
-            _write_png(fig, path)
+        with self._marked(fig):
+            _write(path, _png(fig, name))
             with (
                 replacing(path.with_suffix(".svg")) as partial,
                 matplotlib.rc_context({"svg.hashsalt": name}),
             ):
                 fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
-        finally:
-            if mark is not None:
-                mark.remove()
         self._write_record(record)
         display.show_drawn(fig)
+        display.show(f"**{name}.** {record['caption']}")
+        return path
+
+    def save_interactive(
+        self,
+        piece: Piece,
+        name: str,
+        *,
+        caption: str,
+        alt: str,
+        fallback: Figure | None = None,
+    ) -> Path:
+        """Write an interactive piece and its fallback picture, with its record, and show it.
+
+        Equal content gives equal bytes. In a notebook the piece is shown with its caption below.
+
+        Parameters
+        ----------
+        piece : somlib.interactive.Piece
+            Made by `interactive.frames` or `interactive.program`.
+        name, caption, alt
+            As for `save_figure`; `alt` describes the fallback picture, and names the piece.
+        fallback : matplotlib.figure.Figure, optional
+            What is shown where no script runs, and in print; closed, so that the notebook does not
+            show it as well. Frames have one, the picture at their start.
+
+        Returns
+        -------
+        pathlib.Path
+            The page NAME.html, with the piece and its caption; beside it lies the picture NAME.png.
+
+        Raises
+        ------
+        ValueError
+            When there is no fallback, the piece is larger than `interactive.LIMIT`, or as for
+            `save_figure`.
+        """
+        record = self._record("interactive", name, caption=caption, alt=alt)
+        if fallback is not None:
+            with self._marked(fallback):
+                picture = _png(fallback, name)
+            close(fallback)
+        elif piece.picture is not None:
+            picture = piece.picture
+        else:
+            raise ValueError(
+                f"interactive {name!r} needs fallback: a figure that is shown where no script runs"
+            )
+        try:
+            fragment = piece.fragment(picture, record["alt"])
+        except ValueError as error:
+            raise ValueError(f"interactive {name!r}: {error}") from error
+        path = self.figures / f"{name}.html"
+        _write(path.with_suffix(".png"), picture)
+        _write(path, page(fragment, title=name, caption=record["caption"]))
+        self._write_record(record)
+        display.show_html(fragment, record["alt"])
         display.show(f"**{name}.** {record['caption']}")
         return path
 
@@ -374,6 +431,16 @@ class Run:
         kept = kept[kept["experiment"] == experiment]
         return compared(kept, stated[stated["data"].isin(kept["data"])] if self.quick else stated)
 
+    @contextmanager
+    def _marked(self, fig: Figure) -> Iterator[None]:
+        """Mark a figure "quick" inside a `with`, in the quick profile."""
+        mark = _mark(fig) if self.quick else None
+        try:
+            yield
+        finally:
+            if mark is not None:
+                mark.remove()
+
     def _keep(self, what: str, table: pd.DataFrame) -> None:
         folder = self.figures / what
         folder.mkdir(parents=True, exist_ok=True)
@@ -568,9 +635,9 @@ def registry() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        By id: `kind` ("figure" or "table"), `notebook`, `paper` and `number` of what it repeats,
-        if anything, `title`, and whether it is in the README's `gallery`. Empty if the file does
-        not exist, because this is not a checkout of the project.
+        By id: `kind` ("figure", "table" or "interactive"), `notebook`, `paper` and `number` of what
+        it repeats, if anything, `title`, and whether it is in the README's `gallery`. Empty if the
+        file does not exist, because this is not a checkout of the project.
 
     Examples
     --------
@@ -612,25 +679,27 @@ def _mark(fig: Figure) -> Text:
     return fig.text(*corner, "quick", ha="right", va="top", color="0.6", fontsize=7)
 
 
-def _write_png(fig: Figure, path: Path) -> None:
+def _png(fig: Figure, name: str) -> bytes:
+    """Return a figure as PNG of at most `PNG_LIMIT` bytes."""
     dpi = 150.0
-    with replacing(path) as partial:
-        while True:
-            anonymous = {"Software": None}
-            fig.savefig(partial, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
-            if partial.stat().st_size > PNG_LIMIT:  # 256 colors take a third
-                with Image.open(partial) as image:
-                    few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-                few.save(partial, format="png", optimize=True)
-            size = partial.stat().st_size
-            if size <= PNG_LIMIT:
-                return
-            dpi *= min(0.9, (PNG_LIMIT / size) ** 0.5)
-            if dpi < 20:
-                raise ValueError(
-                    f"figure {path.stem!r} takes {size} bytes even at the lowest readable "
-                    f"resolution; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
-                )
+    while True:
+        file = io.BytesIO()
+        anonymous = {"Software": None}
+        fig.savefig(file, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
+        if file.tell() > PNG_LIMIT:  # 256 colors take a third
+            with Image.open(file) as image:
+                few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            file = io.BytesIO()
+            few.save(file, format="png", optimize=True)
+        size = file.tell()
+        if size <= PNG_LIMIT:
+            return file.getvalue()
+        dpi *= min(0.9, (PNG_LIMIT / size) ** 0.5)
+        if dpi < 20:
+            raise ValueError(
+                f"figure {name!r} takes {size} bytes even at the lowest readable "
+                f"resolution; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
+            )
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -694,9 +763,9 @@ def _peak_memory(device: str) -> dict[str, int | None]:
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -795,7 +864,14 @@ def _shown(folder: Path, record: dict[str, Any]) -> list[str]:
     if record["kind"] == "table":
         table = folder / f"{record['id']}.md"
         return [table.read_text(encoding="utf-8").strip() if table.exists() else record["caption"]]
-    return [f"![{_alt(record)}]({record['id']}.png)", "", record["caption"]]
+    lines = [f"![{_alt(record)}]({record['id']}.png)", "", record["caption"]]
+    if record["kind"] == "interactive":
+        lines += [
+            "",
+            f"The piece itself is in the executed notebook and in `{record['id']}.html`, which a "
+            "run leaves in this folder.",
+        ]
+    return lines
 
 
 def _how(record: dict[str, Any]) -> str:
