@@ -1,9 +1,10 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
-`somlib handout` writes the notebooks without the answers to their exercises. `somlib results`
-carries cached results to another machine. `somlib fit` trains one model, also in several processes
-started by `torchrun`, on one machine or on many. All requests are checked before a notebook or a
-training starts. Slow imports wait until they are needed: a refusal or `--help` takes no time.
+`somlib handout` writes the notebooks without the answers to their exercises, `somlib slides` the
+executed ones as slides. `somlib results` carries cached results to another machine. `somlib fit`
+trains one model, also in several processes started by `torchrun`, on one machine or on many. All
+requests are checked before a notebook or a training starts. Slow imports wait until they are
+needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -103,26 +104,30 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("reproduce", help="run notebooks, regenerate figures and tables")
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
     students = commands.add_parser("handout", help="write the notebooks without their solutions")
+    lecture = commands.add_parser("slides", help="write executed notebooks as slides")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
     _add_results(commands.add_parser("results", help="carry cached results to another machine"))
     page.set_defaults(command=build_report)
-    for command in (run, page):
+    for command in (run, page, lecture):
         command.add_argument(
             "--profile", choices=("quick", "full"), default="quick",
             help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
         )  # fmt: skip
+    for command in (run, page):
         command.add_argument(
             "--output", dest="folder", metavar="DIR",
             help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
         )  # fmt: skip
     _add_reproduce(run)
     students.set_defaults(command=handout)
-    students.add_argument(
-        "--output", dest="folder", metavar="DIR",
-        help="folder of the copies (default: handout/ of the project)",
-    )  # fmt: skip
-    for command in (run, students):
+    lecture.set_defaults(command=make_slides)
+    for command, made, default in ((students, "copies", "handout"), (lecture, "slides", "slides")):
+        command.add_argument(
+            "--output", dest="folder", metavar="DIR",
+            help=f"folder of the {made} (default: {default}/ of the project)",
+        )  # fmt: skip
+    for command in (run, students, lecture):
         command.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
     for command, what in (
         (run, "set a notebook's own parameter, in every selected notebook that has it"),
@@ -429,6 +434,34 @@ def handout(options: argparse.Namespace) -> int:
             text = json.dumps(content, indent=1, ensure_ascii=False)
             partial.write_text(text + "\n", encoding="utf-8")
         print(f"{folder / notebook.name}: {len(cells) - len(content['cells'])} cells left out")
+    return 0
+
+
+def make_slides(options: argparse.Namespace) -> int:
+    """Write the executed notebooks of a profile as slides, with all that they load."""
+    from somlib.companion.report import output_folder, project_root
+
+    selected = _select(options.only)
+    runs = output_folder("runs", options.profile)
+    waiting = [notebook.stem for notebook in selected if not (runs / notebook.name).is_file()]
+    if waiting:
+        raise Refused(
+            f"not executed in the {options.profile} profile: {_list(waiting)}; first run "
+            f"`somlib reproduce --profile {options.profile} --only {' '.join(waiting)}`"
+        )
+    folder = Path(options.folder).expanduser() if options.folder else project_root() / "slides"
+    _require_writable(folder)
+    from somlib.companion import slides
+
+    try:
+        slides.copy_scripts(folder)
+    except slides.NotInstalledError as error:
+        raise Refused(str(error)) from error
+    for notebook in selected:
+        try:
+            print(slides.write(runs / notebook.name, folder))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise Refused(f"{runs / notebook.name} cannot be read ({error})") from error
     return 0
 
 
