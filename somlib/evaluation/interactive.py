@@ -62,6 +62,7 @@ LIMIT = 1_500_000
 
 _DPI = 144  # of pictures: three pixels for two of the page, which is sharp on most screens
 _PAGE_DPI = 96  # of a page, by definition of its unit
+_SMALL = 320  # pixels; narrower pictures are enlarged
 _WHOLE = ("uint8", "int8", "uint16", "int16", "int32")
 _PAGE = """\
 <!doctype html>
@@ -202,8 +203,7 @@ def frames(
             for (name, each), at in zip(values.items(), where, strict=True)
         ],
         "pictures": [_address(png) for png, _ in stored],
-        "width": max(sizes[0][0] * _PAGE_DPI // _DPI, 320),
-        "pixelated": sizes[0][0] < 320,
+        **_size(sizes[0][0]),
     }
     at = where[0] if len(where) == 1 else where[0] * len(list(values.values())[1]) + where[1]
     return Piece("frames", _json(data), stored[at][0])
@@ -509,6 +509,13 @@ def _in_a_row(values: Mapping[str, Sequence[Any]], pictures: Iterable[Any]) -> l
                 "for each"
             )
     return found
+
+
+def _size(width: int) -> dict[str, Any]:
+    """Return how wide pictures are in the page, and whether their pixels stay visible."""
+    if width < _SMALL:  # a whole number of times, so that all pixels are equal
+        return {"width": width * -(-_SMALL // width), "pixelated": True}
+    return {"width": width * _PAGE_DPI // _DPI, "pixelated": False}
 
 
 def _place(name: str, values: Sequence[Any], value: Any) -> int:
