@@ -182,6 +182,15 @@ def test_models_that_no_chart_can_show_are_refused():
             interactive.latent_drag({"it": model}, DIGITS.X, DIGITS.y, DIGITS.image_shape)
 
 
+def test_images_and_classes_must_fit(models):
+    for y, shape, message in (
+        (DIGITS.y[:-1], (8, 8), "y has 149 labels for 150 samples"),
+        (DIGITS.y, (8, 9), r"image_shape=\(8, 9\) does not fit 64 features"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            interactive.latent_drag(models, DIGITS.X, y, shape)
+
+
 def test_of_a_bernoulli_model_probabilities_are_decoded():
     from somlib import VAE
 

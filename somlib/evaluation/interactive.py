@@ -281,7 +281,8 @@ def latent_drag(
     Raises
     ------
     ValueError
-        When a model has no latent space of two dimensions, or layers other than dense ones.
+        When a model has no latent space of two dimensions, or layers other than dense ones, or X,
+        y and `image_shape` do not fit each other.
 
     Examples
     --------
@@ -291,13 +292,18 @@ def latent_drag(
     >>> latent_drag({"plane": model}, digits.X, digits.y, digits.image_shape).program
     'latent-drag'
     """
-    labels = [str(label) for label in np.asarray(y).tolist()]
+    from somlib import arrays
+
+    images = arrays.samples(X, "X", least=n_nearest)
+    names, classes = arrays.labels(y, "y", len(images))
+    if np.prod(image_shape) != images.shape[1]:
+        raise ValueError(f"image_shape={image_shape!r} does not fit {images.shape[1]} features")
     data = {
         "maps": [_chart(name, model, X, precision) for name, model in models.items()],
-        "samples": _bytes_of(X),
-        "labels": labels,
-        "classes": sorted(set(labels)),
-        "image": list(image_shape),
+        "samples": _bytes_of(images),
+        "labels": list(map(str, names[classes])),
+        "classes": list(map(str, names)),
+        "image": image_shape,
         "nearest": n_nearest,
     }
     return program("latent-drag", data)
@@ -420,6 +426,7 @@ def _dense(model: Any, part: str) -> list[tuple[ArrayLike, ArrayLike, str]]:
     from somlib.training.layers import MLP, TiedDecoder
 
     module = getattr(model._network(torch.device("cpu")), part)
+    pairs: list[tuple[Any, Any]]
     if isinstance(module, MLP):
         pairs = [(layer.weight, layer.bias) for layer in module.layers]
     elif isinstance(module, TiedDecoder):
