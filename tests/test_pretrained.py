@@ -42,8 +42,6 @@ def sample():
 def test_they_are_those_that_are_promised_and_take_little():
     assert {name: record["class"] for name, record in RECORDS.items()} == {
         "ae-mnist": "Autoencoder",
-        "soae-plane-mnist": "SOAE",
-        "soae-sphere-mnist": "SOAE",
         "soae-torus-mnist": "SOAE",
         "vae-mnist": "VAE",
         "vae-mnist-high-beta": "VAE",
