@@ -131,8 +131,8 @@ def copy_scripts(folder: Path) -> None:
             source = Path(str(metadata.distribution(package).locate_file(inside)))
         except metadata.PackageNotFoundError as error:
             raise NotInstalledError(
-                f"slides need the package {package}, which is not installed; "
-                "install the extra: pip install 'somlib[slides]'"
+                f"slides need the package {package}, which is not installed; run "
+                f"`pip install {' '.join(package for package, _, _ in BUNDLED.values())}`"
             ) from error
         for item in wanted:
             target = folder / name / item
