@@ -32,14 +32,14 @@ def test_headings_begin_slides_and_text_follows_them():
 
 
 def test_what_does_not_fit_goes_to_the_next_slide_but_no_heading_stands_alone():
-    long = " ".join(["word"] * 12 * slides.WIDTH // 5)
+    long = " ".join(["word"] * (12 * slides.WIDTH // 5))
     assert kinds(new_markdown_cell("## A"), new_markdown_cell(f"{long}\n\n{long}\n\nshort")) == [
         "slide",
         "-",
         "subslide",
         "-",
     ]
-    very_long = " ".join(["word"] * 30 * slides.WIDTH // 5)
+    very_long = " ".join(["word"] * (30 * slides.WIDTH // 5))
     assert kinds(new_markdown_cell(f"## A\n\n{very_long}")) == ["slide", "-"]
 
 
