@@ -4,6 +4,8 @@
 #   make figures PROFILE=full DEVICE=cuda   the papers' own protocol, on a GPU
 #   make test                               style, types, unit tests, every notebook
 #   make lab                                open the notebooks in JupyterLab
+#   make slides                             the notebooks as slides, in slides/
+#   make dist                               wheel and source distribution, checked, in dist/
 #   make bench                              measure speed and memory beside other libraries
 #
 # More: ONLY="01 03" for some notebooks (ONLY=desom for one benchmark), SEEDS=10, OUTPUT=folder,
@@ -19,7 +21,7 @@ RUN     := $(BIN)/python -m somlib reproduce --profile $(PROFILE) --device $(DEV
            $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
            $(if $(OUTPUT),--output "$(OUTPUT)")
 
-.PHONY: figures test lab bench lint format clean help
+.PHONY: figures test lab slides dist bench lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -50,15 +52,28 @@ lab: $(VENV)/ready-main
 	test -d "$$HOME" && test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
 	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
+slides: $(VENV)/ready-slides
+	$(RUN)
+	$(BIN)/python -m somlib slides --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
+
+# The notebooks run from the installed wheel, in a folder of its own, not from this one.
+dist: $(VENV)/ready-dist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/from_wheel.py dist $(ONLY)
+
 bench: $(VENV)/ready-bench
 	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
-	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) runs figures/quick slides handout build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # A stamp per set of requirements: nothing is asked of the network once it is there.
 $(VENV)/ready-main: EXTRA = [peers]
 $(VENV)/ready-test: EXTRA = [test]
+$(VENV)/ready-slides: EXTRA = [peers,slides]
+$(VENV)/ready-dist: EXTRA = [peers,dist]
 $(VENV)/ready-bench: EXTRA = [bench]
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
