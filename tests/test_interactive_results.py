@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from browser import show
+from browser import PICTURE, show, violations
 
 from somlib import interactive
 
@@ -16,9 +16,9 @@ def row(paper, method, verdict, published, **numbers):
     return facts | {"data": "MNIST", "metric": "purity", "details": details} | NONE | numbers
 
 
-@pytest.fixture
-def table(tab, tmp_path):
-    """The tab, with a table of four numbers."""
+@pytest.fixture(scope="module")
+def piece():
+    """A table of four numbers."""
     close = {"ours": 0.752, "sd": 0.002, "difference": 0.002, "low": -0.001, "high": 0.005}
     far = {"ours": 0.7, "sd": 0.01, "difference": -0.12, "low": -0.3, "high": 0.06}
     rows = [
@@ -28,7 +28,12 @@ def table(tab, tmp_path):
         row("B, table 2", "SOM-VAE", "not run", 0.9),
     ]
     plain = pd.DataFrame(rows)[["method", "published", "verdict"]]
-    piece = interactive.program("results-table", {"rows": rows, "margin": 0.02}, table=plain)
+    return interactive.program("results-table", {"rows": rows, "margin": 0.02}, table=plain)
+
+
+@pytest.fixture
+def table(tab, tmp_path, piece):
+    """A tab that shows it."""
     show(tab, tmp_path, piece, alt="Numbers")
     return tab
 
@@ -112,13 +117,25 @@ def test_a_narrow_page_needs_no_scrolling_to_the_side(table):
     assert table.locator(".scroll").evaluate(fits)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation(table, theme):
+    table.emulate_media(color_scheme=theme)
+    assert violations(table) == []
+
+
 @pytest.mark.parametrize("tab", [{"java_script_enabled": False}], indirect=True)
-def test_without_a_script_the_whole_table_shows(table):
-    cells = table.locator(".somlib-piece table td").all_inner_texts()
-    assert cells[:3] == ["DESOM", "0.82", "differs"]
-    assert len(cells) == 4 * 3
-    assert table.get_by_label("Verdict").count() == 0
+def test_without_a_script_the_whole_table_shows(tab, tmp_path, piece):
+    file = tmp_path / "page.html"
+    page = interactive.page(piece.fragment(PICTURE, "Numbers"), title="Numbers", caption="")
+    file.write_text(page, encoding="utf-8")
+    tab.goto(file.as_uri())
+    assert tab.locator("td").all_inner_texts()[:3] == ["DESOM", "0.82", "differs"]
+    assert tab.locator("td").count() == 4 * 3
 
 
-def test_with_a_script_the_plain_table_is_hidden(table):
-    assert table.locator(".somlib-piece > div table").is_hidden()
+def test_with_a_script_the_plain_table_shows_in_print_only(table):
+    plain = table.locator("[data-somlib] > div table")
+    assert plain.is_hidden()
+    table.emulate_media(media="print")
+    assert plain.is_visible()
+    assert table.get_by_label("Verdict").is_hidden()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import pixels, settle, show
+from browser import pixels, settle, show, violations
 
 from somlib import SOM, Grid, interactive
 
@@ -179,3 +179,16 @@ def test_batch_training_takes_no_single_samples_and_no_learning_rate(tab, tmp_pa
     tab.locator(f"{STAGE} canvas.pad").press("ArrowDown")
     np.testing.assert_array_equal(prototypes(tab), before)
     assert tab.get_by_label("α, start").is_disabled()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation(tab, tmp_path, theme):
+    tab.emulate_media(color_scheme=theme)
+    show(tab, tmp_path, trainer())
+    assert violations(tab) == []
+
+
+@pytest.mark.parametrize("tab", [{"viewport": {"width": 320, "height": 700}}], indirect=True)
+def test_a_narrow_page_needs_no_scrolling_to_the_side(tab, tmp_path):
+    show(tab, tmp_path, trainer())
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= 320

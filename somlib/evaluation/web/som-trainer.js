@@ -459,7 +459,8 @@ class TrainerPage {
     const n = settings.rows * settings.cols;
     const given = data.start && data.start.shape[0] === n && seed === 0;
     const W = given ? Float64Array.from(data.start.data) : tangle(X, n, tools.random(2 + seed));
-    this.training = this.root.training = new Training(settings, X, W, STRIDE * seed);
+    this.training = new Training(settings, X, W, STRIDE * seed);
+    this.root.training = this.training; // for whoever wants to read the numbers
     this.view = viewOf(X);
     this.history = [];
     this.last = null;
