@@ -38,8 +38,9 @@ def run(tab):
     """Press Run and wait for the end."""
     tab.get_by_role("button", name="Run").click()
     tab.wait_for_function(
-        "(stage) => document.querySelector('.somlib-piece').shadowRoot"
-        ".querySelector('.stage').training.done"
+        "() => document.querySelector('.somlib-piece').shadowRoot"
+        ".querySelector('.stage').training.done",
+        timeout=60_000,
     )
     settle(tab)
 
@@ -123,6 +124,7 @@ def test_a_closed_row_follows_the_ring(tab, tmp_path):
     tab.get_by_label("Rows").fill("1")
     tab.get_by_label("Columns").fill("36")
     tab.get_by_label("Joined").select_option("left, right")
+    tab.get_by_label("σ, start").fill("6")
     run(tab)
     assert len(prototypes(tab)) == 36
     radius = np.linalg.norm(prototypes(tab) - 0.5, axis=1)
@@ -168,7 +170,7 @@ def test_a_place_of_the_picture_is_a_sample_by_mouse_and_by_arrow_keys(tab, tmp_
     moved = prototypes(tab) - before
     assert (moved > 0).all()  # to the right and up, where the mouse was
     before = prototypes(tab)
-    for _ in range(5):
+    for _ in range(25):
         pad.press("Shift+ArrowDown")
     assert (prototypes(tab)[:, 1] < before[:, 1]).all()
 
