@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import pixels, settle, show
+from browser import pixels, settle, show, violations
 
 from somlib import SOM, Grid, interactive
 
@@ -38,8 +38,9 @@ def run(tab):
     """Press Run and wait for the end."""
     tab.get_by_role("button", name="Run").click()
     tab.wait_for_function(
-        "(stage) => document.querySelector('.somlib-piece').shadowRoot"
-        ".querySelector('.stage').training.done"
+        "() => document.querySelector('.somlib-piece').shadowRoot"
+        ".querySelector('.stage').training.done",
+        timeout=60_000,
     )
     settle(tab)
 
@@ -123,6 +124,7 @@ def test_a_closed_row_follows_the_ring(tab, tmp_path):
     tab.get_by_label("Rows").fill("1")
     tab.get_by_label("Columns").fill("36")
     tab.get_by_label("Joined").select_option("left, right")
+    tab.get_by_label("σ, start").fill("6")
     run(tab)
     assert len(prototypes(tab)) == 36
     radius = np.linalg.norm(prototypes(tab) - 0.5, axis=1)
@@ -168,7 +170,7 @@ def test_a_place_of_the_picture_is_a_sample_by_mouse_and_by_arrow_keys(tab, tmp_
     moved = prototypes(tab) - before
     assert (moved > 0).all()  # to the right and up, where the mouse was
     before = prototypes(tab)
-    for _ in range(5):
+    for _ in range(25):
         pad.press("Shift+ArrowDown")
     assert (prototypes(tab)[:, 1] < before[:, 1]).all()
 
@@ -179,3 +181,16 @@ def test_batch_training_takes_no_single_samples_and_no_learning_rate(tab, tmp_pa
     tab.locator(f"{STAGE} canvas.pad").press("ArrowDown")
     np.testing.assert_array_equal(prototypes(tab), before)
     assert tab.get_by_label("α, start").is_disabled()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation(tab, tmp_path, theme):
+    tab.emulate_media(color_scheme=theme)
+    show(tab, tmp_path, trainer())
+    assert violations(tab) == []
+
+
+@pytest.mark.parametrize("tab", [{"viewport": {"width": 320, "height": 700}}], indirect=True)
+def test_a_narrow_page_needs_no_scrolling_to_the_side(tab, tmp_path):
+    show(tab, tmp_path, trainer())
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= 320

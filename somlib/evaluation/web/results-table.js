@@ -156,10 +156,14 @@ class ResultsPage {
     const { make } = this.tools;
     this.count = make("p", { class: "count", role: "status" });
     this.heads = COLUMNS.map((column) => this.head(column));
+    const describe = ({ target }) => {
+      const line = target.closest("tr");
+      if (line) this.describe(line.row);
+    };
     this.body = make("tbody", {
       onkeydown: (event) => this.move(event),
-      onfocusin: (event) => this.describe(event.target.closest("tr").row),
-      onpointerover: (event) => this.describe(event.target.closest("tr").row),
+      onfocusin: describe,
+      onpointerover: describe,
     });
     this.details = make("div", { class: "details", id: "details" });
     this.root.append(

@@ -225,15 +225,21 @@ function viewOf(X) {
 
 // ---------------------------------------------------------------- pictures
 
-function dot(context, [x, y], radius) {
+function dots(context, points, radius) {
   context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
+  for (const [x, y] of points) {
+    context.moveTo(x + radius, y);
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+  }
   context.fill();
 }
 
-function path(context, points) {
+// Lines, each through a list of points.
+function lines(context, paths) {
   context.beginPath();
-  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  for (const points of paths) {
+    points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  }
   context.stroke();
 }
 
@@ -245,25 +251,25 @@ function drawMap(context, width, { training, view, last, colors }) {
     width / 2 + (x - view.center[0]) * scale,
     width / 2 - (y - view.center[1]) * scale,
   ];
-  const place = (points, unit) => at(points[2 * unit], points[2 * unit + 1]);
-  const units = [...Array(grid.n).keys()];
+  const placed = (points) =>
+    Array.from({ length: points.length / 2 }, (_, i) => at(points[2 * i], points[2 * i + 1]));
+  const units = placed(W);
+  const radius = Math.min(3.2, Math.max(1.6, width / (9 * Math.sqrt(grid.n))));
   context.fillStyle = colors.muted;
   context.globalAlpha = 0.55;
-  for (let i = 0; i < X.length; i += 2) dot(context, at(X[i], X[i + 1]), 1.1);
+  dots(context, placed(X), 1.1);
   context.globalAlpha = 1;
   context.strokeStyle = context.fillStyle = colors.accent;
   context.lineWidth = 1.4;
-  for (const [a, b] of grid.edges) path(context, [place(W, a), place(W, b)]);
-  const radius = Math.min(3.2, Math.max(1.6, width / (9 * Math.sqrt(grid.n))));
-  for (const unit of units) dot(context, place(W, unit), radius);
+  lines(context, grid.edges.map(([a, b]) => [units[a], units[b]]));
+  dots(context, units, radius);
   if (!last) return;
   context.strokeStyle = context.fillStyle = colors.mark;
-  for (const unit of units) path(context, [place(last.before, unit), place(W, unit)]);
-  dot(context, place(W, last.best), radius + 2);
+  lines(context, placed(last.before).map((from, unit) => [from, units[unit]]));
+  dots(context, [units[last.best]], radius + 2);
   const [x, y] = at(last.x, last.y);
   context.lineWidth = 2.5;
-  path(context, [[x - 7, y], [x + 7, y]]);
-  path(context, [[x, y - 7], [x, y + 7]]);
+  lines(context, [[[x - 7, y], [x + 7, y]], [[x, y - 7], [x, y + 7]]]);
 }
 
 // Both errors over the steps so far, each as a part of its largest value or of 1.
@@ -274,7 +280,7 @@ function drawErrors(context, width, height, { training, history, colors }) {
   const y = (part) => bottom - (bottom - top) * part;
   context.strokeStyle = colors.line;
   context.lineWidth = 1;
-  path(context, [[left, bottom], [right, bottom]]);
+  lines(context, [[[left, bottom], [right, bottom]]]);
   context.font = "12px system-ui, sans-serif";
   context.textBaseline = "middle";
   const curves = [
@@ -287,7 +293,7 @@ function drawErrors(context, width, height, { training, history, colors }) {
     context.strokeStyle = context.fillStyle = color;
     context.lineWidth = 2;
     context.setLineDash(dash);
-    path(context, history.map((point) => [x(point.t), y(part(point))]));
+    lines(context, [history.map((point) => [x(point.t), y(part(point))])]);
     context.setLineDash([]);
     const shift = apart ? (ends[i] < ends[1 - i] || (!i && ends[0] === ends[1]) ? -6 : 6) : 0;
     const middle = Math.min(Math.max(ends[i] + shift, 7), height - 7);
@@ -459,7 +465,8 @@ class TrainerPage {
     const n = settings.rows * settings.cols;
     const given = data.start && data.start.shape[0] === n && seed === 0;
     const W = given ? Float64Array.from(data.start.data) : tangle(X, n, tools.random(2 + seed));
-    this.training = this.root.training = new Training(settings, X, W, STRIDE * seed);
+    this.training = new Training(settings, X, W, STRIDE * seed);
+    this.root.training = this.training; // for whoever wants to read the numbers
     this.view = viewOf(X);
     this.history = [];
     this.last = null;
