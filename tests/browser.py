@@ -1,7 +1,8 @@
 """A browser for the tests of pages: Chromium, driven by Playwright, without a network.
 
 A test takes the fixture `tab` and opens files in it. It fails if the page has written an error or
-a warning to the console, raised an exception, or asked for anything but files and data.
+a warning to the console, raised an exception, or asked for anything but files and data:
+`tab.problems`.
 """
 
 import io
@@ -18,6 +19,16 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 ROOT_MAY = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 OWN = ("file:", "data:", "blob:")
 """Addresses that a page may ask for: none leaves the machine."""
+
+
+def _white():
+    file = io.BytesIO()
+    Image.new("L", (30, 20), 255).save(file, "png")
+    return file.getvalue()
+
+
+PICTURE = _white()
+"""A fallback, for pieces whose own does not matter."""
 
 
 @pytest.fixture(scope="module")  # its event loop would stop others in the same process
@@ -38,7 +49,8 @@ def tab(chromium, request):
     """An empty tab; options of its context, such as `{"viewport": ...}`, by `indirect`."""
     options = {"viewport": {"width": 1000, "height": 800}} | getattr(request, "param", {})
     context = chromium.new_context(**options)
-    page, problems = context.new_page(), []
+    page = context.new_page()
+    page.problems = problems = []
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else 0)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda r: problems.append(r.url) if not r.url.startswith(OWN) else 0)
@@ -48,16 +60,15 @@ def tab(chromium, request):
     assert problems == []
 
 
-def show(tab, folder, *pieces, alt="A picture", picture=None, around="{}"):
+def show(tab, folder, *pieces, alt="A picture", around="{}"):
     """Open a page with pieces, made in `folder`; `around` is the HTML that encloses them."""
-    blank = io.BytesIO()
-    Image.new("L", (30, 20), 255).save(blank, "png")
-    picture = picture or blank.getvalue()
-    fragments = "\n".join(piece.fragment(piece.picture or picture, alt) for piece in pieces)
+    fragments = "\n".join(piece.fragment(piece.picture or PICTURE, alt) for piece in pieces)
     file = folder / "pieces.html"
     page = interactive.page(around.replace("{}", fragments), title="Pieces", caption="A caption.")
     file.write_text(page, encoding="utf-8")
     tab.goto(file.as_uri())
+    begun = "() => !document.querySelector('[data-somlib]:not([data-state])')"
+    tab.wait_for_function(begun)
     settle(tab)
 
 

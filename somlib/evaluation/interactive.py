@@ -46,6 +46,7 @@ import html
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -125,7 +126,8 @@ class Piece:
         with Image.open(io.BytesIO(picture)) as image:
             width = image.width * 2 // 3  # as of a picture of _DPI
         digest = sha256(f"{self.program} {self.data}".encode()).hexdigest()[:16]
-        script = "\n".join(map(_source, ("runtime.js", f"{self.program}.js")))
+        # a block, so that the program may use any name
+        script = f"{_source('runtime.js')}\n{{\n{_source(self.program + '.js')}}}"
         call = (
             f"somlib.start({_json(digest)}, {_json(self.program)}, {_json(_source('piece.css'))})"
         )
@@ -243,6 +245,88 @@ def program(name: str, data: Mapping[str, Any]) -> Piece:
     if name not in known:
         raise ValueError(f"program {name!r} is not in somlib/evaluation/web; there are {known}")
     return Piece(name, _json(_packed(data, "data")))
+
+
+def latent_drag(
+    models: Mapping[str, Any],
+    X: ArrayLike,
+    y: ArrayLike,
+    image_shape: tuple[int, int],
+    *,
+    n_nearest: int = 5,
+    precision: Literal["int8", "float16"] = "int8",
+) -> Piece:
+    """Return a piece in which a point is dragged over latent spaces, and its image decoded.
+
+    Beside the decoded image stand the samples whose codes are nearest, by the distance of the
+    space. On the torus the point leaves by one edge of the chart and comes in by the opposite one;
+    the sphere is shown as a map of longitude and colatitude. A circle of constant distance around
+    the point shows what the chart distorts.
+
+    Parameters
+    ----------
+    models : mapping of str to fitted autoencoder
+        What the reader chooses a latent space by, and a model with dense layers and a latent space
+        of two dimensions: `Torus(2)`, `Sphere(3)`, or a plane, of which the box around the codes is
+        shown.
+    X : array of shape (n, d)
+        Images with values in [0, 1], the same for all models; some hundreds are enough.
+    y : array-like of shape (n,)
+        Their classes.
+    image_shape : (int, int)
+    n_nearest : int, default=5
+        How many of the nearest images are shown.
+    precision : {"int8", "float16"}, default="int8"
+        See `network`.
+
+    Returns
+    -------
+    Piece
+
+    Raises
+    ------
+    ValueError
+        When a model has no latent space of two dimensions, or layers other than dense ones.
+
+    Examples
+    --------
+    >>> from somlib import Autoencoder, data
+    >>> digits = data.load("digits").sample(200)
+    >>> model = Autoencoder(hidden=(16,), latent_dim=2, n_iter=20).fit(digits.X)
+    >>> latent_drag({"plane": model}, digits.X, digits.y, digits.image_shape).program
+    'latent-drag'
+    """
+    labels = [str(label) for label in np.asarray(y).tolist()]
+    data = {
+        "maps": [_chart(name, model, X, precision) for name, model in models.items()],
+        "samples": _bytes_of(X),
+        "labels": labels,
+        "classes": sorted(set(labels)),
+        "image": list(image_shape),
+        "nearest": n_nearest,
+    }
+    return program("latent-drag", data)
+
+
+def _chart(name: str, model: Any, X: ArrayLike, precision: Any) -> dict[str, Any]:
+    """Return an entry of the maps of `web/latent-drag.js`."""
+    codes = model.transform(X).astype(np.float32)
+    space = getattr(model, "space_", None)
+    if (dimensions := getattr(space, "dimension", codes.shape[1])) != 2:
+        raise ValueError(
+            f"the latent space of {name!r} has {dimensions} dimensions; a chart shows two: "
+            "Torus(2), Sphere(3), Euclidean(2) or latent_dim=2"
+        )
+    kind = {"Torus": "torus", "Sphere": "sphere"}.get(type(space).__name__, "plane")
+    margin = 0.05 * np.ptp(codes, 0)
+    box = {"low": codes.min(0) - margin, "high": codes.max(0) + margin}
+    return {
+        "name": name,
+        "space": kind,
+        "decoder": decoder(model, precision),
+        "codes": codes,
+        **({key: edge.tolist() for key, edge in box.items()} if kind == "plane" else {}),
+    }
 
 
 # ---------------------------------------------------------------- networks
@@ -502,9 +586,12 @@ def _packed_array(array: NDArray[Any], where: str) -> dict[str, Any]:
         if not fits:
             raise ValueError(f"{where} has values from {low} to {high}; expected 32 bits at most")
         kind = fits[0]
-    stored = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<"))
+    stored = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<")).tobytes()
+    small = zlib.compress(stored, 9)
+    deflated = len(small) < 0.8 * len(stored)  # images are, weights are not
     return {
         "$array": kind,
         "shape": list(array.shape),
-        "base64": base64.b64encode(stored.tobytes()).decode("ascii"),
+        **({"deflated": True} if deflated else {}),
+        "base64": base64.b64encode(small if deflated else stored).decode("ascii"),
     }
