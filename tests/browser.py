@@ -37,8 +37,9 @@ def chromium():
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is on the PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import sync_playwright  # not where only other tests run
+
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=path, args=ROOT_MAY)
         yield browser
         browser.close()
@@ -75,6 +76,14 @@ def show(tab, folder, *pieces, alt="A picture", around="{}"):
 def settle(tab):
     """Wait until the page has been drawn with what has changed."""
     tab.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
+
+
+def violations(tab):
+    """Return what axe, a checker of accessibility, finds wrong with the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab).response["violations"]
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
 def pixels(tab, where):

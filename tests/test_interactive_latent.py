@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import canvas_pixels, settle, show
+from browser import canvas_pixels, settle, show, violations
 
 from somlib import SOAE, Autoencoder, Euclidean, Sphere, Torus, data, interactive
 
@@ -162,10 +162,9 @@ def test_a_finger_moves_the_point_on_a_narrow_screen(tab, tmp_path, piece):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_violation(tab, tmp_path, piece, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     tab.emulate_media(color_scheme=theme)
     show(tab, tmp_path, piece)
-    assert axe.run(tab).response["violations"] == []
+    assert violations(tab) == []
 
 
 def test_a_single_space_is_not_offered_as_a_choice(tab, tmp_path, models):
@@ -181,6 +180,15 @@ def test_models_that_no_chart_can_show_are_refused():
     for model, message in ((wide, "has 3 dimensions"), (conv, "has convolutions")):
         with pytest.raises(ValueError, match=message):
             interactive.latent_drag({"it": model}, DIGITS.X, DIGITS.y, DIGITS.image_shape)
+
+
+def test_images_and_classes_must_fit(models):
+    for y, shape, message in (
+        (DIGITS.y[:-1], (8, 8), "y has 149 labels for 150 samples"),
+        (DIGITS.y, (8, 9), r"image_shape=\(8, 9\) does not fit 64 features"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            interactive.latent_drag(models, DIGITS.X, y, shape)
 
 
 def test_of_a_bernoulli_model_probabilities_are_decoded():

@@ -67,6 +67,7 @@ LIMIT = 1_500_000
 
 _DPI = 144  # of pictures: three pixels for two of the page, which is sharp on most screens
 _PAGE_DPI = 96  # of a page, by definition of its unit
+_SMALL = 320  # pixels; narrower pictures are enlarged
 _WHOLE = ("uint8", "int8", "uint16", "int16", "int32")
 _PAGE = """\
 <!doctype html>
@@ -207,8 +208,7 @@ def frames(
             for (name, each), at in zip(values.items(), where, strict=True)
         ],
         "pictures": [_address(png) for png, _ in stored],
-        "width": max(sizes[0][0] * _PAGE_DPI // _DPI, 320),
-        "pixelated": sizes[0][0] < 320,
+        **_size(sizes[0][0]),
     }
     at = where[0] if len(where) == 1 else where[0] * len(list(values.values())[1]) + where[1]
     return Piece("frames", _json(data), stored[at][0])
@@ -286,7 +286,8 @@ def latent_drag(
     Raises
     ------
     ValueError
-        When a model has no latent space of two dimensions, or layers other than dense ones.
+        When a model has no latent space of two dimensions, or layers other than dense ones, or X,
+        y and `image_shape` do not fit each other.
 
     Examples
     --------
@@ -296,13 +297,18 @@ def latent_drag(
     >>> latent_drag({"plane": model}, digits.X, digits.y, digits.image_shape).program
     'latent-drag'
     """
-    labels = [str(label) for label in np.asarray(y).tolist()]
+    from somlib import arrays
+
+    images = arrays.samples(X, "X", least=n_nearest)
+    names, classes = arrays.labels(y, "y", len(images))
+    if np.prod(image_shape) != images.shape[1]:
+        raise ValueError(f"image_shape={image_shape!r} does not fit {images.shape[1]} features")
     data = {
         "maps": [_chart(name, model, X, precision) for name, model in models.items()],
-        "samples": _bytes_of(X),
-        "labels": labels,
-        "classes": sorted(set(labels)),
-        "image": list(image_shape),
+        "samples": _bytes_of(images),
+        "labels": list(map(str, names[classes])),
+        "classes": list(map(str, names)),
+        "image": image_shape,
         "nearest": n_nearest,
     }
     return program("latent-drag", data)
@@ -438,6 +444,7 @@ def _dense(model: Any, part: str) -> list[tuple[Array, Array, str]]:
     from somlib.training.layers import MLP, TiedDecoder
 
     module = getattr(model._network(torch.device("cpu")), part)
+    pairs: list[tuple[Any, Any]]
     if isinstance(module, MLP):
         pairs = [(layer.weight, layer.bias) for layer in module.layers]
     elif isinstance(module, TiedDecoder):
@@ -527,6 +534,13 @@ def _in_a_row(values: Mapping[str, Sequence[Any]], pictures: Iterable[Any]) -> l
                 "for each"
             )
     return found
+
+
+def _size(width: int) -> dict[str, Any]:
+    """Return how wide pictures are in the page, and whether their pixels stay visible."""
+    if width < _SMALL:  # a whole number of times, so that all pixels are equal
+        return {"width": width * -(-_SMALL // width), "pixelated": True}
+    return {"width": width * _PAGE_DPI // _DPI, "pixelated": False}
 
 
 def _place(name: str, values: Sequence[Any], value: Any) -> int:

@@ -139,9 +139,9 @@ function cividis(t) {
 }
 
 // Every page says in its own way that it is dark; light text is what they have in common.
-function isDark(element) {
+function isDark(color) {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  context.fillStyle = getComputedStyle(element).color;
+  context.fillStyle = color;
   context.fillRect(0, 0, 1, 1);
   const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
   return 0.3 * red + 0.59 * green + 0.11 * blue > 128;
@@ -233,8 +233,12 @@ function toolsOf(host, stage, live) {
     },
   };
 
+  let textColor;
   tools.setTheme = () => {
-    tools.theme = isDark(host) ? "dark" : "light";
+    const { color } = getComputedStyle(host);
+    if (color === textColor) return;
+    textColor = color;
+    tools.theme = isDark(color) ? "dark" : "light";
     tools.colors = THEMES[tools.theme];
     stage.dataset.theme = tools.theme;
     for (const [name, color] of Object.entries(tools.colors)) {
@@ -243,10 +247,11 @@ function toolsOf(host, stage, live) {
     for (const canvas of canvases) canvas.redraw();
   };
 
-  // Told to readers who do not see the picture, once it has come to rest.
+  // Told to readers who do not see the picture, once it has come to rest; not when a page opens.
   let timer;
   tools.say = (text) => {
     clearTimeout(timer);
+    if (!stage.isConnected) return;
     timer = setTimeout(() => (live.textContent = text), 400);
   };
 
@@ -409,7 +414,10 @@ async function open(host, name, css) {
     tools.setTheme();
     somlib.programs[name](stage, data, tools);
     shadow.insertBefore(stage, slot);
-    const watch = new MutationObserver(tools.setTheme);
+    const watch = new MutationObserver(() => {
+      tools.setTheme();
+      setTimeout(tools.setTheme, 500); // of a page that fades from light to dark
+    });
     for (const element of [document.documentElement, document.body]) {
       watch.observe(element, { attributes: true });
     }
