@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import canvas_pixels, show
+from browser import canvas_pixels, show, violations
 
 from somlib import DCSOMRL, DESOM, VAE, data, interactive
 
@@ -359,4 +359,22 @@ def test_a_finger_draws_and_the_page_is_no_wider(tab, tmp_path, drawing):
     box = tab.locator(PAPER_CANVAS).bounding_box()
     tab.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert np.abs(shown_input(tab) - before).max() > 0.1
+    assert tab.evaluate("document.documentElement.scrollWidth") == 320
+
+
+# ---------------------------------------------------------------- all three
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["walk", "relevances", "drawing"])
+def test_axe_finds_no_violation(tab, tmp_path, request, name, theme):
+    tab.emulate_media(color_scheme=theme)
+    show(tab, tmp_path, request.getfixturevalue(name))
+    assert violations(tab) == []
+
+
+@pytest.mark.parametrize("tab", [{"viewport": {"width": 320, "height": 700}}], indirect=True)
+@pytest.mark.parametrize("name", ["walk", "relevances"])
+def test_pages_of_a_phone_are_no_wider(tab, tmp_path, request, name):
+    show(tab, tmp_path, request.getfixturevalue(name))
     assert tab.evaluate("document.documentElement.scrollWidth") == 320
