@@ -36,12 +36,24 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
 
   // Ink of each pixel from 0 to 1, with edges one pixel wide.
   function rasterize(lines) {
-    const pieces = segments(lines);
-    return Float32Array.from({ length: h * w }, (_, i) => {
-      const pixel = [(i % w) + 0.5, Math.floor(i / w) + 0.5];
-      const near = Math.min(...pieces.map((piece) => distance(pixel, piece)));
-      return Math.min(Math.max(PEN + 0.5 - near, 0), 1);
-    });
+    const ink = new Float32Array(h * w);
+    const reach = PEN + 0.5;
+    for (const piece of segments(lines)) {
+      const range = (axis, size) => {
+        const places = piece.map((point) => point[axis]);
+        const [first, last] = [Math.min(...places) - reach, Math.max(...places) + reach];
+        return [Math.max(Math.floor(first), 0), Math.min(Math.ceil(last), size)];
+      };
+      const [left, right] = range(0, w);
+      const [top, bottom] = range(1, h);
+      for (let y = top; y < bottom; y++) {
+        for (let x = left; x < right; x++) {
+          const here = Math.min(reach - distance([x + 0.5, y + 0.5], piece), 1);
+          ink[y * w + x] = Math.max(ink[y * w + x], here);
+        }
+      }
+    }
+    return ink;
   }
 
   const moved = (lines, scale, [dx, dy]) =>
@@ -74,7 +86,8 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
   // The same random numbers for each image, so that only the image changes the samples.
   function sampled({ mean, sd }) {
     const random = tools.random(1);
-    return Array.from({ length: SAMPLES }, () => mean.map((value, i) => value + sd[i] * random.normal()));
+    const one = () => mean.map((value, i) => value + sd[i] * random.normal());
+    return Array.from({ length: SAMPLES }, one);
   }
 
   // Classes of the ten nearest test codes with their numbers, the most frequent first.
@@ -141,7 +154,8 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
   function drawPen(context, width, height) {
     context.beginPath();
     context.arc(pen.at[0] * width, pen.at[1] * height, width / 28, 0, 2 * Math.PI);
-    Object.assign(context, { strokeStyle: tools.colors.mark, fillStyle: tools.colors.mark, lineWidth: 2 });
+    const { mark } = tools.colors;
+    Object.assign(context, { strokeStyle: mark, fillStyle: mark, lineWidth: 2 });
     context.stroke();
     if (pen.down) context.fill();
   }
@@ -171,7 +185,8 @@ somlib.programs["draw-digit"] = (root, data, tools) => {
     draw(context, width) {
       const text = width / 14;
       const [side, small] = [width / 2, width / SAMPLES];
-      Object.assign(context, { font: `${Math.min(text * 0.75, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
+      context.font = `${Math.min(text * 0.75, 14)}px system-ui, sans-serif`;
+      context.textBaseline = "middle";
       context.fillStyle = tools.colors.ink;
       context.fillText("input", 0, text / 2);
       context.fillText("reconstruction", side, text / 2);

@@ -15,7 +15,7 @@ somlib.programs["relevances"] = (root, data, tools) => {
   const relevances = tools.rowsOf(data.relevances);
   const dimensions = centers[0].length;
   const sum = (values) => values.reduce((total, value) => total + value, 0);
-  const chance = tools.random(0);
+  const uniform = tools.random(0);
   let node = data.start;
   let replacement = "mean code";
   let off = new Set();
@@ -23,7 +23,10 @@ somlib.programs["relevances"] = (root, data, tools) => {
   // ---------------------------------------------------------------- the code
 
   // Dimensions of the node, the least relevant first.
-  const order = () => [...relevances[node].keys()].sort((a, b) => relevances[node][a] - relevances[node][b]);
+  function order() {
+    const omega = relevances[node];
+    return [...omega.keys()].sort((a, b) => omega[a] - omega[b]);
+  }
 
   const changed = () =>
     centers[node].map((value, i) => {
@@ -71,7 +74,8 @@ somlib.programs["relevances"] = (root, data, tools) => {
     draw(context, width) {
       const text = width / 18;
       const side = (width - text) / 2;
-      Object.assign(context, { font: `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
+      context.font = `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`;
+      context.textBaseline = "middle";
       const titles = ["all dimensions on", `${off.size} of ${dimensions} off`];
       [centers[node], changed()].forEach((z, which) => {
         const x = which * (side + text);
@@ -115,7 +119,8 @@ somlib.programs["relevances"] = (root, data, tools) => {
     element.setAttribute("aria-pressed", !off.has(i));
     element.setAttribute("aria-label", `dimension ${i + 1}, relevance ${omega.toFixed(2)}`);
     element.title = `relevance ${omega.toFixed(2)}`;
-    Object.assign(element.style, { minWidth: "30px", padding: "2px", background: "none", color: "var(--ink)" });
+    Object.assign(element.style, { minWidth: "30px", padding: "2px" });
+    Object.assign(element.style, { background: "none", color: "var(--ink)" });
     return element;
   }
 
@@ -134,7 +139,7 @@ somlib.programs["relevances"] = (root, data, tools) => {
     { class: "row" },
     switchOff("off: least relevant", (on) => on[0]),
     switchOff("off: most relevant", (on) => on.at(-1)),
-    switchOff("off: one at random", (on) => on[Math.floor(chance() * on.length)]),
+    switchOff("off: one at random", (on) => on[Math.floor(uniform() * on.length)]),
     button({
       label: "all on",
       click() {
@@ -180,7 +185,7 @@ somlib.programs["relevances"] = (root, data, tools) => {
         "div",
         { class: "column" },
         images.element,
-        make("p", { class: "help" }, "Dimensions by relevance (height of the bar); press one to switch it off or on:"),
+        make("p", { class: "help" }, "Dimensions, sorted by relevance. Press one to switch it:"),
         bars,
       ),
     ),

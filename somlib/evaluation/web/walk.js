@@ -77,7 +77,8 @@ somlib.programs["walk"] = (root, data, tools) => {
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.fillStyle = color;
     context.fill();
-    Object.assign(context, { fillStyle: tools.colors.paper, font: `bold ${radius * 1.4}px system-ui, sans-serif` });
+    context.fillStyle = tools.colors.paper;
+    context.font = `bold ${radius * 1.4}px system-ui, sans-serif`;
     Object.assign(context, { textAlign: "center", textBaseline: "middle" });
     context.fillText(text, x, y + 1);
   }
@@ -123,7 +124,8 @@ somlib.programs["walk"] = (root, data, tools) => {
     const small = width / IMAGES;
     const decode = (z, x, y, side) =>
       tools.image(context, data.decoder.run(z), [h, w], x, y, side, (side * h) / w);
-    Object.assign(context, { font: `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`, textBaseline: "middle" });
+    context.font = `${Math.min(text * 0.85, 14)}px system-ui, sans-serif`;
+    context.textBaseline = "middle";
     kinds.forEach(({ name, path, color }, which) => {
       const x = which * (big + text);
       const y = text + (big * h) / w + which * (text + (small * h) / w);
@@ -169,6 +171,7 @@ somlib.programs["walk"] = (root, data, tools) => {
       show();
     },
   });
+  const chosen = make("div", { class: "row" }, ...buttons);
   const told = make("p", { class: "note" });
 
   function show() {
@@ -178,8 +181,8 @@ somlib.programs["walk"] = (root, data, tools) => {
       return `${name} ${found.distance.toFixed(2)}, to ${named(found.unit)}`;
     });
     told.textContent =
-      `A is ${named(ends[0])}, B is ${named(ends[1])}. Distance to the nearest prototype, where 1 ` +
-      `is the mean distance of neighbors on the map: ${texts.join("; ")}.`;
+      `A is ${named(ends[0])}, B is ${named(ends[1])}. Distance to the nearest prototype, as a ` +
+      `multiple of the mean distance of neighbors on the map: ${texts.join("; ")}.`;
     tools.say(told.textContent);
     map.redraw();
     canvas.redraw();
@@ -189,7 +192,7 @@ somlib.programs["walk"] = (root, data, tools) => {
     make(
       "div",
       { class: "row" },
-      make("div", { class: "column" }, make("div", { class: "row" }, ...buttons), map.element, map.help),
+      make("div", { class: "column" }, chosen, map.element, map.help),
       make("div", { class: "column" }, position.element, canvas.element, told),
     ),
   );
