@@ -1,10 +1,10 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
 `somlib handout` writes the notebooks without the answers to their exercises, `somlib slides` the
-executed ones as slides, and `somlib book` builds the book from them. `somlib results` carries cached results to another machine. `somlib fit`
-trains one model, also in several processes started by `torchrun`, on one machine or on many. All
-requests are checked before a notebook or a training starts. Slow imports wait until they are
-needed: a refusal or `--help` takes no time.
+executed ones as slides, and `somlib book` builds the book from them. `somlib results` carries
+cached results to another machine. `somlib fit` trains one model, also in several processes started
+by `torchrun`, on one machine or on many. All requests are checked before a notebook or a training
+starts. Slow imports wait until they are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
