@@ -5,6 +5,8 @@
 #   make book                               the book: every notebook and more, to read in a browser
 #   make test                               style, types, unit tests, every notebook, the book
 #   make lab                                open the notebooks in JupyterLab
+#   make slides                             the notebooks as slides, in slides/
+#   make dist                               wheel and source distribution, checked, in dist/
 #   make bench                              measure speed and memory beside other libraries
 #
 # More: ONLY="01 03" for some notebooks (ONLY=desom for one benchmark), SEEDS=10, OUTPUT=folder,
@@ -20,7 +22,7 @@ RUN     := $(BIN)/python -m somlib reproduce --profile $(PROFILE) --device $(DEV
            $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
            $(if $(OUTPUT),--output "$(OUTPUT)")
 
-.PHONY: figures book test lab bench lint format clean help
+.PHONY: figures book test lab slides dist bench lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -56,16 +58,30 @@ lab: $(VENV)/ready-main
 	test -d "$$HOME" && test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
 	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
+slides: $(VENV)/ready-slides
+	$(RUN)
+	$(BIN)/python -m somlib slides --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
+
+# The notebooks run from the installed wheel, in a folder of its own, not from this one.
+dist: $(VENV)/ready-dist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/from_wheel.py dist $(ONLY)
+
 bench: $(VENV)/ready-bench
 	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
-	rm -rf $(VENV) runs figures/quick book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) runs figures/quick book/_build slides handout build dist .pytest_cache .mypy_cache .ruff_cache \
+	  .hypothesis *.egg-info
 
 # A stamp per set of requirements: nothing is asked of the network once it is there.
 $(VENV)/ready-main: EXTRA = [peers]
 $(VENV)/ready-book: EXTRA = [peers,book]
 $(VENV)/ready-test: EXTRA = [test,book]
+$(VENV)/ready-slides: EXTRA = [peers,slides]
+$(VENV)/ready-dist: EXTRA = [peers,dist]
 $(VENV)/ready-bench: EXTRA = [bench]
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \

@@ -38,6 +38,7 @@ STARTED_BY_TESTS = {
     "ruff": "`make lint`",
     "mypy": "`make lint`",
     "nbqa": "`make lint`",
+    "setuptools": "builds the wheel of test_dist.py",
 }
 """The same for the test extra."""
 
@@ -156,7 +157,7 @@ def test_one_version_everywhere():
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("target", ["figures", "test", "lab", "bench", "help"])
+@pytest.mark.parametrize("target", ["figures", "test", "lab", "slides", "dist", "bench", "help"])
 def test_make_knows_its_targets(target):
     done = subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False

@@ -55,9 +55,9 @@ MathJax = {tex: {inlineMath: [["$", "$"], ["\\(", "\\)"]], processEscapes: true}
 <style>
 .reveal { font-size: 21px; }
 .reveal .slides section section { text-align: left; max-height: 700px; overflow-y: auto; }
-.reveal h1, .reveal h2, .reveal h3 { text-transform: none; font-size: 1.6em; }
-.reveal img { max-height: 430px; max-width: 100%; margin: 0; background: #fff; }
-.reveal table { font-size: 0.8em; margin: 0; }
+.reveal .slides :is(h1, h2, h3) { text-transform: none; font-size: 1.6em; }
+.reveal .slides img { max-height: 430px; max-width: 100%; margin: 0; background: #fff; }
+.reveal .slides table { font-size: 0.8em; margin: 0; }
 .jp-Cell { padding: 4px; }
 </style>
 {%- endblock -%}
@@ -131,8 +131,8 @@ def copy_scripts(folder: Path) -> None:
             source = Path(str(metadata.distribution(package).locate_file(inside)))
         except metadata.PackageNotFoundError as error:
             raise NotInstalledError(
-                f"slides need the package {package}, which is not installed; "
-                "install the extra: pip install 'somlib[slides]'"
+                f"slides need the package {package}, which is not installed; run "
+                f"`pip install {' '.join(package for package, _, _ in BUNDLED.values())}`"
             ) from error
         for item in wanted:
             target = folder / name / item
