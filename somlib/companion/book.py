@@ -76,6 +76,10 @@ def assemble(profile: str, output: Path, folder: Path) -> None:
     notebooks = executed(profile, output)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", folder, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
+    for page in folder.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        if (filled := _filled(text, page, folder, notebooks)) != text:
+            _write(page, filled)
     for name, notebook in notebooks.items():
         content = pages.page(notebook, name, shelf)
         _write(folder / "notebooks" / f"{name}.ipynb", json.dumps(content, ensure_ascii=False))
@@ -183,6 +187,31 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+_MARK = re.compile(r"^<!-- (full|table|piece): ([\w-]+)(?:, or ([\w-]+))? -->$", re.M)
+"""What a page says where a figure or table of the full run or an interactive piece shall stand."""
+
+
+def _filled(text: str, page: Path, folder: Path, notebooks: dict[str, dict[str, Any]]) -> str:
+    """Return a page of book/ with its marks replaced by what they name, or refuse by name."""
+    full = report.project_root() / "figures" / "full"
+    records = _records(full)
+    up = "../" * (len(page.relative_to(folder).parts) - 1)
+
+    def fill(mark: re.Match[str]) -> str:
+        kind, name, other = mark.groups()
+        if kind == "piece":
+            if fragment := pages.fragment(notebooks, name):
+                return f"~~~~~~{{raw}} html\n{fragment}\n~~~~~~"
+            name = other
+        if name not in records:
+            raise NotReadyError(f"{page.name}: the committed full run has no {name}")
+        if kind == "table":
+            return (full / f"{name}.md").read_text(encoding="utf-8")
+        return pages.directive(records[name], f"{up}figures/full")
+
+    return _MARK.sub(fill, text)
 
 
 # ---------------------------------------------------------------- results, gallery, benchmarks

@@ -1,11 +1,11 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
 `somlib handout` writes the notebooks without the answers to their exercises, `somlib slides` the
-executed ones as slides. `somlib pretrain` trains the small models of the package again. `somlib
-results` carries cached results to another machine. `somlib fit` trains one model, also in several
-processes started by `torchrun`, on one machine or on many. All requests are checked before a
-notebook or a training starts. Slow imports wait until they are needed: a refusal or `--help` takes
-no time.
+executed ones as slides, and `somlib book` builds the book from them. `somlib pretrain` trains the
+small models of the package again. `somlib results` carries cached results to another machine.
+`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or on
+many. All requests are checked before a notebook or a training starts. Slow imports wait until they
+are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -106,22 +106,24 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
     students = commands.add_parser("handout", help="write the notebooks without their solutions")
     lecture = commands.add_parser("slides", help="write executed notebooks as slides")
+    whole = commands.add_parser("book", help="build the book from executed notebooks")
     small = commands.add_parser("pretrain", help="train the small models of the package again")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
     _add_results(commands.add_parser("results", help="carry cached results to another machine"))
     page.set_defaults(command=build_report)
-    for command in (run, page, lecture):
+    for command in (run, page, lecture, whole):
         command.add_argument(
             "--profile", choices=("quick", "full"), default="quick",
             help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
         )  # fmt: skip
-    for command in (run, page):
+    for command in (run, page, whole):
         command.add_argument(
             "--output", dest="folder", metavar="DIR",
             help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
         )  # fmt: skip
     _add_reproduce(run)
+    whole.set_defaults(command=make_book)
     students.set_defaults(command=handout)
     lecture.set_defaults(command=make_slides)
     small.set_defaults(command=pretrain)
@@ -475,6 +477,25 @@ def make_slides(options: argparse.Namespace) -> int:
             print(slides.write(runs / notebook.name, folder))
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise Refused(f"{runs / notebook.name} cannot be read ({error})") from error
+    return 0
+
+
+def make_book(options: argparse.Namespace) -> int:
+    """Build the book; notebooks that have not been executed as they are now run first."""
+    from somlib.companion import book
+    from somlib.companion.report import project_root
+
+    output = _output_folder(options)
+    folder = (output if options.folder else project_root()) / "book" / "_build"
+    _require_writable(folder)
+    if waiting := book.missing(options.profile, output):
+        own = ["--profile", options.profile, "--only", *waiting, "--output", str(output)]
+        if failed := reproduce(_parser().parse_args(["reproduce", *own])):
+            return failed
+    try:
+        print(book.build(options.profile, output, folder))
+    except book.NotReadyError as error:
+        raise Refused(str(error)) from error
     return 0
 
 

@@ -118,6 +118,18 @@ def page(notebook: dict[str, Any], name: str, shelf: Shelf) -> dict[str, Any]:
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
+def fragment(notebooks: Mapping[str, dict[str, Any]], name: str) -> str:
+    """Return the HTML of an interactive piece that a notebook shows, or nothing if none does."""
+    for notebook in notebooks.values():
+        shown = ""
+        for output in (o for cell in notebook["cells"] for o in cell.get("outputs", ())):
+            data = output.get("data", {})
+            if "".join(data.get("text/markdown", "")).startswith(f"**{name}.** "):
+                return shown
+            shown = "".join(data.get("text/html", ""))
+    return ""
+
+
 def plain_title(title: str) -> str:
     """Return the letters and digits of a title, by which notebook and bibliography agree.
 
@@ -187,12 +199,12 @@ def _add_caption(parts: list[Part], part: Part, shelf: Shelf, name: str) -> None
             f"{name} shows {figure}{of_full or ''}, but there is no record of it; run `somlib "
             f"reproduce --profile {shelf.profile} --only {name[:2]}` again."
         )
+    if record["kind"] != "table" and not record.get("alt", "").strip():
+        raise NotReadyError(f"{figure} of {name} has no text description (alt).")
     if record["kind"] != "figure":
         target = f"({figure}{'-full' if of_full else ''})=\n"
         parts.append(Part("text", f"{target}{words}", part.tags, part.cell))
         return
-    if not record.get("alt", "").strip():
-        raise NotReadyError(f"{figure} of {name} has no text description (alt).")
     made = Part("figure", f"{figure}{of_full or ''}", part.tags, part.cell)
     shown = [i for i, earlier in enumerate(parts) if earlier.kind == "picture"]
     if shown:
@@ -303,8 +315,8 @@ def _figure(shown: str, shelf: Shelf) -> str:
     """Return the directive of a figure, in tabs if the full run has it too."""
     figure, _, of_full = shown.partition(", ")
     if of_full:
-        return _directive(shelf.full[figure], "full", f"{figure}-full")
-    mine = _directive(shelf.made[figure], shelf.profile, figure)
+        return directive(shelf.full[figure], "../figures/full", f"{figure}-full")
+    mine = directive(shelf.made[figure], f"../figures/{shelf.profile}", figure)
     if figure not in shelf.full:
         return mine
     theirs = _plain(shelf.full[figure])
@@ -314,10 +326,12 @@ def _figure(shown: str, shelf: Shelf) -> str:
     )
 
 
-def _directive(record: Record, profile: str, label: str) -> str:
+def directive(record: Record, folder: str, label: str = "") -> str:
+    """Return a figure in MyST's form: number, caption and text description."""
+    name = f":name: {label}\n" if label else ""
     return (
-        f"::::{{figure}} ../figures/{profile}/{record['id']}.png\n:name: {label}\n"
-        f":alt: {_quoted(record['alt'])}\n:loading: lazy\n\n{record['caption']}\n::::"
+        f"::::{{figure}} {folder}/{record['id']}.png\n{name}:alt: {_quoted(record['alt'])}\n"
+        f":loading: lazy\n\n{record['caption']}\n::::"
     )
 
 
