@@ -356,7 +356,8 @@ function toolsOf(host, stage, live) {
       const [last, k] = [images.length - 1, Math.min(row, lines - 1) * columns];
       pick(Math.min(k + Math.min(col, columns - 1), last));
     };
-    return tools.pad({
+    const sheet = tools.pad({
+      "aria-roledescription": "images to choose from",
       aspect: wide / high,
       draw(context, width, height) {
         tools.image(context, all, [high, wide], 0, 0, width, height);
@@ -371,6 +372,8 @@ function toolsOf(host, stage, live) {
       },
       ...rest,
     });
+    sheet.element.style.touchAction = "pan-y"; // a finger may scroll the page over it
+    return sheet;
   };
 
   // Call `step` for each frame of the screen, until it returns false or the piece is removed.
