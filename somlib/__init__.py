@@ -57,6 +57,7 @@ NAMES = ESTIMATORS | {
     "Torus": "spaces",
     "fit_seeds": "training",
     "load": "training.saving",
+    "load_pretrained": "models.pretrained",
     "suggest_grid": "models.kohonen",
 }
 """Public names, and their modules."""

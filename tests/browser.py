@@ -1,7 +1,8 @@
 """A browser for the tests of pages: Chromium, driven by Playwright, without a network.
 
 A test takes the fixture `tab` and opens files in it. It fails if the page has written an error or
-a warning to the console, raised an exception, or asked for anything but files and data.
+a warning to the console, raised an exception, or asked for anything but files and data:
+`tab.problems`.
 """
 
 import io
@@ -20,14 +21,25 @@ OWN = ("file:", "data:", "blob:")
 """Addresses that a page may ask for: none leaves the machine."""
 
 
+def _white():
+    file = io.BytesIO()
+    Image.new("L", (30, 20), 255).save(file, "png")
+    return file.getvalue()
+
+
+PICTURE = _white()
+"""A fallback, for pieces whose own does not matter."""
+
+
 @pytest.fixture(scope="module")  # its event loop would stop others in the same process
 def chromium():
     """The browser; the test is skipped where none is installed."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is on the PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import sync_playwright  # not where only other tests run
+
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=path, args=ROOT_MAY)
         yield browser
         browser.close()
@@ -38,7 +50,8 @@ def tab(chromium, request):
     """An empty tab; options of its context, such as `{"viewport": ...}`, by `indirect`."""
     options = {"viewport": {"width": 1000, "height": 800}} | getattr(request, "param", {})
     context = chromium.new_context(**options)
-    page, problems = context.new_page(), []
+    page = context.new_page()
+    page.problems = problems = []
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else 0)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda r: problems.append(r.url) if not r.url.startswith(OWN) else 0)
@@ -48,22 +61,29 @@ def tab(chromium, request):
     assert problems == []
 
 
-def show(tab, folder, *pieces, alt="A picture", picture=None, around="{}"):
+def show(tab, folder, *pieces, alt="A picture", around="{}"):
     """Open a page with pieces, made in `folder`; `around` is the HTML that encloses them."""
-    blank = io.BytesIO()
-    Image.new("L", (30, 20), 255).save(blank, "png")
-    picture = picture or blank.getvalue()
-    fragments = "\n".join(piece.fragment(piece.picture or picture, alt) for piece in pieces)
+    fragments = "\n".join(piece.fragment(piece.picture or PICTURE, alt) for piece in pieces)
     file = folder / "pieces.html"
     page = interactive.page(around.replace("{}", fragments), title="Pieces", caption="A caption.")
     file.write_text(page, encoding="utf-8")
     tab.goto(file.as_uri())
+    begun = "() => !document.querySelector('[data-somlib]:not([data-state])')"
+    tab.wait_for_function(begun)
     settle(tab)
 
 
 def settle(tab):
     """Wait until the page has been drawn with what has changed."""
     tab.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
+
+
+def violations(tab):
+    """Return what axe, a checker of accessibility, finds wrong with the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab).response["violations"]
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
 def pixels(tab, where):

@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
 from somlib import data
-from somlib.data import blob, download, idx, reuters
+from somlib.data import blob, dataset, download, idx, reuters
 from somlib.data.dataset import _read_part, idx_source
 from somlib.files import PARTIAL_PREFIX
 
@@ -1053,6 +1053,51 @@ def test_the_real_corpus_gives_a_whole_reuters_10k():
     assert np.bincount(y, minlength=4).min() > 0
 
 
+# --- the sample in the package ----------------------------------------------------------------
+
+
+def test_the_sample_needs_no_data_folder_and_has_a_hundred_images_of_each_digit(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SOMLIB_DATA", str(tmp_path))
+    ds = data.load("mnist-sample", "test")
+    assert repr(ds) == (
+        "Dataset('mnist-sample', split='test': 1000 samples, 784 features, 10 classes, "
+        "images of 28 x 28)"
+    )
+    assert ds.class_counts.tolist() == [100] * 10
+    assert (ds.X.min(), ds.X.max(), ds.origin) == (0, 1, "the package")
+    np.testing.assert_array_equal(data.load("mnist-sample").X, ds.X)
+    with pytest.raises(ValueError, match="'mnist-sample' has test images only; load split='test'"):
+        data.load("mnist-sample", "train")
+
+
+def test_a_damaged_sample_is_refused_by_name(monkeypatch):
+    images, labels = dataset.SAMPLE_FILES
+    monkeypatch.setattr(dataset, "SAMPLE_FILES", [images, replace(labels, sha256="0" * 64)])
+    with pytest.raises(
+        data.DataError, match=r"t10k-labels-idx1-ubyte\.gz is not the .+ somlib again"
+    ):
+        data.load("mnist-sample")
+    missing = [replace(images, name="mnist-sample/none"), labels]
+    monkeypatch.setattr(dataset, "SAMPLE_FILES", missing)
+    with pytest.raises(data.DataError, match=r"none\.gz cannot be read: No such file"):
+        data.load("mnist-sample")
+
+
+def test_the_sample_takes_little_and_is_spread_over_the_test_images_of_each_digit(official):
+    if official != "mnist":
+        pytest.skip("the sample is from MNIST")
+    folder = Path(dataset.__file__).parent / "mnist-sample"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000
+    test, sample = data.load("mnist", "test"), data.load("mnist-sample")
+    of_digits = [np.flatnonzero(test.y == digit) for digit in range(10)]
+    rows = [own[np.linspace(0, len(own) - 1, 100).round().astype(int)] for own in of_digits]
+    rows = np.sort(np.concatenate(rows))
+    np.testing.assert_array_equal(sample.X, test.X[rows])
+    np.testing.assert_array_equal(sample.y, test.y[rows])
+
+
 def test_the_readme_lists_what_is_checked():
     readme = (Path(__file__).parents[1] / "data" / "README.md").read_text()
     assert reuters.RCV1 in " ".join(readme.split())
@@ -1061,7 +1106,6 @@ def test_the_readme_lists_what_is_checked():
         reuters.REUTERS_ROOTS.values(), data.REUTERS_10K_COUNTS, strict=True
     ):
         assert f"{class_name} {count}" in " ".join(readme.split())
-    for name in ("mnist", "fashion-mnist"):
-        (files,) = data.SOURCES[name].read.args
-        for file in files:
-            assert f"| {file.name} | `{file.sha256}` |" in readme
+    official = [file for name in COUNTS for file in data.SOURCES[name].read.args[0]]
+    for file in [*official, *dataset.SAMPLE_FILES]:
+        assert f"| {file.name} | `{file.sha256}` |" in readme

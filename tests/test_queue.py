@@ -194,7 +194,8 @@ def test_a_run_that_is_stopped_leaves_complete_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "run", run)
     monkeypatch.setattr(runner.Runner, "_start", stop)
     planned = jobs(tmp_path / "notebooks", "01_a", "02_b")
-    running = runner.Runner(planned, tmp_path, page, 1, {j.notebook: ExitStack() for j in planned})
+    claims = {job.notebook: ExitStack() for job in planned}
+    running = runner.Runner(planned, tmp_path, page, 1, claims, in_rounds=True)
     with pytest.raises(KeyboardInterrupt):
         running.run()
     assert len(done) == 2

@@ -53,7 +53,7 @@ SOURCE = {_dotted(path): path.read_bytes() for path in sorted(_PACKAGE.rglob("*.
 _EXCLUDED = {
     *("", "__main__", "companion", "companion.cli", "companion.report", "companion.runner"),
     *("companion.comparison", "companion.display", "companion.evidence", "companion.folders"),
-    *("companion.queue", "companion.results", "companion.verdicts"),
+    *("companion.pretraining", "companion.queue", "companion.results", "companion.verdicts"),
     *("evaluation", "evaluation.diagrams", "evaluation.plots"),
 }
 

@@ -1,10 +1,11 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
 `somlib handout` writes the notebooks without the answers to their exercises, `somlib slides` the
-executed ones as slides. `somlib results` carries cached results to another machine. `somlib fit`
-trains one model, also in several processes started by `torchrun`, on one machine or on many. All
-requests are checked before a notebook or a training starts. Slow imports wait until they are
-needed: a refusal or `--help` takes no time.
+executed ones as slides, and `somlib book` builds the book from them. `somlib pretrain` trains the
+small models of the package again. `somlib results` carries cached results to another machine.
+`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or on
+many. All requests are checked before a notebook or a training starts. Slow imports wait until they
+are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -105,21 +106,24 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
     students = commands.add_parser("handout", help="write the notebooks without their solutions")
     lecture = commands.add_parser("slides", help="write executed notebooks as slides")
+    whole = commands.add_parser("book", help="build the book from executed notebooks")
+    small = commands.add_parser("pretrain", help="train the small models of the package again")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
     _add_results(commands.add_parser("results", help="carry cached results to another machine"))
     page.set_defaults(command=build_report)
-    for command in (run, page, lecture):
+    for command in (run, page, lecture, whole):
         command.add_argument(
             "--profile", choices=("quick", "full"), default="quick",
             help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
         )  # fmt: skip
-    for command in (run, page):
+    for command in (run, page, whole):
         command.add_argument(
             "--output", dest="folder", metavar="DIR",
             help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
         )  # fmt: skip
     _add_reproduce(run)
+    whole.set_defaults(command=make_book)
     students.set_defaults(command=handout)
     lecture.set_defaults(command=make_slides)
     for command, made, default in ((students, "copies", "handout"), (lecture, "slides", "slides")):
@@ -127,7 +131,14 @@ def _parser() -> argparse.ArgumentParser:
             "--output", dest="folder", metavar="DIR",
             help=f"folder of the {made} (default: {default}/ of the project)",
         )  # fmt: skip
-    for command in (run, students, lecture):
+    small.set_defaults(command=pretrain)
+    small.add_argument(
+        "--output", dest="folder", metavar="DIR",
+        help="folder of weights and records (default: that of the package)",
+    )  # fmt: skip
+    for command in (run, small):
+        _add_device(command)
+    for command in (run, students, lecture, small):
         command.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
     for command, what in (
         (run, "set a notebook's own parameter, in every selected notebook that has it"),
@@ -139,12 +150,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_reproduce(run: argparse.ArgumentParser) -> None:
-    run.set_defaults(command=reproduce)
-    run.add_argument(
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="where to compute (default: a CUDA GPU if there is one, else the CPU)",
     )  # fmt: skip
+
+
+def _add_reproduce(run: argparse.ArgumentParser) -> None:
+    run.set_defaults(command=reproduce)
     run.add_argument(
         "--seeds", type=int, metavar="N",
         help=f"runs per result (default: the notebook's own, {FULL_SEEDS} in the full profile)",
@@ -360,7 +374,8 @@ def reproduce(options: argparse.Namespace) -> int:
             # again at the end: of a killed run, a kernel may live for another second
             stack.callback(files.remove_partials, folder)
         at_once, threads = _shares(options)
-        running = runner.Runner(jobs, copies, page, at_once, claims)
+        in_rounds = options.profile == "full"
+        running = runner.Runner(jobs, copies, page, at_once, claims, in_rounds=in_rounds)
         try:
             with runner.kernel_settings(output, threads), chdir(report.project_root()):
                 running.run()
@@ -463,6 +478,84 @@ def make_slides(options: argparse.Namespace) -> int:
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise Refused(f"{runs / notebook.name} cannot be read ({error})") from error
     return 0
+
+
+def make_book(options: argparse.Namespace) -> int:
+    """Build the book; notebooks that have not been executed as they are now run first."""
+    from somlib.companion import book
+    from somlib.companion.report import project_root
+
+    output = _output_folder(options)
+    folder = (output if options.folder else project_root()) / "book" / "_build"
+    _require_writable(folder)
+    if waiting := book.missing(options.profile, output):
+        own = ["--profile", options.profile, "--only", *waiting, "--output", str(output)]
+        if failed := reproduce(_parser().parse_args(["reproduce", *own])):
+            return failed
+    try:
+        print(book.build(options.profile, output, folder))
+    except book.NotReadyError as error:
+        raise Refused(str(error)) from error
+    return 0
+
+
+# ---------------------------------------------------------------- small models of the package
+
+
+def pretrain(options: argparse.Namespace) -> int:
+    """Train the small models of the package in the cells of the notebooks that are tagged so.
+
+    Each model is written with its record when it has been trained: an interrupted command leaves
+    the others as they were.
+    """
+    from somlib.companion import pretraining, report, runner
+    from somlib.models import pretrained
+
+    if options.device not in ("auto", "cpu"):
+        _require_device(options.device)
+    folder = Path(options.folder).expanduser().absolute() if options.folder else pretrained.FOLDER
+    copies = report.output_folder("runs", "pretrain")
+    for place in (folder, copies):
+        _require_writable(place)
+        files.remove_partials(place)
+    parameters = {"profile": "full", "device": options.device}
+    with tempfile.TemporaryDirectory(prefix="somlib-") as parts, ExitStack() as stack:
+        jobs = [runner.Job(path, parameters) for path in _training_parts(options.only, Path(parts))]
+        claims = {job.notebook: stack.enter_context(ExitStack()) for job in jobs}
+        for notebook, claim in claims.items():
+            _claim(copies / notebook.name, claim)
+        running = runner.Runner(jobs, copies, copies, 1, claims)
+        try:
+            with (
+                runner.kernel_settings(report.output_folder(), None),
+                pretraining.writing(folder),
+                chdir(report.project_root()),
+            ):
+                running.run()
+        except KeyboardInterrupt:
+            runner.say(f"stopped\nThe models in {folder} are complete, some of them from before.")
+            return 130
+    print(pretraining.summary(folder))
+    return 1 if any(outcome.status == "failed" for outcome in running.outcomes) else 0
+
+
+def _training_parts(only: list[str] | None, folder: Path) -> list[Path]:
+    """Write the parts of the selected notebooks that train small models; return their paths."""
+    from somlib.companion import pretraining
+
+    parts = []
+    for notebook in _select(only):
+        _declared(notebook)
+        part = pretraining.part(_content(notebook))
+        if part is None:
+            if only:
+                raise Refused(f"{notebook.name} has no cell tagged {pretraining.TAG!r}")
+            continue
+        parts.append(folder / notebook.name)
+        parts[-1].write_text(json.dumps(part), encoding="utf-8")
+    if not parts:
+        raise Refused(f"no notebook has a cell tagged {pretraining.TAG!r}")
+    return parts
 
 
 # ---------------------------------------------------------------- carrying results along

@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ from somlib.companion.comparison import versus_published as versus_published
 from somlib.companion.folders import output_folder as output_folder
 from somlib.companion.folders import project_root as project_root
 from somlib.companion.verdicts import significance as significance
+from somlib.data import Dataset
 from somlib.evaluation.interactive import Piece, close, page
 from somlib.files import replacing
 
@@ -279,6 +280,43 @@ class Run:
         else:
             display.show_picture(folder / f"{name}.png", record.get("alt", ""))
             display.show(title)
+
+    def pretrained(
+        self,
+        name: str,
+        train: Callable[[Dataset], Any],
+        measure: Callable[[Any, Dataset], Mapping[str, float]],
+    ) -> Any:
+        """Return a small model of the package, and show how good it is.
+
+        Where `somlib pretrain` runs the cell, the model is trained on MNIST's training images,
+        measured, and written with its record. Everywhere else, in both profiles, it is loaded. Its
+        measures on "mnist-sample" are computed in any case and shown beside the recorded ones.
+
+        Parameters
+        ----------
+        name : str
+            Its name for `somlib.load_pretrained`.
+        train : callable
+            train(images) returns the fitted estimator, given a data set.
+        measure : callable
+            measure(model, images) returns its measures by name, finite numbers.
+
+        Returns
+        -------
+        estimator
+            Fitted; its large matrices are rounded to 8 bits.
+
+        Raises
+        ------
+        ValueError
+            When the name is malformed, there is no model of that name, or a file is damaged; in
+            `somlib pretrain` also when the models would take too much together.
+        """
+        from somlib.companion import pretraining  # imports torch, which takes seconds
+
+        _require_kebab("model", name)
+        return pretraining.model(self, name, train, measure)
 
     def claim(
         self,
@@ -619,8 +657,9 @@ def _commit() -> str | None:
 
     try:
         commit = git("rev-parse", "HEAD")
-        # figures/full is committed, and what a run writes does not change what it computes
-        changed = git("status", "--porcelain", "-uno", "--", ".", ":(exclude)figures")
+        # these are committed, and what a run writes does not change what it computes
+        written = [f":(exclude){folder}" for folder in ("figures", "somlib/models/weights")]
+        changed = git("status", "--porcelain", "-uno", "--", ".", *written)
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit}-dirty" if changed else commit

@@ -90,15 +90,17 @@ class Runner:
     Parameters
     ----------
     jobs : list of Job
-        The notebooks. In the quick profile, those that took longest the last time start first,
-        those in `LAST` last. The full profile runs in rounds of seeds, see `queue`; a notebook that
-        fails is left out of the later ones.
+        The notebooks. Those that took longest the last time start first, those in `LAST` last. The
+        full profile runs in rounds of seeds, see `queue`; a notebook that fails is left out of the
+        later ones.
     copies, page : pathlib.Path
         The folders of the executed copies and of the figures.
     at_once : int
         How many run at the same time.
     claims : dict
         What to close when a notebook has ended.
+    in_rounds : bool, default=False
+        Whether the jobs are rounds of seeds.
     """
 
     def __init__(
@@ -108,12 +110,13 @@ class Runner:
         page: Path,
         at_once: int,
         claims: dict[Path, ExitStack],
+        in_rounds: bool = False,
     ) -> None:
         self.copies, self.page, self.at_once, self.claims = copies, page, at_once, claims
         usual = self.usual = usual_seconds(records(page))
         longest = sorted(jobs, key=lambda job: -usual.get(job.notebook.stem, math.inf))
         self.waiting = sorted(longest, key=lambda job: job.notebook.stem in LAST)
-        self.in_rounds = bool(jobs) and jobs[0].parameters.get("profile") == "full"
+        self.in_rounds = in_rounds and bool(jobs)
         if self.in_rounds:
             self.waiting = queues.ordered(jobs, self._measured(), LAST)
         self.all_rounds, self.states, self.left = list(self.waiting), dict[str, str](), ""

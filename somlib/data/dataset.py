@@ -5,17 +5,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from somlib import checks
-from somlib.data.download import find_or_download
+from somlib.data.download import File, T, find_or_download, read_packaged
 from somlib.data.idx import IdxFile, read_idx
 from somlib.data.reuters import REUTERS_ROOTS, Samples, read_reuters
 
 SPLITS = ("all", "train", "test")
-"""The splits every data set has; `all` is `train` followed by `test`."""
+"""The splits of a data set; `all` is `train` followed by `test`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def load(name: str, split: str = "all") -> Dataset:
 
     Parameters
     ----------
-    name : {"digits", "mnist", "fashion-mnist", "reuters-10k"}
+    name : {"digits", "mnist", "mnist-sample", "fashion-mnist", "reuters-10k"}
         - ``"digits"``: 1797 images of 8 × 8, embedded in scikit-learn, never downloaded. They are
           the test part of UCI's *Optical Recognition of Handwritten Digits* and have no split of
           their own. Their labels repeat one sequence of up to 130 digits, 14 times over, so the
@@ -111,6 +112,9 @@ def load(name: str, split: str = "all") -> Dataset:
           would test on hands that were trained on.
         - ``"mnist"``: 70 000 handwritten digits of 28 × 28 (LeCun et al. 1998), `train` the
           official 60 000, `test` the official 10 000.
+        - ``"mnist-sample"``: 1000 of MNIST's test images, 100 of each digit, part of the package
+          and never downloaded. Those of a digit are spread evenly over the file, whose halves come
+          from different writers. There is no `train`.
         - ``"fashion-mnist"``: the same sizes, pictures of clothes (Xiao et al. 2017).
         - ``"reuters-10k"``: 10 000 news stories by 2000 terms in four classes. The DESOM authors'
           file, `reuters/reutersidf10k.npy`, is taken if it is found or can be downloaded. Without
@@ -131,7 +135,7 @@ def load(name: str, split: str = "all") -> Dataset:
     Raises
     ------
     ValueError
-        When the name or the split is unknown.
+        When the name or the split is unknown, or the data set does not have that split.
     DataError
         When a file is missing, unreadable or not the official one, or cannot be downloaded. The
         message names the file, what was expected, what was found and the remedy.
@@ -181,7 +185,11 @@ def _read_digits() -> Samples:
     return (X / 16).astype(np.float32), y.astype(np.int64), "scikit-learn"
 
 
-def _read_idx_files(files: list[IdxFile], split: str) -> Samples:
+def _read_idx_files(
+    files: list[IdxFile],
+    split: str,
+    find: Callable[[File, Callable[[BinaryIO], T]], T] = find_or_download,
+) -> Samples:
     """Join what belongs to `split` of training images and labels, test images and labels."""
     chosen = files[_rows(split, 2)]
     y = np.empty(sum(labels.shape[0] for labels in chosen[1::2]), np.int64)
@@ -189,11 +197,21 @@ def _read_idx_files(files: list[IdxFile], split: str) -> Samples:
     start = 0
     for images, labels in zip(chosen[::2], chosen[1::2], strict=True):
         rows = slice(start, start + labels.shape[0])
-        find_or_download(images, partial(read_idx, file=images, out=X[rows]))
-        find_or_download(labels, partial(read_idx, file=labels, out=y[rows]))
+        find(images, partial(read_idx, file=images, out=X[rows]))
+        find(labels, partial(read_idx, file=labels, out=y[rows]))
         start = rows.stop
     X /= 255
     return X, y, "the official files"
+
+
+def _read_sample(split: str) -> Samples:
+    """Read the test images of the package."""
+    if split == "train":
+        raise ValueError(
+            "'mnist-sample' has test images only; load split='test', or 'mnist' for training images"
+        )
+    X, y, _ = _read_idx_files(SAMPLE_FILES, "all", read_packaged)
+    return X, y, "the package"
 
 
 # --- the table of sources ---------------------------------------------------------------------
@@ -253,6 +271,20 @@ REUTERS_TRAIN = 7500
 
 DIGIT_NAMES = tuple("0123456789")
 
+SAMPLE_FILES = [
+    IdxFile(
+        "mnist-sample/t10k-images-idx3-ubyte",
+        (1000, 28, 28),
+        "447cb3f229473ce3d83619167ea5c79a16a99d6e7506a04c840d793cddd23f3a",
+    ),
+    IdxFile(
+        "mnist-sample/t10k-labels-idx1-ubyte",
+        (1000,),
+        "87675404bcc6945a379f33438e79ddfa890173f52794c31af386dfb063b3760d",
+    ),
+]
+"""Images and labels of the package, in the form of MNIST's files; see `load`."""
+
 SOURCES = {
     "digits": Source(partial(_read_part, _read_digits, DIGITS_TRAIN), (8, 8), DIGIT_NAMES),
     "mnist": idx_source(
@@ -269,6 +301,7 @@ SOURCES = {
         ),
         class_names=DIGIT_NAMES,
     ),
+    "mnist-sample": Source(_read_sample, (28, 28), DIGIT_NAMES),
     "fashion-mnist": idx_source(
         "fashion-mnist",
         mirrors=(

@@ -75,6 +75,25 @@ def find_or_download(file: File, read: Callable[[BinaryIO], T]) -> T:
     )
 
 
+def read_packaged(file: File, read: Callable[[BinaryIO], T]) -> T:
+    """Return `read(stream)` of a file that is part of the package, gzipped.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, unreadable or another one.
+    """
+    path = Path(__file__).parent / f"{file.name}.gz"
+    try:
+        with path.open("rb") as stream:
+            return read(stream)
+    except OSError as error:
+        found = f"{path} cannot be read: {error.strerror or error}"
+    except ValueError as error:
+        found = f"{path} {error}"
+    raise DataError(f"{found}. Expected: {file}. It is part of somlib: install somlib again")
+
+
 def _download(path: Path, file: File, read: Callable[[BinaryIO], T]) -> T:
     """Write what a mirror delivers to `path`; only checked content gets the name."""
     remedy = f"set SOMLIB_DATA to a folder that holds {file}."

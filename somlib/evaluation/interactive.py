@@ -43,6 +43,7 @@ import html
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -61,6 +62,7 @@ LIMIT = 1_500_000
 
 _DPI = 144  # of pictures: three pixels for two of the page, which is sharp on most screens
 _PAGE_DPI = 96  # of a page, by definition of its unit
+_SMALL = 320  # pixels; narrower pictures are enlarged
 _WHOLE = ("uint8", "int8", "uint16", "int16", "int32")
 _PAGE = """\
 <!doctype html>
@@ -120,7 +122,8 @@ class Piece:
         with Image.open(io.BytesIO(picture)) as image:
             width = image.width * 2 // 3  # as of a picture of _DPI
         digest = sha256(f"{self.program} {self.data}".encode()).hexdigest()[:16]
-        script = "\n".join(map(_source, ("runtime.js", f"{self.program}.js")))
+        # a block, so that the program may use any name
+        script = f"{_source('runtime.js')}\n{{\n{_source(self.program + '.js')}}}"
         call = (
             f"somlib.start({_json(digest)}, {_json(self.program)}, {_json(_source('piece.css'))})"
         )
@@ -200,8 +203,7 @@ def frames(
             for (name, each), at in zip(values.items(), where, strict=True)
         ],
         "pictures": [_address(png) for png, _ in stored],
-        "width": max(sizes[0][0] * _PAGE_DPI // _DPI, 320),
-        "pixelated": sizes[0][0] < 320,
+        **_size(sizes[0][0]),
     }
     at = where[0] if len(where) == 1 else where[0] * len(list(values.values())[1]) + where[1]
     return Piece("frames", _json(data), stored[at][0])
@@ -238,6 +240,94 @@ def program(name: str, data: Mapping[str, Any]) -> Piece:
     if name not in known:
         raise ValueError(f"program {name!r} is not in somlib/evaluation/web; there are {known}")
     return Piece(name, _json(_packed(data, "data")))
+
+
+def latent_drag(
+    models: Mapping[str, Any],
+    X: ArrayLike,
+    y: ArrayLike,
+    image_shape: tuple[int, int],
+    *,
+    n_nearest: int = 5,
+    precision: Literal["int8", "float16"] = "int8",
+) -> Piece:
+    """Return a piece in which a point is dragged over latent spaces, and its image decoded.
+
+    Beside the decoded image stand the samples whose codes are nearest, by the distance of the
+    space. On the torus the point leaves by one edge of the chart and comes in by the opposite one;
+    the sphere is shown as a map of longitude and colatitude. A circle of constant distance around
+    the point shows what the chart distorts.
+
+    Parameters
+    ----------
+    models : mapping of str to fitted autoencoder
+        What the reader chooses a latent space by, and a model with dense layers and a latent space
+        of two dimensions: `Torus(2)`, `Sphere(3)`, or a plane, of which the box around the codes is
+        shown.
+    X : array of shape (n, d)
+        Images with values in [0, 1], the same for all models; some hundreds are enough.
+    y : array-like of shape (n,)
+        Their classes.
+    image_shape : (int, int)
+    n_nearest : int, default=5
+        How many of the nearest images are shown.
+    precision : {"int8", "float16"}, default="int8"
+        See `network`.
+
+    Returns
+    -------
+    Piece
+
+    Raises
+    ------
+    ValueError
+        When a model has no latent space of two dimensions, or layers other than dense ones, or X,
+        y and `image_shape` do not fit each other.
+
+    Examples
+    --------
+    >>> from somlib import Autoencoder, data
+    >>> digits = data.load("digits").sample(200)
+    >>> model = Autoencoder(hidden=(16,), latent_dim=2, n_iter=20).fit(digits.X)
+    >>> latent_drag({"plane": model}, digits.X, digits.y, digits.image_shape).program
+    'latent-drag'
+    """
+    from somlib import arrays
+
+    images = arrays.samples(X, "X", least=n_nearest)
+    names, classes = arrays.labels(y, "y", len(images))
+    if np.prod(image_shape) != images.shape[1]:
+        raise ValueError(f"image_shape={image_shape!r} does not fit {images.shape[1]} features")
+    data = {
+        "maps": [_chart(name, model, X, precision) for name, model in models.items()],
+        "samples": _bytes_of(images),
+        "labels": list(map(str, names[classes])),
+        "classes": list(map(str, names)),
+        "image": image_shape,
+        "nearest": n_nearest,
+    }
+    return program("latent-drag", data)
+
+
+def _chart(name: str, model: Any, X: ArrayLike, precision: Any) -> dict[str, Any]:
+    """Return an entry of the maps of `web/latent-drag.js`."""
+    codes = model.transform(X).astype(np.float32)
+    space = getattr(model, "space_", None)
+    if (dimensions := getattr(space, "dimension", codes.shape[1])) != 2:
+        raise ValueError(
+            f"the latent space of {name!r} has {dimensions} dimensions; a chart shows two: "
+            "Torus(2), Sphere(3), Euclidean(2) or latent_dim=2"
+        )
+    kind = {"Torus": "torus", "Sphere": "sphere"}.get(type(space).__name__, "plane")
+    margin = 0.05 * np.ptp(codes, 0)
+    box = {"low": codes.min(0) - margin, "high": codes.max(0) + margin}
+    return {
+        "name": name,
+        "space": kind,
+        "decoder": decoder(model, precision),
+        "codes": codes,
+        **({key: edge.tolist() for key, edge in box.items()} if kind == "plane" else {}),
+    }
 
 
 # ---------------------------------------------------------------- networks
@@ -336,6 +426,7 @@ def _dense(model: Any, part: str) -> list[tuple[ArrayLike, ArrayLike, str]]:
     from somlib.training.layers import MLP, TiedDecoder
 
     module = getattr(model._network(torch.device("cpu")), part)
+    pairs: list[tuple[Any, Any]]
     if isinstance(module, MLP):
         pairs = [(layer.weight, layer.bias) for layer in module.layers]
     elif isinstance(module, TiedDecoder):
@@ -427,6 +518,13 @@ def _in_a_row(values: Mapping[str, Sequence[Any]], pictures: Iterable[Any]) -> l
     return found
 
 
+def _size(width: int) -> dict[str, Any]:
+    """Return how wide pictures are in the page, and whether their pixels stay visible."""
+    if width < _SMALL:  # a whole number of times, so that all pixels are equal
+        return {"width": width * -(-_SMALL // width), "pixelated": True}
+    return {"width": width * _PAGE_DPI // _DPI, "pixelated": False}
+
+
 def _place(name: str, values: Sequence[Any], value: Any) -> int:
     if value not in values:
         raise ValueError(f"start[{name!r}]={value!r} is none of the values {list(values)}")
@@ -484,9 +582,12 @@ def _packed_array(array: NDArray[Any], where: str) -> dict[str, Any]:
         if not fits:
             raise ValueError(f"{where} has values from {low} to {high}; expected 32 bits at most")
         kind = fits[0]
-    stored = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<"))
+    stored = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<")).tobytes()
+    small = zlib.compress(stored, 9)
+    deflated = len(small) < 0.8 * len(stored)  # images are, weights are not
     return {
         "$array": kind,
         "shape": list(array.shape),
-        "base64": base64.b64encode(stored.tobytes()).decode("ascii"),
+        **({"deflated": True} if deflated else {}),
+        "base64": base64.b64encode(small if deflated else stored).decode("ascii"),
     }

@@ -331,7 +331,26 @@ def load(path: str | PathLike[str]) -> Any:
     >>> bool((load(path).weights_ == som.weights_).all())
     True
     """
-    arrays, facts = read_arrays(path)
+    return restored(path, *read_arrays(path))
+
+
+def restored(
+    path: str | PathLike[str], arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
+) -> Any:
+    """Return the fitted model of which `read_arrays` has read arrays and facts.
+
+    Parameters
+    ----------
+    path : path-like
+        The file that they are from, for messages.
+    arrays, facts
+        What `read_arrays` returned; rounded arrays have been expanded (see `models.pretrained`).
+
+    Raises
+    ------
+    ValueError
+        As `load`.
+    """
     name = facts.get("class")
     if facts.keys() != {"class", "content", "somlib"} or not isinstance(name, str):
         raise ValueError(f"{path} holds no model saved by somlib; expected a file made by .save()")

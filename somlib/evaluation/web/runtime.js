@@ -22,11 +22,13 @@ const ACTIVATIONS = {
   tanh: Math.tanh,
 };
 
-function bytes(base64) {
+async function bytes({ base64, deflated }) {
   const text = atob(base64);
   const found = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) found[i] = text.charCodeAt(i);
-  return found.buffer;
+  if (!deflated) return found.buffer;
+  const stream = new Blob([found]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
 }
 
 // A number of 16 bits: a sign, five bits of exponent, ten of fraction.
@@ -39,16 +41,17 @@ function half(bits) {
 }
 
 // An array becomes {shape, data}, a network {layers, run}; everything else stays what it is.
-function unpack(value) {
-  if (Array.isArray(value)) return value.map(unpack);
+async function unpack(value) {
+  if (Array.isArray(value)) return Promise.all(value.map(unpack));
   if (value === null || typeof value !== "object") return value;
   if ("$array" in value) {
-    const stored = new ARRAYS[value.$array](bytes(value.base64));
+    const stored = new ARRAYS[value.$array](await bytes(value));
     const data = value.$array === "float16" ? Float32Array.from(stored, half) : stored;
     return { shape: value.shape, data };
   }
-  if ("$network" in value) return network(value.$network.map(unpack));
-  return Object.fromEntries(Object.entries(value).map(([key, inside]) => [key, unpack(inside)]));
+  if ("$network" in value) return network(await unpack(value.$network));
+  const inside = await unpack(Object.values(value));
+  return Object.fromEntries(Object.keys(value).map((key, i) => [key, inside[i]]));
 }
 
 // Dense layers. A weight of 8 bits is a multiple of the scale of its output unit.
@@ -132,9 +135,9 @@ function cividis(t) {
 }
 
 // Every page says in its own way that it is dark; light text is what they have in common.
-function isDark(element) {
+function isDark(color) {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  context.fillStyle = getComputedStyle(element).color;
+  context.fillStyle = color;
   context.fillRect(0, 0, 1, 1);
   const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
   return 0.3 * red + 0.59 * green + 0.11 * blue > 128;
@@ -190,7 +193,10 @@ function button({ label, click }) {
 // A list to choose from; `options` are texts, or pairs of a value and its text.
 function select({ label, options, value, change }) {
   const pairs = options.map((option) => (Array.isArray(option) ? option : [option, option]));
-  const input = make("select", { onchange: () => change(pairs[input.selectedIndex][0]) });
+  const input = make("select", {
+    "aria-label": label,
+    onchange: () => change(pairs[input.selectedIndex][0]),
+  });
   for (const [each, text] of pairs) {
     input.append(make("option", { selected: each === value }, text));
   }
@@ -223,8 +229,12 @@ function toolsOf(host, stage, live) {
     },
   };
 
+  let textColor;
   tools.setTheme = () => {
-    tools.theme = isDark(host) ? "dark" : "light";
+    const { color } = getComputedStyle(host);
+    if (color === textColor) return;
+    textColor = color;
+    tools.theme = isDark(color) ? "dark" : "light";
     tools.colors = THEMES[tools.theme];
     stage.dataset.theme = tools.theme;
     for (const [name, color] of Object.entries(tools.colors)) {
@@ -233,10 +243,11 @@ function toolsOf(host, stage, live) {
     for (const canvas of canvases) canvas.redraw();
   };
 
-  // Told to readers who do not see the picture, once it has come to rest.
+  // Told to readers who do not see the picture, once it has come to rest; not when a page opens.
   let timer;
   tools.say = (text) => {
     clearTimeout(timer);
+    if (!stage.isConnected) return;
     timer = setTimeout(() => (live.textContent = text), 400);
   };
 
@@ -267,9 +278,10 @@ function toolsOf(host, stage, live) {
   };
 
   // A canvas with a point to move: `move(x, y)` to a place in [0, 1]², by mouse or finger, and
-  // `nudge(dx, dy)` by arrow keys, in steps: 1, or 5 with Shift. Its role tells screen readers to
-  // pass the keys on.
-  tools.pad = ({ label, help = "Drag the point, or use the arrow keys.", move, nudge, ...rest }) => {
+  // `nudge(dx, dy)` by arrow keys, in steps: 1, or 5 with Shift. If it is `unbounded`, places may
+  // also lie beyond the edges. Its role tells screen readers to pass the keys on.
+  tools.pad = ({ label, help = "Drag the point, or use the arrow keys.", ...rest }) => {
+    const { move, nudge, unbounded = false, ...look } = rest;
     const id = `help-${++lastId}`;
     const canvas = tools.canvas({
       label,
@@ -278,12 +290,12 @@ function toolsOf(host, stage, live) {
       "aria-describedby": id,
       tabindex: 0,
       class: "pad",
-      ...rest,
+      ...look,
     });
     const { element } = canvas;
     const follow = (event) => {
       const box = element.getBoundingClientRect();
-      const inside = (t) => Math.min(Math.max(t, 0), 1);
+      const inside = (t) => (unbounded ? t : Math.min(Math.max(t, 0), 1));
       move(
         inside((event.clientX - box.left) / box.width),
         inside((event.clientY - box.top) / box.height),
@@ -345,30 +357,36 @@ function toolsOf(host, stage, live) {
 }
 
 // A shadow tree keeps the styles of page and piece apart. What stands in the element itself, a
-// picture and its text, shows where no script runs, in print, and where the program fails.
-function open(host, name, css) {
+// picture and its text, shows until the program has made the stage, where it fails, and in print.
+async function open(host, name, css) {
   const shadow = host.attachShadow({ mode: "open" });
   const label = host.querySelector("img").alt;
   const live = make("div", { class: "unseen", "aria-live": "polite" });
   const stage = make("div", { class: "stage", role: "group", "aria-label": label });
-  shadow.append(make("style", {}, css), stage, live, make("slot"));
+  const slot = make("slot");
+  shadow.append(make("style", {}, css), slot, live);
   // arrow keys also turn slides and select cells
   shadow.addEventListener("keydown", (event) => {
     if (event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
   });
   try {
-    const data = unpack(JSON.parse(host.querySelector("script[type='application/json']").text));
+    const data = await unpack(JSON.parse(host.querySelector("script[type='application/json']").text));
     const tools = toolsOf(host, stage, live);
     tools.alt = label;
     tools.setTheme();
     somlib.programs[name](stage, data, tools);
-    const watch = new MutationObserver(tools.setTheme);
+    shadow.insertBefore(stage, slot);
+    const watch = new MutationObserver(() => {
+      tools.setTheme();
+      setTimeout(tools.setTheme, 500); // of a page that fades from light to dark
+    });
     for (const element of [document.documentElement, document.body]) {
       watch.observe(element, { attributes: true });
     }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tools.setTheme);
+    host.dataset.state = "ready";
   } catch (error) {
-    stage.remove();
+    host.dataset.state = "failed";
     throw error;
   }
 }
