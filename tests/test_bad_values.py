@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import re
+import shutil
 import warnings
 from functools import cache as once
 
@@ -21,7 +22,7 @@ from scipy import sparse
 
 import somlib
 from somlib import Euclidean, Grid, Sphere, Torus, data, files, fit_seeds, metrics, plots, spaces
-from somlib.companion import cli, report, results, runner
+from somlib.companion import cli, report, results, runner, slides
 from somlib.models import sne, som
 from somlib.models.baselines import dcn, dec, deep_kmeans, vade
 from somlib.training import ensembles
@@ -596,6 +597,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "index", begin)
     monkeypatch.setattr(results, "export", begin)
     monkeypatch.setattr(files, "replacing", begin)
+    monkeypatch.setattr(slides, "copy_scripts", begin)
+    executed = tmp_path / "runs" / "quick"
+    executed.mkdir(parents=True)
+    shutil.copy(tmp_path / "notebooks" / "01_toy.ipynb", executed)
     monkeypatch.setattr(report, "records", lambda folder: [folder])
     np.save("x.npy", X)
     return tmp_path

@@ -32,25 +32,25 @@ def test_headings_begin_slides_and_text_follows_them():
 
 
 def test_what_does_not_fit_goes_to_the_next_slide_but_no_heading_stands_alone():
-    long = " ".join(["word"] * (12 * slides.WIDTH // 5))
+    long = " ".join(["word"] * (slides.LINES * slides.WIDTH // 8))
     assert kinds(new_markdown_cell("## A"), new_markdown_cell(f"{long}\n\n{long}\n\nshort")) == [
         "slide",
         "-",
         "subslide",
         "-",
     ]
-    very_long = " ".join(["word"] * (30 * slides.WIDTH // 5))
+    very_long = " ".join(["word"] * (2 * slides.LINES * slides.WIDTH // 5))
     assert kinds(new_markdown_cell(f"## A\n\n{very_long}")) == ["slide", "-"]
 
 
 def test_a_caption_stays_with_its_figure():
     caption = new_output("display_data", {"text/markdown": "**map.** " + "What. " * 90})
     cells = (
-        new_markdown_cell("## A\n\nOne.\n\nTwo."),
+        new_markdown_cell("## A" + "\n\nShort." * 6),
         new_code_cell("plt.plot()", outputs=[picture()]),
         new_code_cell("run.save_figure(fig, 'map')", outputs=[caption]),
     )
-    assert kinds(*cells) == ["slide", "-", "-", "subslide", "-"]
+    assert kinds(*cells) == ["slide", *"------", "subslide", "-"]
 
 
 def test_an_equation_inside_a_list_is_not_torn_from_it():

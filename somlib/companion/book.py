@@ -220,15 +220,25 @@ def _filled(text: str, page: Path, folder: Path, notebooks: dict[str, dict[str, 
 def _results(root: Path) -> dict[str, str]:
     """Return a page per notebook: what the committed full run has made."""
     text = (root / "figures" / "full" / "README.md").read_text(encoding="utf-8")
-    made = {}
+    made, titles = {}, _titles()
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         name, _, rest = section.partition("\n")
+        name = name.strip()
         rest = re.sub(r"^### (([\w-]+)\b.*)$", r"(full-\2)=\n\n## \1", rest, flags=re.M)
         rest = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](../figures/full/\1)", rest)
         rest = re.sub(r"\.csv\?plain=1#L[\d-]+(L\d+)?\)", ".csv)", rest)
         rest = re.sub(r"^<sub>(.*)</sub>$", _FOLDED, rest, flags=re.M)
-        made[f"results/{name}"] = f"# {name[:2]}: results of the full run\n{rest}"
+        made[f"results/{name}"] = f"# {titles.get(name, name)}: the full run\n{rest}"
     return made
+
+
+def _titles() -> dict[str, str]:
+    """Return the titles of the notebooks by name, up to a colon: "01 · The self-organizing map"."""
+    found = {}
+    for path in report.notebooks()[0]:
+        first = json.loads(path.read_text(encoding="utf-8-sig"))["cells"][0]
+        found[path.stem] = _source(first).partition("\n")[0].removeprefix("# ").partition(":")[0]
+    return found
 
 
 _FOLDED = r"<details><summary>How it was made</summary>\n\n\1\n\n</details>"
@@ -240,7 +250,8 @@ def _gallery(root: Path, folder: Path) -> dict[str, str]:
     known, full = report.registry(), root / "figures" / "full"
     records = {r["id"]: r for r in report.records(full) if r["kind"] == "figure"}
     for notebook in dict.fromkeys(r["notebook"] for r in records.values()):
-        lines += ["", f"## {notebook[:2]}", "", "::::{grid} 1 2 3 3", ":gutter: 2"]
+        heading = _titles().get(notebook, notebook)
+        lines += ["", f"## {heading}", "", "::::{grid} 1 2 3 3", ":gutter: 2"]
         for name, record in records.items():
             if record["notebook"] == notebook:
                 _thumbnail(full / f"{name}.png", folder / "thumbnails" / f"{name}.png")

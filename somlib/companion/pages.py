@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from somlib.companion import address
+
 Cell = dict[str, Any]
 Record = dict[str, Any]
 
@@ -306,7 +308,8 @@ def _with_note(text: str, name: str, shelf: Shelf) -> str:
     )
     note = (
         f":::{{note}}\nThis page is the notebook {{download}}`{name}.ipynb "
-        f"<../downloads/{name}.ipynb>`, executed in the *{shelf.profile}* profile. {of_full}\n:::"
+        f"<../downloads/{name}.ipynb>`, executed in the *{shelf.profile}* profile. {of_full} "
+        f"{address.buttons(name)}\n:::"
     )
     return f"{title}\n\n{note}\n{rest}"
 

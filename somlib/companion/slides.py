@@ -20,11 +20,12 @@ from nbformat import NotebookNode
 
 from somlib import files
 
-LINES, WIDTH = 17, 88
+LINES, WIDTH = 25, 88
 """How many lines of text a slide holds, and about how many characters a line."""
 
-PICTURE, PIECE = 12, 16
-"""The heights, in lines, of a picture and of an interactive piece."""
+PICTURE, PIECE, EQUATION = 15, 22, 2
+"""The heights, in lines, of a picture with its caption and of an interactive piece, and how much an
+equation that stands by itself is higher than a line."""
 
 LEFT_OUT = {"solution", "parameters", "injected-parameters", "remove-cell"}
 """Tags of cells that no slide shows."""
@@ -187,6 +188,7 @@ def _texts(cell: NotebookNode) -> Iterator[Block]:
         heading = re.match(r"(#+) ", part)
         level = len(heading[1]) if heading else 0
         lines = sum(math.ceil(len(line) / WIDTH) for line in _rows(part)) + 1
+        lines += EQUATION * part.count("$$") // 2
         yield Block(nbformat.v4.new_markdown_cell(part), lines, level)
 
 
