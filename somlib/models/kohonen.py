@@ -156,7 +156,7 @@ def batch_pass(
     -------
     tensor of shape (K, d), and the best-matching units under the old W
     """
-    seen, codebook = Seen.of(len(blocks), W), Codebook(W)
+    seen, codebook = Seen.of(len(blocks), W), Codebook(W, blocks.screen)
     at_once = None if blocks.missing else blocks.resident
     sums = torch.zeros_like(W)
     counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
