@@ -362,24 +362,23 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     if codebook.screen is None or codebook.factors is None or block.factors is None:
         return None
     n, least = len(block.x), codebook.scratch(len(block.x))
-    bounds = Table(codebook.screen.bounds(block.factors, codebook.factors, least))
-    lowest, units = _three_nearest(bounds)
+    codebook.screen.bounds(block.factors, codebook.factors, least)
+    lowest, units = _three_nearest(Table(least))
     pair = units[:, :2].sort(1).values
     row = torch.arange(n).repeat_interleave(pair.shape[1])
-    values = _of_pairs(block, codebook, row, pair.flatten())
-    limit = values.view(pair.shape).amax(1) + slack + codebook.lost * (1 + block.norm)
-    limit = limit.to(least.dtype)
-    rows = (~(lowest[:, 2:] > limit[:, None])).any(1).nonzero().squeeze(1)
-    others = least[rows].scatter_(1, pair[rows], torch.inf)
-    which, unit = (~(others > limit[rows, None])).nonzero(as_tuple=True)
-    if len(unit) > MOST_PAIRS * n * len(codebook):
+    first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
+    limit = first.amax(1) + slack + codebook.lost * (1 + block.norm)
+    least.scatter_(1, pair, torch.inf)
+    near = least.numpy() <= limit.to(least.dtype).numpy()[:, None]
+    more = np.flatnonzero(near)
+    finite = bool((lowest[:, 0] + limit).isfinite().all())  # else something has overflowed
+    if not finite or len(more) > MOST_PAIRS * near.size:
         codebook.screen = None
         return None
-    more = _of_pairs(block, codebook, rows[which], unit)
-    row = torch.cat([row, rows[which]])
-    order = row.argsort(stable=True)
-    units, values = torch.cat([pair.flatten(), unit]), torch.cat([values, more])
-    return Table.of(n, row[order], units[order], values[order])
+    row, unit = (torch.from_numpy(index) for index in np.divmod(more, len(codebook)))
+    others = Table.of(n, row, unit, _of_pairs(block, codebook, row, unit))
+    assert others.units is not None
+    return Table(torch.cat([first, others.relative], 1), torch.cat([pair, others.units], 1))
 
 
 def _of_pairs(

@@ -10,22 +10,24 @@ to the second-best are measured: two or three of thousands, on data whose spectr
 For ‖x − w‖² = ‖x‖² + R with R = ‖w‖² − 2 x·w, a screen gives numbers L ≤ R for all pairs, as one
 product L = −2 a(x)·b(w) of factors with some columns more than the coordinates.
 
-**Proof.** Let U be any d × q matrix with ‖UᵀU − I‖ ≤ δ, y_x and y_w computed as Uᵀx and Uᵀw, ŷ their
-roundings, r = x − U y. Written out,
+**Proof.** Let U be any d × q matrix with ‖UᵀU − I‖ ≤ δ, y_x and y_w computed as Uᵀx and Uᵀw, ŷ
+their roundings, r = x − U y. Written out,
 
     x·w = ŷ_x·ŷ_w + (y_x − ŷ_x)·y_w + ŷ_x·(y_w − ŷ_w) + r_x·r_w
           + y_x·(UᵀU − I) y_w + (Uᵀr_x)·y_w + y_x·(Uᵀr_w).
 
-With u the unit roundoff, ‖y_x − Uᵀx‖ ≤ √q d u ‖x‖ for sums in any order, hence ‖Uᵀr_x‖ ≤ √q d u ‖x‖
-+ δ ‖y_x‖; both are at most κ ‖x‖ here, as are the terms with δ. By Cauchy and Schwarz
+y is computed in float64, with an error η of at most √q d u ‖x‖ for sums in any order (u is the unit
+roundoff). Hence ‖Uᵀr_x‖ = ‖η + (UᵀU − I) y_x‖ and the terms with δ are at most κ ‖x‖, with κ = 2 (√q
+d u + δ), and ‖r_x‖² = ‖x‖² − ‖y_x‖² + 2 η·y_x + y_x·(UᵀU − I) y_x ≤ ‖x‖² − ‖y_x‖² + κ ‖x‖². By Cauchy
+and Schwarz
 
     x·w ≤ ŷ_x·ŷ_w + ‖r_x‖ ‖r_w‖ + (‖y_x − ŷ_x‖ + κ ‖x‖) ‖w‖ + ‖x‖ (‖y_w − ŷ_w‖ + κ ‖w‖).
 
 The four terms and −‖w‖²/2 are the product a·b of q + 5 columns. Summed in float32, whatever the
-order and even if each addition truncates, it is off by at most γ = (q + 8) 2⁻²² of the sum of its
-terms' absolute values, which is below 3 ‖x‖ ‖w‖ + ‖w‖²/2; so κ has 3 γ more, and −‖w‖²/2 is raised by
-γ ‖w‖². Norms are computed in floating point: they are raised by a hundredth, and columns that are
-rounded are rounded up. What underflows is within the slack of the search (`best_units`). ∎
+order and even if each addition truncates, it is off by at most γ = (q + 8) 2⁻²³ of the sum of its
+terms' absolute values, which is below 3 ‖x‖ ‖w‖ + ‖w‖²/2; so κ has 3 γ more, and −‖w‖²/2 is
+raised by γ ‖w‖². Norms are computed in floating point: they are raised by a hundredth, and columns
+that are rounded are rounded up. What underflows is within the slack of the search (`Codebook`). ∎
 
 With U = I (no directions) r = 0 and y = x, and the bound is that of the rounding alone.
 """
@@ -71,7 +73,7 @@ class Screen:
     Parameters
     ----------
     U : tensor of shape (d, q), optional
-        Nearly orthonormal directions, float32; without them all features are kept.
+        Nearly orthonormal directions, float64; without them all features are kept.
     rounded : bool
         Whether factors are rounded to bfloat16.
     """
@@ -99,15 +101,14 @@ class Screen:
 
     def _replaced(self, x: torch.Tensor, norm: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return ŷ, ‖r‖, ‖y − ŷ‖ + κ ‖x‖ and ‖x‖, none of the norms too low."""
-        d, eps = x.shape[1], torch.finfo(torch.float32).eps
         y, rest, kappa = x, torch.zeros_like(norm), 0.0
         if self.U is not None:
-            U, q = self.U.to(x), self.U.shape[1]
-            y = product(x, U)
-            off = torch.linalg.matrix_norm(U.T.double() @ U.double() - torch.eye(q))
-            kappa = q**0.5 * d * eps + 2 * float(off)
-            rest = RAISED * torch.linalg.vector_norm(x - product(y, U.T), dim=1)
-            rest += q**1.5 * eps * norm
+            (d, q), x = self.U.shape, x.double()
+            y, off = product(x, self.U), self.U.T @ self.U - torch.eye(q, dtype=x.dtype)
+            kappa = 2 * (q**0.5 * d * 2**-53 + float(off.norm()))
+            squared = x.square().sum(1)
+            rest = (squared - y.square().sum(1)).clamp(min=0) + (kappa + d * 2**-52) * squared
+            rest = RAISED * rest.sqrt()
         near = self._round(y)
         lost = RAISED * torch.linalg.vector_norm(y - near, dim=1)
         lost += (kappa + 3 * _gamma(y.shape[1])) * norm
@@ -147,10 +148,10 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     """
     U = torch.randn(x.shape[1], q, generator=torch.Generator().manual_seed(0)).to(x)
     for _ in range(2):
-        U = torch.linalg.qr(product(x.T, product(x, U)))[0]
-    return U.float()
+        U = torch.linalg.qr(product(x.T, product(x, U)).double())[0].to(x)
+    return torch.linalg.qr(U.double())[0]
 
 
 def _gamma(q: int) -> float:
     """Return the relative error of a sum of q + 5 products in float32."""
-    return (q + 8) * 2.0**-22
+    return (q + 8) * 2.0**-23
