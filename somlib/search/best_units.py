@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from somlib.search import screen
-from somlib.search.products import one_torch_thread, product
+from somlib.search.products import all_threads, one_torch_thread, product
 from somlib.search.screen import Screen
 
 BLOCK_ELEMENTS = 2**22
@@ -391,7 +391,8 @@ def _of_pairs(
     with warnings.catch_warnings():  # that sparse tensors are new
         warnings.simplefilter("ignore", UserWarning)
         wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
-        dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
+        with all_threads():
+            dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
     return codebook.squared[units] - 2 * dots
 
 

@@ -108,6 +108,22 @@ def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
+def all_threads(always: bool = False) -> Iterator[None]:
+    """Give PyTorch inside a `with` the threads that it has outside of `one_torch_thread`.
+
+    Only where large products are PyTorch's own: NumPy's threads would stand beside them. `always`
+    is for such a product itself.
+    """
+    threads = torch.get_num_threads()
+    if always or onednn_is_exact():
+        torch.set_num_threads(_threads_outside.get() or threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def by_numpy() -> Iterator[None]:
     """Let `product` ask NumPy alone inside a `with`, or in a function that this decorates.
 
@@ -176,10 +192,5 @@ def _by_onednn(
     a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None, precision: Precision
 ) -> torch.Tensor:
     """Return a @ b by PyTorch, with all threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(_threads_outside.get() or threads)
-    try:
-        with products(precision, a.device):
-            return torch.matmul(a, b, out=out)
-    finally:
-        torch.set_num_threads(threads)
+    with all_threads(always=True), products(precision, a.device):
+        return torch.matmul(a, b, out=out)
