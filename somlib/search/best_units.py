@@ -31,6 +31,9 @@ BLOCK_ROWS = 512
 MOST_PAIRS = 1 / 16
 """Share of all pairs, beyond which a screen is of no use and the product of all is computed."""
 
+LONGEST = 2.0**60
+"""Length of a sample and a prototype, beyond which a screen's numbers could overflow."""
+
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
 
@@ -177,6 +180,7 @@ class Codebook:
         self.factors = None if screen is None else screen.units(W, squared)
         # how far two entries of ‖w‖² − 2 x·w may be off: per unit of ‖x‖, and at least
         longest, eps, tiny = float(squared.max()), *_resolution(W.dtype)
+        self.longest = longest**0.5
         self.error = CONFIDENCE * W.shape[1] ** 0.5 * eps * longest**0.5
         self.least_error = 4 * eps * longest + W.shape[1] * tiny
         # what may underflow in a screen, which computes in float32: per unit of 1 + ‖x‖
@@ -361,9 +365,11 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     """
     if codebook.screen is None or codebook.factors is None or block.factors is None:
         return None
+    if not float(block.norm.max()) + codebook.longest < LONGEST:
+        return None
     n, least = len(block.x), codebook.scratch(len(block.x))
     codebook.screen.bounds(block.factors, codebook.factors, least)
-    lowest, units = _three_nearest(Table(least))
+    units = _three_nearest(Table(least))[1]
     pair = units[:, :2].sort(1).values
     row = torch.arange(n).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
@@ -371,8 +377,7 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     least.scatter_(1, pair, torch.inf)
     near = least.numpy() <= limit.to(least.dtype).numpy()[:, None]
     more = np.flatnonzero(near)
-    finite = bool((lowest[:, 0] + limit).isfinite().all())  # else something has overflowed
-    if not finite or len(more) > MOST_PAIRS * near.size:
+    if len(more) > MOST_PAIRS * near.size:
         codebook.screen = None
         return None
     row, unit = (torch.from_numpy(index) for index in np.divmod(more, len(codebook)))

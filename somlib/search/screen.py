@@ -17,9 +17,9 @@ their roundings, r = x − U y. Written out,
           + y_x·(UᵀU − I) y_w + (Uᵀr_x)·y_w + y_x·(Uᵀr_w).
 
 y is computed in float64, with an error η of at most √q d u ‖x‖ for sums in any order (u is the unit
-roundoff). Hence ‖Uᵀr_x‖ = ‖η + (UᵀU − I) y_x‖ and the terms with δ are at most κ ‖x‖, with κ = 2 (√q
-d u + δ), and ‖r_x‖² = ‖x‖² − ‖y_x‖² + 2 η·y_x + y_x·(UᵀU − I) y_x ≤ (1 + κ) ‖x‖² − ‖y_x‖². By
-Cauchy and Schwarz
+roundoff). Hence ‖Uᵀr_x‖ = ‖η + (UᵀU − I) y_x‖ and the terms with δ are at most κ ‖x‖, with
+κ = 2 (√q d u + δ), and ‖r_x‖² = ‖x‖² − ‖y_x‖² + 2 η·y_x + y_x·(UᵀU − I) y_x is at most
+(1 + κ) ‖x‖² − ‖y_x‖². By Cauchy and Schwarz
 
     x·w ≤ ŷ_x·ŷ_w + ‖r_x‖ ‖r_w‖ + (‖y_x − ŷ_x‖ + κ ‖x‖) ‖w‖ + ‖x‖ (‖y_w − ŷ_w‖ + κ ‖w‖).
 
@@ -150,6 +150,7 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     *Finding structure with randomness*, SIAM Review 53, 2011, algorithm 4.4). Exactness does not
     depend on them.
     """
+    x = (x / x.abs().max().clamp(min=torch.finfo(x.dtype).tiny)).float()  # that nothing overflows
     U = torch.randn(x.shape[1], q, generator=torch.Generator().manual_seed(0)).to(x)
     for _ in range(2):
         U = torch.linalg.qr(product(x.T, product(x, U)).double())[0].to(x)
