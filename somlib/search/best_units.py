@@ -366,6 +366,7 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     if codebook.screen is None or codebook.factors is None or block.factors is None:
         return None
     if not float(block.norm.max()) + codebook.longest < LONGEST:
+        codebook.screen = None
         return None
     n, least = len(block.x), codebook.scratch(len(block.x))
     codebook.screen.bounds(block.factors, codebook.factors, least)
