@@ -110,7 +110,6 @@ def write(executed: Path, folder: Path) -> Path:
         reveal_theme="white",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        extra_template_basedirs=[],
     )
     page, _ = exporter.from_notebook_node(notebook)
     path = folder / f"{executed.stem}.html"
@@ -169,9 +168,7 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
         cells.append(block.cell)
     if not cells:
         raise ValueError("no cell is left for a slide; expected text, figures or tables")
-    made = nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
-    made.metadata.pop("widgets", None)  # a slider without a kernel moves nothing
-    return made
+    return nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
 
 
 def blocks(notebook: NotebookNode) -> Iterator[Block]:
@@ -212,10 +209,8 @@ def _results(cell: NotebookNode) -> Iterator[Block]:
 
 
 def _is_shown(output: Any, hidden: bool) -> bool:
-    data = output.get("data", {})
-    if "application/vnd.jupyter.widget-view+json" in data or output.get("name") == "stderr":
-        return False
-    return not (hidden and set(data) == {"text/plain"})
+    echo = set(output.get("data", {})) == {"text/plain"}  # of a set-up, for example
+    return not (hidden and echo) and output.get("name") != "stderr"
 
 
 def _height(output: Any) -> int:
