@@ -204,7 +204,7 @@ def _results(cell: NotebookNode) -> Iterator[Block]:
     made = nbformat.v4.new_code_cell(cell.source, outputs=outputs)
     if hidden:
         made.metadata["transient"] = {"remove_source": True}
-    lines = 0 if hidden else len(cell.source.splitlines()) + 1
+    lines = 0 if hidden else len(cell.source.splitlines()) + 2  # with its frame
     yield Block(made, lines + sum(map(_height, outputs)))
 
 
@@ -221,5 +221,6 @@ def _height(output: Any) -> int:
     if "text/markdown" in data:
         return 0
     if "text/html" in data:
-        return PIECE if "<script" in data["text/html"] else data["text/html"].count("<tr") + 1
+        rows = data["text/html"].count("<tr")  # a row of a table takes more than a line
+        return PIECE if "<script" in data["text/html"] else math.ceil(1.3 * rows) + 1
     return len(str(output.get("text", data.get("text/plain", ""))).splitlines())
