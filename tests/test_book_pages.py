@@ -1,7 +1,6 @@
 """The whole book, built from the executed notebooks: links, names, and every page in a browser."""
 
 import importlib.util
-import os
 import re
 import zlib
 from html.parser import HTMLParser
@@ -120,7 +119,7 @@ def first_view(tab, path):
     tab.goto(path.as_uri())
     tab.wait_for_timeout(300)
     files = {Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")}
-    return sum(os.path.getsize(file) for file in files if file.is_file())
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def test_every_page_opens_without_a_complaint_or_a_request_and_is_not_heavy(tab, pages):
