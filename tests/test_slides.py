@@ -85,14 +85,6 @@ def test_code_that_a_lesson_reads_is_shown_and_plumbing_is_not():
     assert made.cells[1].outputs[0].data["image/png"]
 
 
-def test_sliders_that_need_a_kernel_are_left_out():
-    widget = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "interactive(...)"}
-    cell = new_code_cell("interact(show)", outputs=[new_output("display_data", widget)])
-    made = slides.arranged(new_notebook(cells=[cell], metadata={"widgets": {}}))
-    assert made.cells[0].outputs == []
-    assert "widgets" not in made.metadata
-
-
 def test_a_notebook_of_which_nothing_is_left_is_refused():
     with pytest.raises(ValueError, match="no cell is left"):
         slides.arranged(new_notebook(cells=[]))

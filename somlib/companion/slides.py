@@ -2,8 +2,8 @@
 
 A slide begins at each heading, and wherever the next paragraph, table or picture would not fit
 below what stands there; the notebooks hold no marks for slides. Solutions are left out, and so is
-code that sets up a run or draws a figure: of the latter the figure is shown. reveal.js and MathJax
-are copied from installed packages, so that the slides need no network.
+code that sets up a run, or makes a figure or a table: of the latter the result is shown. reveal.js
+and MathJax are copied from installed packages, so that the slides need no network.
 """
 
 import math
@@ -30,8 +30,8 @@ equation that stands by itself is higher than a line."""
 LEFT_OUT = {"solution", "parameters", "injected-parameters", "remove-cell"}
 """Tags of cells that no slide shows."""
 
-DRAWS = re.compile(r"\b(plt|fig|ax|axes)\b|\brun\.(values|save_\w+)\(")
-"""What tells code that draws or keeps a result from code that a lesson reads."""
+WORK = re.compile(r"\b(plt|fig|ax|axes)\b|\bcache\.|\brun\.(seeds|values|claims?|compared|save_)")
+"""What tells code that makes, draws or keeps results from code that a lesson reads."""
 
 BUNDLED = {
     "reveal": (
@@ -54,6 +54,7 @@ MathJax = {tex: {inlineMath: [["$", "$"], ["\\(", "\\)"]], processEscapes: true}
 </script>
 <script src="mathjax/tex-svg.js"></script>
 <style>
+:root { --jp-code-font-size: 16px; }
 .reveal { font-size: 21px; }
 .reveal .slides section section { text-align: left; max-height: 700px; overflow-y: auto; }
 .reveal .slides :is(h1, h2, h3) { text-transform: none; font-size: 1.6em; }
@@ -110,7 +111,6 @@ def write(executed: Path, folder: Path) -> Path:
         reveal_theme="white",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        extra_template_basedirs=[],
     )
     page, _ = exporter.from_notebook_node(notebook)
     path = folder / f"{executed.stem}.html"
@@ -169,9 +169,7 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
         cells.append(block.cell)
     if not cells:
         raise ValueError("no cell is left for a slide; expected text, figures or tables")
-    made = nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
-    made.metadata.pop("widgets", None)  # a slider without a kernel moves nothing
-    return made
+    return nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
 
 
 def blocks(notebook: NotebookNode) -> Iterator[Block]:
@@ -200,22 +198,22 @@ def _rows(text: str) -> list[str]:
 
 def _results(cell: NotebookNode) -> Iterator[Block]:
     """Yield a code cell: what it shows, and its code where a lesson reads it."""
-    hidden = "hide-input" in cell.metadata.get("tags", ()) or bool(DRAWS.search(cell.source))
-    outputs = [o for o in cell.outputs if _is_shown(o, hidden)]
+    tables = any("text/html" in output.get("data", {}) for output in cell.outputs)
+    folded = "hide-input" in cell.metadata.get("tags", ())
+    hidden = tables or folded or bool(WORK.search(cell.source))
+    outputs = [output for output in cell.outputs if _is_shown(output, hidden)]
     if hidden and not outputs:
         return
     made = nbformat.v4.new_code_cell(cell.source, outputs=outputs)
     if hidden:
         made.metadata["transient"] = {"remove_source": True}
-    lines = 0 if hidden else len(cell.source.splitlines()) + 1
+    lines = 0 if hidden else len(cell.source.splitlines()) + 2  # with its frame
     yield Block(made, lines + sum(map(_height, outputs)))
 
 
 def _is_shown(output: Any, hidden: bool) -> bool:
-    data = output.get("data", {})
-    if "application/vnd.jupyter.widget-view+json" in data or output.get("name") == "stderr":
-        return False
-    return not (hidden and set(data) == {"text/plain"})
+    echo = set(output.get("data", {})) == {"text/plain"}  # of a set-up, for example
+    return not (hidden and echo) and output.get("name") != "stderr"
 
 
 def _height(output: Any) -> int:
@@ -226,5 +224,6 @@ def _height(output: Any) -> int:
     if "text/markdown" in data:
         return 0
     if "text/html" in data:
-        return PIECE if "<script" in data["text/html"] else data["text/html"].count("<tr") + 1
+        rows = data["text/html"].count("<tr")  # a row of a table takes more than a line
+        return PIECE if "<script" in data["text/html"] else math.ceil(1.3 * rows) + 1
     return len(str(output.get("text", data.get("text/plain", ""))).splitlines())
