@@ -51,6 +51,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -98,11 +99,14 @@ class Piece:
         What the script is given, in JSON.
     picture : bytes, optional
         A PNG that shows where no script runs; by default `Run.save_interactive` is given a figure.
+    table : str
+        HTML that shows below the picture, where no script runs.
     """
 
     program: str
     data: str = field(repr=False)
     picture: bytes | None = field(default=None, repr=False)
+    table: str = field(default="", repr=False)
 
     def fragment(self, picture: bytes, alt: str) -> str:
         """Return the piece as a fragment of HTML.
@@ -130,7 +134,7 @@ class Piece:
         text = (
             f'<div class="somlib-piece" data-somlib="{digest}" data-lm-suppress-shortcuts="true">\n'
             f'<img src="{_address(picture)}" alt="{html.escape(alt)}" width="{width}" '
-            'style="max-width:100%;height:auto">\n'
+            f'style="max-width:100%;height:auto">\n{self.table}'
             f'<script type="application/json">{self.data}</script>\n'
             f'<script>(() => {{\n"use strict";\n{script}\n{call};\n}})();</script>\n'
             "</div>"
@@ -209,7 +213,7 @@ def frames(
     return Piece("frames", _json(data), stored[at][0])
 
 
-def program(name: str, data: Mapping[str, Any]) -> Piece:
+def program(name: str, data: Mapping[str, Any], *, table: pd.DataFrame | None = None) -> Piece:
     """Return a piece that runs a script of the folder `web`.
 
     Parameters
@@ -220,6 +224,8 @@ def program(name: str, data: Mapping[str, Any]) -> Piece:
         What the script needs: numbers, texts, lists, mappings, arrays, and networks made by
         `network`, `encoder` or `decoder`. Whole numbers are stored with as few bytes as hold them,
         other numbers as float32, or as float16 if the array is of that type.
+    table : DataFrame, optional
+        Shown below the fallback picture, where no script runs and in print.
 
     Returns
     -------
@@ -239,7 +245,9 @@ def program(name: str, data: Mapping[str, Any]) -> Piece:
     known.remove("runtime")
     if name not in known:
         raise ValueError(f"program {name!r} is not in somlib/evaluation/web; there are {known}")
-    return Piece(name, _json(_packed(data, "data")))
+    plain = "" if table is None else table.to_html(index=False, border=0, na_rep="–")
+    below = f'<div style="overflow-x:auto">\n{plain}\n</div>\n' if plain else ""
+    return Piece(name, _json(_packed(data, "data")), table=below)
 
 
 def latent_drag(
