@@ -51,6 +51,7 @@ html_title = "somlib"
 html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -82,8 +83,17 @@ def plain(app, what, name, thing, options, lines):
             lines[number] = re.sub(r"(?<=\w`)(?=[²³₁₂])", r"\\ ", "".join(parts))
 
 
+def foreign(app, what, name, thing, skip, options):
+    """Leave out what a class inherits from scikit-learn, PyTorch or Python; None: no opinion."""
+    owners = (thing, getattr(thing, "fget", None), getattr(thing, "__objclass__", None))
+    module = next(filter(None, (getattr(owner, "__module__", None) for owner in owners)), "somlib")
+    made_by_sklearn = re.fullmatch(r"set_\w+_request", name)
+    return True if made_by_sklearn or not module.startswith("somlib") else None
+
+
 def setup(app):
     """Connect the above, after numpydoc; let files be read side by side, as MathJax's are."""
+    app.connect("autodoc-skip-member", foreign)
     app.connect("autodoc-process-docstring", plain, priority=900)
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.extensions["sphinx-mathjax-offline"].parallel_write_safe = True

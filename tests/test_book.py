@@ -113,6 +113,13 @@ def test_captions_of_tables_and_pieces_can_be_linked():
     assert caption["source"].startswith("(piece)=\n")
 
 
+def test_the_fallback_of_a_piece_is_not_shown_above_it():
+    piece = code("p", shown({"text/html": "<div>drag</div>"}), words("**piece.** Drag it."))
+    (_, drawn, _) = page(code("fallback()", shown(PNG), tags=["hide-input"]), piece)[:3]
+    assert drawn["outputs"] == []
+    assert not [cell for cell in page(DRAWN, piece) if "figure" in cell["source"]]
+
+
 def test_a_picture_that_is_not_saved_is_described_by_its_cell():
     (_, drawn, picture) = page(code("draw()", shown(PNG), alt="Two dots."))
     assert drawn["outputs"] == []

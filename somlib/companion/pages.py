@@ -203,6 +203,8 @@ def _add_caption(parts: list[Part], part: Part, shelf: Shelf, name: str) -> None
         )
     if record["kind"] != "table" and not record.get("alt", "").strip():
         raise NotReadyError(f"{figure} of {name} has no text description (alt).")
+    if record["kind"] == "interactive":
+        _drop_fallback(parts)
     if record["kind"] != "figure":
         target = f"({figure}{'-full' if of_full else ''})=\n"
         parts.append(Part("text", f"{target}{words}", part.tags, part.cell))
@@ -213,6 +215,15 @@ def _add_caption(parts: list[Part], part: Part, shelf: Shelf, name: str) -> None
         parts[shown[-1]] = made
     else:
         parts.append(made)
+
+
+def _drop_fallback(parts: list[Part]) -> None:
+    """Remove the picture that the cells just before a piece have drawn; the piece holds it."""
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place].kind == "picture" and not parts[place].text:
+            del parts[place]
+        elif parts[place].kind != "code":
+            return
 
 
 def _joined(parts: Iterable[Part]) -> list[Part]:
