@@ -51,7 +51,7 @@ lab: $(VENV)/ready-main
 	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(VENV)/ready-bench
-	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
+	set -e; for name in $(or $(ONLY),som search desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
