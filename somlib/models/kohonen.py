@@ -6,6 +6,7 @@ them once per epoch. `online_pass` computes Algorithm 1 at a fraction of its cos
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -192,7 +193,8 @@ def voronoi_sums(
     number = np.bincount(units, minlength=n_units)
     begin = np.concatenate([[0], np.cumsum(number[:-1])])
     counts = number if weight is None else np.bincount(units, weight, n_units)
-    with all_threads():
+    # few are over before another thread has begun
+    with all_threads() if x.numel() > BLOCK_ELEMENTS else nullcontext():
         sums = torch.nn.functional.embedding_bag(
             torch.from_numpy(order).to(x.device),
             x,

@@ -4,13 +4,15 @@
 product, which is what makes a map fast. It also loses digits: two distances that differ by less
 than the rounding error of the product can come out in either order, and the order then depends
 on the block size, the processor and the library. Here those pairs, and only those, are measured
-again term by term, so that the winner is the true one, and the lowest index among equals.
+again term by term, so that the winner is the true one, and the lowest index among equals. On large
+problems a screen of lower bounds (`somlib.search.screen`) comes first, and spares most of that
+product.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -239,7 +241,7 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     if (table := _screened(block, codebook, slack)) is None:
         table = Table(_relative(block, codebook, codebook.scratch(len(block.x))))
     # the three nearest tell whether the first two places are beyond doubt
-    near, units = _three_nearest(table)
+    near, units = _nearest(table, 3)
     # written so that what is no number, because it overflowed, is in doubt
     doubtful = ~(near.diff(dim=1) > slack[:, None]).all(1)
     near, units = near[:, :2], units[:, :2]
@@ -370,13 +372,13 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
         return None
     n, least = len(block.x), codebook.scratch(len(block.x))
     codebook.screen.bounds(block.factors, codebook.factors, least)
-    units = _three_nearest(Table(least))[1]
-    pair = units[:, :2].sort(1).values
+    pair = _nearest(Table(least), 2)[1].sort(1).values
     row = torch.arange(n).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
     limit = first.amax(1) + slack + codebook.lost * (1 + block.norm)
+    limit = limit.to(least.dtype).nextafter(torch.tensor(torch.inf))  # rounded up
     least.scatter_(1, pair, torch.inf)
-    near = least.numpy() <= limit.to(least.dtype).numpy()[:, None]
+    near = least.numpy() <= limit.numpy()[:, None]
     more = np.flatnonzero(near)
     if len(more) > MOST_PAIRS * near.size:
         codebook.screen = None
@@ -394,22 +396,29 @@ def _of_pairs(
     shape = len(block.x), len(codebook)
     begin = torch.bincount(rows, minlength=shape[0]).cumsum(0)
     begin = torch.cat([begin.new_zeros(1), begin])
-    with warnings.catch_warnings():  # that sparse tensors are new
-        warnings.simplefilter("ignore", UserWarning)
-        wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
-        with all_threads():
-            dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
+    _hear_of_sparse_tensors()
+    wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
+    with all_threads():
+        dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
     return codebook.squared[units] - 2 * dots
 
 
-def _three_nearest(table: Table) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the three smallest entries of each row in order, and the units they are of."""
+@cache
+def _hear_of_sparse_tensors() -> None:
+    """Let PyTorch say once, where nobody hears it, that its sparse tensors are new."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.sparse_csr_tensor([0, 0], [], [], (1, 1))
+
+
+def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the smallest entries of each row in order, and the units they are of."""
     relative = table.relative
-    places = min(3, relative.shape[1])
+    places = min(places, relative.shape[1])
     if relative.device.type != "cpu":
         near, units = torch.topk(relative, places, largest=False)
         return near, table.named(units)
-    # NumPy's argmin by vector instructions, three times, is faster than selecting three at once
+    # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
     values, row = relative.numpy(), np.arange(len(relative))
     units_ = np.empty((len(values), places), np.int64)
     near_ = np.empty((len(values), places), values.dtype)

@@ -136,11 +136,13 @@ def chosen(x: torch.Tensor, n: int, n_units: int, n_passes: int) -> Screen | Non
     """
     d = x.shape[1]
     q = min(max(d // SHARE, FEWEST), MOST)
-    plain, rounded = d * n_units, rounds_faster(d, n_units)
+    plain = d * n_units
     short = (q + 5) * n_units + PAIRS_COST * d + 2 * q * d / n_passes
     if (wanted := _forced.get()) is None:
         wanted = short < plain and n * plain * n_passes > LEAST_WORK
-    return Screen(directions(x, q) if q < d else None, rounded) if wanted else None
+    if not wanted:
+        return None
+    return Screen(directions(x, q) if q < d else None, rounds_faster(d, n_units))
 
 
 def directions(x: torch.Tensor, q: int) -> torch.Tensor:
