@@ -20,6 +20,8 @@ from nbformat import NotebookNode
 
 from somlib import files
 
+jupyter: Any = nbformat  # its functions carry no types
+
 LINES, WIDTH = 25, 88
 """How many lines of text a slide holds, and about how many characters a line."""
 
@@ -89,30 +91,36 @@ class Block(NamedTuple):
 
 
 def write(executed: Path, folder: Path) -> Path:
-    """Write the slides of an executed notebook; return the page.
+    """Write the slides of an executed notebook.
 
     Parameters
     ----------
     executed : pathlib.Path
         The notebook with its outputs.
     folder : pathlib.Path
-        Where `NN_name.html` is written. `copy_scripts` writes what the page loads.
+        Where the page is written; `copy_scripts` writes what it loads.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, `NN_name.html`.
 
     Raises
     ------
     ValueError
         When the file is no notebook, or nothing is left of it.
     """
-    notebook = arranged(nbformat.read(executed, as_version=4))
+    notebook = arranged(jupyter.read(executed, as_version=4))
     notebook.metadata["title"] = executed.stem
-    exporter = SlidesExporter(
+    exporter: Any = SlidesExporter
+    made = exporter(
         raw_template=TEMPLATE,
         reveal_url_prefix="reveal",
         reveal_theme="white",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    page, _ = exporter.from_notebook_node(notebook)
+    page, _ = made.from_notebook_node(notebook)
     path = folder / f"{executed.stem}.html"
     with files.replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -156,7 +164,7 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
     >>> [cell.metadata.slideshow.slide_type for cell in slides.cells]
     ['slide', '-', '-', 'slide']
     """
-    cells, used, only_headings = [], 0, True
+    cells, used, only_headings = list[NotebookNode](), 0, True
     for block in blocks(notebook):
         begins = not cells or 0 < block.heading < 3
         follows = block.heading >= 3 or (used + block.lines > LINES and not only_headings)
@@ -169,7 +177,8 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
         cells.append(block.cell)
     if not cells:
         raise ValueError("no cell is left for a slide; expected text, figures or tables")
-    return nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
+    made: NotebookNode = jupyter.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
+    return made
 
 
 def blocks(notebook: NotebookNode) -> Iterator[Block]:
@@ -187,7 +196,7 @@ def _texts(cell: NotebookNode) -> Iterator[Block]:
         level = len(heading[1]) if heading else 0
         lines = sum(math.ceil(len(line) / WIDTH) for line in _rows(part)) + 1
         lines += EQUATION * part.count("$$") // 2
-        yield Block(nbformat.v4.new_markdown_cell(part), lines, level)
+        yield Block(jupyter.v4.new_markdown_cell(part), lines, level)
 
 
 def _rows(text: str) -> list[str]:
@@ -204,7 +213,7 @@ def _results(cell: NotebookNode) -> Iterator[Block]:
     outputs = [output for output in cell.outputs if _is_shown(output, hidden)]
     if hidden and not outputs:
         return
-    made = nbformat.v4.new_code_cell(cell.source, outputs=outputs)
+    made = jupyter.v4.new_code_cell(cell.source, outputs=outputs)
     if hidden:
         made.metadata["transient"] = {"remove_source": True}
     lines = 0 if hidden else len(cell.source.splitlines()) + 2  # with its frame
