@@ -251,9 +251,10 @@ def place_of_piece(record: Record, root: str, anchor: str = "") -> str:
     `root` leads from the page to the root of the book; at `anchor` links to the piece arrive.
     """
     here = f"{root}_static/pieces/{record['id']}"
-    alt = html.escape(" ".join(record["alt"].split()))
+    name, alt = record["id"], html.escape(" ".join(record["alt"].split()))
+    own = f' id="{anchor}"' if anchor else ""
     return (
-        f'<div class="piece" {f'id="{anchor}" ' if anchor else ""}data-piece="{here}.js" data-name="{record["id"]}">'
+        f'<div class="piece"{own} data-piece="{here}.js" data-name="{name}">'
         f'<img src="{here}.png" alt="{alt}" loading="lazy"></div>'
     )
 
