@@ -33,7 +33,9 @@ nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-mathjax3_config = {"options": {"enableMenu": False}}
+mathjax3_config = {  # only what formulas need: a page that has some loads half as much
+    "loader": {"load": ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]},
+}
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "alpha"
 
@@ -93,6 +95,7 @@ def foreign(app, what, name, thing, skip, options):
 
 def setup(app):
     """Connect the above, after numpydoc; let files be read side by side, as MathJax's are."""
+    app.config.mathjax_path = "mathjax/startup.js"  # the extension says tex-chtml.js
     app.connect("autodoc-skip-member", foreign)
     app.connect("autodoc-process-docstring", plain, priority=900)
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True

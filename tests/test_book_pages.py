@@ -132,6 +132,15 @@ def test_every_page_opens_without_a_complaint_or_a_request_and_is_not_heavy(tab,
     assert heavy == {}
 
 
+@pytest.mark.parametrize("name", ["index", "notebooks/01_som"])
+def test_pieces_start_when_a_reader_comes_near(tab, html, name):
+    tab.goto((html / f"{name}.html").as_uri())
+    for place in tab.locator(".piece").all():
+        place.scroll_into_view_if_needed()
+        place.locator(".somlib-piece").wait_for()
+    assert tab.locator(".somlib-piece").count() >= 1
+
+
 LOOKED_AT = (
     *("index", "start/what-is-a-map", "notebooks/01_som", "notebooks/04_dc_somrl", "results/index"),
     *("gallery", "howto/your-data", "glossary", "notation", "api/metrics", "benchmarks"),
