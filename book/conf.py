@@ -33,7 +33,9 @@ nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-mathjax3_config = {"options": {"enableMenu": False}}
+mathjax3_config = {  # only what formulas need: a page that has some loads half as much
+    "loader": {"load": ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]},
+}
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "alpha"
 
@@ -51,6 +53,7 @@ html_title = "somlib"
 html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -82,8 +85,18 @@ def plain(app, what, name, thing, options, lines):
             lines[number] = re.sub(r"(?<=\w`)(?=[²³₁₂])", r"\\ ", "".join(parts))
 
 
+def foreign(app, what, name, thing, skip, options):
+    """Leave out what a class inherits from scikit-learn, PyTorch or Python; None: no opinion."""
+    owners = (thing, getattr(thing, "fget", None), getattr(thing, "__objclass__", None))
+    module = next(filter(None, (getattr(owner, "__module__", None) for owner in owners)), "somlib")
+    made_by_sklearn = re.fullmatch(r"set_\w+_request", name)
+    return True if made_by_sklearn or not module.startswith("somlib") else None
+
+
 def setup(app):
     """Connect the above, after numpydoc; let files be read side by side, as MathJax's are."""
+    app.config.mathjax_path = "mathjax/startup.js"  # the extension says tex-chtml.js
+    app.connect("autodoc-skip-member", foreign)
     app.connect("autodoc-process-docstring", plain, priority=900)
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.extensions["sphinx-mathjax-offline"].parallel_write_safe = True

@@ -13,6 +13,7 @@ from somlib import report
 from somlib.companion import book, cli, pages
 
 ROOT = Path(__file__).parents[1]
+DRAG = f"<div {pages.PIECE}>drag</div>"
 PNG = {"image/png": "aGVsbG8=", "text/plain": "<Figure>"}
 
 
@@ -107,10 +108,26 @@ def test_a_figure_of_the_full_run_that_a_quick_notebook_shows_has_a_label_of_its
 def test_captions_of_tables_and_pieces_can_be_linked():
     table = code("t", shown({"text/html": "<table></table>"}), words("**a-table.** A table."))
     assert sources(table)[-1] == "(a-table)=\nA table."
-    piece = code("p", shown({"text/html": "<div>drag</div>"}), words("**piece.** Drag it."))
-    (_, drawn, caption) = page(piece)
-    assert drawn["outputs"][0]["data"]["text/html"] == "<div>drag</div>"
-    assert caption["source"].startswith("(piece)=\n")
+    (_, drawn, caption) = page(piece())
+    assert 'id="piece"' in drawn["outputs"][0]["data"]["text/html"]
+    assert "Drag it." in caption["source"]
+
+
+def piece():
+    return code("p", shown({"text/html": DRAG}), words("**piece.** Drag it."))
+
+
+def test_a_piece_is_loaded_later_and_its_picture_stands_there_until_then():
+    (_, drawn, _) = page(piece())
+    (place,) = (output["data"]["text/html"] for output in drawn["outputs"])
+    assert 'data-piece="../_static/pieces/piece.js"' in place
+    assert '<img src="../_static/pieces/piece.png" alt="Alt of piece."' in place
+
+
+def test_the_fallback_of_a_piece_is_not_shown_above_it():
+    (_, drawn, _) = page(code("fallback()", shown(PNG), tags=["hide-input"]), piece())[:3]
+    assert drawn["outputs"] == []
+    assert not [cell for cell in page(DRAWN, piece()) if "figure" in cell["source"]]
 
 
 def test_a_picture_that_is_not_saved_is_described_by_its_cell():
@@ -125,6 +142,7 @@ def test_a_picture_that_is_not_saved_is_described_by_its_cell():
         ([DRAWN], r"01_tiny, cell c: a picture has no text description"),
         ([code("x", count=None)], r"01_tiny, cell c, has not been executed"),
         ([saved("lost")], r"01_tiny shows lost, but there is no record of it"),
+        ([saved("piece")], r"01_tiny has the caption of piece, but not the piece itself"),
         ([code("x", words("**lost, full run.** Words."))], r"lost, full run, but there is no rec"),
     ],
 )
@@ -300,10 +318,23 @@ def test_a_piece_that_no_notebook_has_gives_way_to_its_picture(project):
     (project / "book" / "index.md").write_text(mark)
     book.assemble("quick", project, project / "out")
     assert "{figure}" in (project / "out" / "index.md").read_text()
-    notebook = json.loads((project / "runs" / "quick" / "01_tiny.ipynb").read_text())
-    notebook["cells"][2]["outputs"] = [shown({"text/html": "<p>drag</p>"}), words("**piece.** It.")]
-    assert pages.fragment({"01_tiny": notebook}, "piece") == "<p>drag</p>"
-    assert pages.fragment({"01_tiny": notebook}, "trainer") == ""
+
+
+def test_a_piece_of_a_notebook_stands_on_a_page_that_wants_it(project):
+    (project / "book" / "index.md").write_text("<!-- piece: piece, or a-map -->")
+    path = project / "runs" / "quick" / "01_tiny.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"][-1]["outputs"] = [shown({"text/html": DRAG}), words("**piece.** It.")]
+    path.write_text(json.dumps(notebook))
+    quick = project / "figures" / "quick"
+    quick.mkdir()
+    full = json.loads((project / "figures" / "full" / "a-map.json").read_text())
+    (quick / "piece.json").write_text(json.dumps(full | record("piece", "interactive")))
+    shutil.copy(project / "figures" / "full" / "a-map.png", quick / "piece.png")
+    book.assemble("quick", project, project / "out")
+    assert 'data-piece="_static/pieces/piece.js"' in (project / "out" / "index.md").read_text()
+    handed_over = (project / "out" / "_static" / "pieces" / "piece.js").read_text()
+    assert handed_over == f'somlibPieces["piece"] = {json.dumps(DRAG)};\n'
 
 
 def test_a_notebook_that_has_not_been_executed_as_it_is_is_refused_by_name(project):

@@ -76,9 +76,10 @@ def assemble(profile: str, output: Path, folder: Path) -> None:
     notebooks = executed(profile, output)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", folder, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
+    _write_pieces(notebooks, shelf, output / "figures" / profile, folder / "_static" / "pieces")
     for page in folder.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        if (filled := _filled(text, page, folder, notebooks)) != text:
+        if (filled := _filled(text, page, folder, shelf)) != text:
             _write(page, filled)
     for name, notebook in notebooks.items():
         content = pages.page(notebook, name, shelf)
@@ -155,7 +156,7 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
     found = {record["id"]: record for record in report.records(folder)}
     for name, record in found.items():
         picture = folder / f"{name}.png"
-        if record["kind"] == "figure" and not picture.exists():
+        if record["kind"] != "table" and not picture.exists():
             raise NotReadyError(
                 f"the picture of {name} is missing: {picture}; run `somlib reproduce --profile "
                 f"{folder.name} --only {record['notebook'][:2]}` again"
@@ -193,7 +194,19 @@ _MARK = re.compile(r"^<!-- (full|table|piece): ([\w-]+)(?:, or ([\w-]+))? -->$",
 """What a page says where a figure or table of the full run or an interactive piece shall stand."""
 
 
-def _filled(text: str, page: Path, folder: Path, notebooks: dict[str, dict[str, Any]]) -> str:
+def _write_pieces(
+    notebooks: dict[str, dict[str, Any]], shelf: pages.Shelf, figures: Path, folder: Path
+) -> None:
+    """Write each interactive piece as a script that hands it over, and its picture."""
+    for notebook in notebooks.values():
+        for name, fragment in pages.fragments(notebook).items():
+            if shelf.made.get(name, {}).get("kind") == "interactive":
+                handing_over = f"somlibPieces[{json.dumps(name)}] = {json.dumps(fragment)};\n"
+                _write(folder / f"{name}.js", handing_over)
+                _copy(figures / f"{name}.png", folder / f"{name}.png")
+
+
+def _filled(text: str, page: Path, folder: Path, shelf: pages.Shelf) -> str:
     """Return a page of book/ with its marks replaced by what they name, or refuse by name."""
     full = report.project_root() / "figures" / "full"
     records = _records(full)
@@ -202,8 +215,8 @@ def _filled(text: str, page: Path, folder: Path, notebooks: dict[str, dict[str, 
     def fill(mark: re.Match[str]) -> str:
         kind, name, other = mark.groups()
         if kind == "piece":
-            if fragment := pages.fragment(notebooks, name):
-                return f"~~~~~~{{raw}} html\n{fragment}\n~~~~~~"
+            if (folder / "_static" / "pieces" / f"{name}.js").exists():
+                return pages.place_of_piece(shelf.made[name], up)
             name = other
         if name not in records:
             raise NotReadyError(f"{page.name}: the committed full run has no {name}")
@@ -225,6 +238,14 @@ def _results(root: Path) -> dict[str, str]:
         name, _, rest = section.partition("\n")
         name = name.strip()
         rest = re.sub(r"^### (([\w-]+)\b.*)$", r"(full-\2)=\n\n## \1", rest, flags=re.M)
+        rest = re.sub(
+            r"^!\[(.*)\]\(([\w.-]+)\)$",
+            lambda found: pages.image(
+                f"../figures/full/{found[2]}", re.sub(r"\\(.)", r"\1", found[1])
+            ),
+            rest,
+            flags=re.M,
+        )
         rest = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](../figures/full/\1)", rest)
         rest = re.sub(r"\.csv\?plain=1#L[\d-]+(L\d+)?\)", ".csv)", rest)
         rest = re.sub(r"^<sub>(.*)</sub>$", _FOLDED, rest, flags=re.M)

@@ -6,6 +6,7 @@ was shown as Markdown is text; plumbing is folded and solutions are behind a cli
 and papers are linked. No cell is written by hand.
 """
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,9 @@ Record = dict[str, Any]
 
 LEFT_OUT = {"injected-parameters", "remove-cell"}
 """Tags of cells that a page does not show."""
+
+PIECE = 'class="somlib-piece"'
+"""What tells an interactive piece from other HTML."""
 
 _CAPTION = re.compile(r"\*\*([a-z0-9-]+)(, full run)?\.\*\* (.+)", re.S)
 _NO_KERNEL = "*What stands here needs a running kernel: open the notebook in JupyterLab.*"
@@ -120,16 +124,17 @@ def page(notebook: dict[str, Any], name: str, shelf: Shelf) -> dict[str, Any]:
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
-def fragment(notebooks: Mapping[str, dict[str, Any]], name: str) -> str:
-    """Return the HTML of an interactive piece that a notebook shows, or nothing if none does."""
-    for notebook in notebooks.values():
-        shown = ""
-        for output in (o for cell in notebook["cells"] for o in cell.get("outputs", ())):
-            data = output.get("data", {})
-            if "".join(data.get("text/markdown", "")).startswith(f"**{name}.** "):
-                return shown
-            shown = "".join(data.get("text/html", ""))
-    return ""
+def fragments(notebook: dict[str, Any]) -> dict[str, str]:
+    """Return the HTML of the interactive pieces that an executed notebook shows, by id."""
+    found, shown = {}, ""
+    for output in (o for cell in notebook["cells"] for o in cell.get("outputs", ())):
+        data = output.get("data", {})
+        caption = _CAPTION.fullmatch("".join(data.get("text/markdown", "")))
+        if caption and shown:
+            found[caption[1]], shown = shown, ""
+        elif PIECE in (shown_now := "".join(data.get("text/html", ""))):
+            shown = shown_now
+    return found
 
 
 def plain_title(title: str) -> str:
@@ -203,9 +208,15 @@ def _add_caption(parts: list[Part], part: Part, shelf: Shelf, name: str) -> None
         )
     if record["kind"] != "table" and not record.get("alt", "").strip():
         raise NotReadyError(f"{figure} of {name} has no text description (alt).")
+    if record["kind"] == "interactive":
+        _drop_fallback(parts)
+        _replace_piece(parts, record, name)
     if record["kind"] != "figure":
-        target = f"({figure}{'-full' if of_full else ''})=\n"
-        parts.append(Part("text", f"{target}{words}", part.tags, part.cell))
+        target = f"({figure}{'-full' if of_full else ''})="
+        if record["kind"] == "interactive":
+            target = "::::{div} caption-text"
+            words += "\n::::"
+        parts.append(Part("text", f"{target}\n{words}", part.tags, part.cell))
         return
     made = Part("figure", f"{figure}{of_full or ''}", part.tags, part.cell)
     shown = [i for i, earlier in enumerate(parts) if earlier.kind == "picture"]
@@ -213,6 +224,39 @@ def _add_caption(parts: list[Part], part: Part, shelf: Shelf, name: str) -> None
         parts[shown[-1]] = made
     else:
         parts.append(made)
+
+
+def _drop_fallback(parts: list[Part]) -> None:
+    """Remove the picture that the cells just before a piece have drawn; the piece holds it."""
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place].kind == "picture" and not parts[place].text:
+            del parts[place]
+        elif parts[place].kind != "code":
+            return
+
+
+def _replace_piece(parts: list[Part], record: Record, name: str) -> None:
+    """Put a place for a piece, which is loaded when a reader comes near, where it was shown."""
+    for part in reversed(parts):
+        for output in reversed(part.outputs):
+            if PIECE in "".join(output.get("data", {}).get("text/html", "")):
+                output["data"] = {"text/html": place_of_piece(record, "../", record["id"])}
+                return
+    raise NotReadyError(f"{name} has the caption of {record['id']}, but not the piece itself.")
+
+
+def place_of_piece(record: Record, root: str, anchor: str = "") -> str:
+    """Return HTML with the picture of a piece; _static/book.js replaces it by the piece.
+
+    `root` leads from the page to the root of the book; at `anchor` links to the piece arrive.
+    """
+    here = f"{root}_static/pieces/{record['id']}"
+    name, alt = record["id"], html.escape(" ".join(record["alt"].split()))
+    own = f' id="{anchor}"' if anchor else ""
+    return (
+        f'<div class="piece"{own} data-piece="{here}.js" data-name="{name}">'
+        f'<img src="{here}.png" alt="{alt}" loading="lazy"></div>'
+    )
 
 
 def _joined(parts: Iterable[Part]) -> list[Part]:
@@ -288,10 +332,10 @@ def _code(part: Part) -> Cell:
 
 def _readable(output: dict[str, Any]) -> dict[str, Any]:
     """Return an output whose tables scroll by themselves and carry no style of their own."""
-    html = "".join(output.get("data", {}).get("text/html", ""))
-    if 'class="dataframe"' not in html:
+    table = "".join(output.get("data", {}).get("text/html", ""))
+    if 'class="dataframe"' not in table:
         return output
-    table = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.S)
+    table = re.sub(r"<style scoped>.*?</style>", "", table, flags=re.S)
     table = re.sub(r'border="1" (class="dataframe)', r"\1", table)
     data = output["data"] | {"text/html": f'<div class="table-scroll" tabindex="0">{table}</div>'}
     return output | {"data": data}
@@ -340,11 +384,13 @@ def directive(record: Record, folder: str, label: str = "") -> str:
 
 def _plain(record: Record) -> str:
     """Return a figure without a number, which only the first of two has."""
-    return (
-        f"::::{{image}} ../figures/full/{record['id']}.png\n:alt: {_quoted(record['alt'])}\n"
-        f":loading: lazy\n::::\n\n"
-        f"::::{{div}} caption-text\n{record['caption']}\n::::"
-    )
+    shown = image(f"../figures/full/{record['id']}.png", record["alt"])
+    return f"{shown}\n\n::::{{div}} caption-text\n{record['caption']}\n::::"
+
+
+def image(path: str, alt: str) -> str:
+    """Return a picture in MyST's form; it is loaded when a reader comes near."""
+    return f"::::{{image}} {path}\n:alt: {_quoted(alt)}\n:loading: lazy\n::::"
 
 
 def _quoted(text: str) -> str:
