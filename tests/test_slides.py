@@ -3,10 +3,12 @@
 import re
 
 import nbformat
+import numpy as np
 import pytest
 from helpers import make_project
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from somlib import interactive
 from somlib.companion import cli, slides
 
 
@@ -100,8 +102,13 @@ def lesson(tmp_path, monkeypatch):
     cells = [
         new_markdown_cell("# 01 · A map\n\nWith $x^2$ and a tail: $$\\sum_i x_i$$"),
         new_markdown_cell("## Question\n\nWhy?"),
-        new_code_cell("42", metadata={"tags": ["solution"]}),
+        new_code_cell("the_answer()", metadata={"tags": ["solution"]}),
     ]
+    piece = interactive.frames({"k": [1, 2, 3]}, np.zeros((3, 8, 8)))
+    html = piece.fragment(piece.picture, "Squares")
+    cells.insert(
+        2, new_code_cell("piece", outputs=[new_output("display_data", {"text/html": html})])
+    )
     executed = project / "runs" / "quick" / "01_toy.ipynb"
     executed.parent.mkdir(parents=True)
     nbformat.write(new_notebook(cells=cells), executed)
@@ -136,7 +143,7 @@ def test_a_missing_package_is_named(lesson, monkeypatch, capsys):
 def test_slides_load_only_what_lies_beside_them(lesson, scripts):
     assert cli.main(["slides", "--only", "01", "--output", "talk"]) == 0
     page = (lesson / "talk" / "01_toy.html").read_text(encoding="utf-8")
-    assert "42" not in re.sub(r"<style.*?</style>", "", page, flags=re.S)
+    assert "the_answer" not in page
     loaded = re.findall(r'<(?:script|link)\b[^>]*?(?:src|href)="([^"]+)"', page)
     assert loaded
     assert all((lesson / "talk" / name).is_file() for name in loaded)
@@ -151,3 +158,16 @@ def test_slides_work_in_a_browser_without_a_network(lesson, scripts, tab):
     tab.keyboard.press("ArrowRight")
     tab.wait_for_function("location.hash.startsWith('#/1')")
     assert tab.locator("section.present h2").inner_text().startswith("Question")
+
+
+def test_keys_on_an_interactive_piece_turn_no_page(lesson, scripts, tab):
+    assert cli.main(["slides", "--only", "01"]) == 0
+    tab.goto((lesson / "slides" / "01_toy.html").as_uri() + "#/1")
+    slider = tab.locator("section.present input[type=range]")
+    slider.focus()
+    before = slider.input_value()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowRight")
+    assert slider.input_value() != before
+    assert tab.evaluate("location.hash") == "#/1"

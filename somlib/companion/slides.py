@@ -68,8 +68,12 @@ MathJax = {tex: {inlineMath: [["$", "$"], ["\\(", "\\)"]], processEscapes: true}
 {%- block footer_js -%}
 <script src="reveal/dist/reveal.js"></script>
 <script>
-Reveal.initialize({hash: true, slideNumber: "c/t", transition: "none", center: false,
-                   width: 1100, height: 730, margin: 0.03});
+Reveal.initialize({
+  hash: true, slideNumber: "c/t", transition: "none", center: false,
+  width: 1100, height: 730, margin: 0.03,
+  // keys that are meant for an interactive piece turn no page
+  keyboardCondition: (event) => event.composedPath()[0] === event.target,
+});
 </script>
 {%- endblock -%}
 """
