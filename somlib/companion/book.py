@@ -6,7 +6,7 @@ Nothing in it is copied by hand: the pages of the notebooks come from their exec
 the public names of the package; the changelog is the project's.
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import re
