@@ -237,7 +237,7 @@ def _results(root: Path) -> dict[str, str]:
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         name, _, rest = section.partition("\n")
         name = name.strip()
-        rest = re.sub(r"^### (([\w-]+)\b.*)$", r"(full-\2)=\n\n## \1", rest, flags=re.M)
+        rest = re.sub(r"^### ([\w-]+)(?:: )?(.*)$", _headed, rest, flags=re.M)
         rest = re.sub(
             r"^!\[(.*)\]\(([\w.-]+)\)$",
             lambda found: pages.image(
@@ -251,6 +251,11 @@ def _results(root: Path) -> dict[str, str]:
         rest = re.sub(r"^<sub>(.*)</sub>$", _FOLDED, rest, flags=re.M)
         made[f"results/{name}"] = f"# {titles.get(name, name)}: the full run\n{rest}"
     return made
+
+
+def _headed(found: re.Match[str]) -> str:
+    """Return the heading of a figure: its title, where it has one, at which links by id arrive."""
+    return f"(full-{found[1]})=\n\n## {found[2] or found[1]}"
 
 
 def _titles() -> dict[str, str]:
@@ -299,7 +304,8 @@ def _thumbnail(picture: Path, target: Path) -> None:
 def _benchmarks(root: Path, page: Path) -> str:
     """Return the page of benchmarks: its introduction, then each report of figures/benchmarks."""
     text = page.read_text(encoding="utf-8")
-    for path in sorted((root / "figures" / "benchmarks").glob("*.md")):
+    found = (root / "figures" / "benchmarks").glob("*.md")
+    for path in sorted(found, key=lambda path: (path.stem != "som", path.stem)):
         body = path.read_text(encoding="utf-8")
         body = re.sub(r"^(#+) ", r"#\1 ", body, flags=re.M)
         text += "\n" + re.sub(r"\]\((?!https?:|#|/)([^)]+)\)", r"](figures/benchmarks/\1)", body)
