@@ -166,9 +166,12 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
 
 def papers(bibliography: Path) -> dict[str, str]:
     """Return the keys of a BibTeX file by plain title, see `pages.plain_title`."""
-    text = bibliography.read_text(encoding="utf-8")
-    entries = re.findall(r"^@\w+\{([\w-]+),.*?^\s*title\s*=\s*\{(.*?)\},?\n", text, re.S | re.M)
-    return {pages.plain_title(re.sub(r"\\[a-z]+\b", "", title)): key for key, title in entries}
+    found = {}
+    for entry in re.split(r"^@\w+\{", bibliography.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        key = entry.partition(",")[0]
+        for title in re.findall(r"^\s*(?:title|alias)\s*=\s*\{(.*)\},?$", entry, flags=re.M):
+            found[pages.plain_title(title)] = key
+    return found
 
 
 def _copy_figures(profile: str, output: Path, folder: Path) -> None:
