@@ -31,6 +31,7 @@ from somlib.models.som import SOM
 from somlib.search.best_units import Blocks, Codebook, best_units
 from somlib.search.products import product
 from somlib.search.screen import screening
+from somlib.training.loop import Logs
 
 EPOCHS = 6
 """Of the training whose successive maps show how far prototypes move; the last one is searched."""
@@ -87,8 +88,13 @@ def toy(case: Case) -> Case:
 def maps(case: Case) -> tuple[Array, ...]:
     """Return the samples, and the prototypes after each epoch but the first."""
     X = harness.samples(case.source, case.n, case.d)[0]
-    som, epochs = SOM((case.side,) * 2, n_epochs=EPOCHS, random_state=0, device="cpu"), []
-    som.fit(X, callbacks=[lambda *_: epochs.append(som.weights_)])
+    som = SOM((case.side, case.side), n_epochs=EPOCHS, random_state=0, device="cpu")
+    epochs: list[Array] = []
+
+    def note(epoch: int, logs: Logs) -> None:
+        epochs.append(som.weights_)
+
+    som.fit(X, callbacks=[note])
     return X, *epochs[1:]
 
 
