@@ -1,8 +1,8 @@
 """The search for best-matching units over the number of units, beside the bare product.
 
-    python -m benchmarks.search                  everything, some three minutes on two cores
-    python -m benchmarks.search --cases 400      one number of units
-    python -m benchmarks.search --quick          toy sizes: does everything still run?
+    python -m benchmarks.search                      everything, some three minutes on two cores
+    python -m benchmarks.search --cases units-400    one number of units
+    python -m benchmarks.search --quick              toy sizes: does everything still run?
 
 A map of each size is trained for some epochs; the time is that of the two best units of all samples
 under it, exact in all rows. A screen (`somlib.search.screen`) has the samples' coordinates already,
@@ -31,6 +31,7 @@ from somlib.models.som import SOM
 from somlib.search.best_units import Blocks, Codebook, best_units
 from somlib.search.products import product
 from somlib.search.screen import screening
+from somlib.training.loop import Logs
 
 EPOCHS = 6
 """Of the training whose successive maps show how far prototypes move; the last one is searched."""
@@ -62,7 +63,7 @@ class Case:
     @property
     def name(self) -> str:
         """Number of units."""
-        return str(self.side**2)
+        return f"units-{self.side**2}"
 
     @property
     def label(self) -> str:
@@ -87,8 +88,13 @@ def toy(case: Case) -> Case:
 def maps(case: Case) -> tuple[Array, ...]:
     """Return the samples, and the prototypes after each epoch but the first."""
     X = harness.samples(case.source, case.n, case.d)[0]
-    som, epochs = SOM((case.side,) * 2, n_epochs=EPOCHS, random_state=0, device="cpu"), []
-    som.fit(X, callbacks=[lambda *_: epochs.append(som.weights_)])
+    som = SOM((case.side, case.side), n_epochs=EPOCHS, random_state=0, device="cpu")
+    epochs: list[Array] = []
+
+    def note(epoch: int, logs: Logs) -> None:
+        epochs.append(som.weights_)
+
+    som.fit(X, callbacks=[note])
     return X, *epochs[1:]
 
 
@@ -106,7 +112,7 @@ def blocks_of(X: Array, W: Array, wanted: bool) -> Blocks:
 
 def bare(X: torch.Tensor, W: torch.Tensor, out: torch.Tensor) -> None:
     """Compute X Wᵀ in blocks, in the memory given."""
-    for x in X.split(len(out)):
+    for x in torch.split(X, len(out)):
         product(x, W.T, out[: len(x)])
 
 
@@ -176,7 +182,7 @@ def over_units(times: pd.DataFrame, labels: Mapping[str, str], measured: str) ->
         for name, color, marker in zip(KINDS, *plots.palette(len(KINDS)), strict=True):
             rows = times[times.library == name]
             line = "--" if name.startswith("bare") else "-"
-            units = rows.case.astype(int)
+            units = rows.case.str.removeprefix("units-").astype(int)
             ax.plot(units, rows[measured], line, color=color, marker=marker, label=name)
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -198,9 +204,9 @@ SUBJECT = harness.Subject(
     prose=prose,
     measured="seconds",
     aims=(
-        Aim("400", "somlib, screened", "bare product", "≤", 1.25),
-        Aim("2500", "somlib, screened", "bare product", "≤", 1.1),
-        Aim("10000", "somlib, screened", "bare product", "≤", 1.05),
+        Aim("units-400", "somlib, screened", "bare product", "≤", 1.25),
+        Aim("units-2500", "somlib, screened", "bare product", "≤", 1.1),
+        Aim("units-10000", "somlib, screened", "bare product", "≤", 1.05),
     ),
     comment=COMMENT,
     figure=over_units,

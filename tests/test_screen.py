@@ -209,15 +209,20 @@ def test_a_map_of_digits_is_the_same_with_and_without():
 
 
 def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
-    few = torch.randn(50, 784, generator=torch.Generator().manual_seed(0))
-    assert screen.chosen(few, 60_000, 2500, 10) is not None
-    assert screen.chosen(few, 60_000, 50, 10) is None  # measuring what is left costs as much
-    assert screen.chosen(few, 60_000, 250, 1) is None  # nor is it worth the coordinates
-    assert screen.chosen(few[:, :4], 240, 100, 10) is None
+    def few(d=784):
+        return torch.randn(50, d, generator=torch.Generator().manual_seed(0))
+
+    def unasked():
+        raise AssertionError
+
+    assert screen.chosen(few, 60_000, 784, 2500, 10) is not None
+    # measuring what is left would cost as much, or finding coordinates for a single search
+    for n, d, K, passes in ((60_000, 784, 50, 10), (60_000, 784, 250, 1), (240, 4, 100, 10)):
+        assert screen.chosen(unasked, n, d, K, passes) is None
     with screening(False):
-        assert screen.chosen(few, 60_000, 2500, 10) is None
+        assert screen.chosen(unasked, 60_000, 784, 2500, 10) is None
     with screening(True):
-        kind = screen.chosen(few[:, :4], 240, 100, 10)
+        kind = screen.chosen(unasked, 240, 4, 100, 10)
     assert kind is not None
     assert kind.U is None  # four features are few enough
 

@@ -114,10 +114,9 @@ class Blocks:
             if not self.missing:
                 self._norm = torch.linalg.vector_norm(self._resident, dim=1)
         if self.n_units and not self.missing and self.device.type == "cpu":
-            some = np.random.default_rng(0).integers(len(self.X), size=BASIS_SAMPLES)
-            few = self[torch.from_numpy(np.unique(some))]
             passes = 1 if self._resident is None else self.n_passes
-            self.screen = screen.chosen(few, len(self.X), self.n_units, passes)
+            n, d = self.X.shape
+            self.screen = screen.chosen(self._some, n, d, self.n_units, passes)
         if self.screen is not None and self._resident is not None:
             parts = [block.factors for block in self.split(self.n_units)]
             self._factors = torch.cat([part for part in parts if part is not None])
@@ -154,6 +153,11 @@ class Blocks:
         if self._factors is not None:
             return self._factors[where]
         return self.screen.samples(x, norm)
+
+    def _some(self) -> torch.Tensor:
+        """Return a random subset of the samples, centered."""
+        rows = np.random.default_rng(0).integers(len(self.X), size=BASIS_SAMPLES)
+        return self[torch.from_numpy(np.unique(rows))]
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
@@ -400,7 +404,8 @@ def _of_pairs(
     wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
     with all_threads():
         dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
-    return codebook.squared[units] - 2 * dots
+    relative: torch.Tensor = codebook.squared[units] - 2 * dots
+    return relative
 
 
 @cache

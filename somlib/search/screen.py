@@ -32,7 +32,7 @@ that are rounded are rounded up. What underflows is within the slack of the sear
 With U = I (no directions) r = 0 and y = x, and the bound is that of the rounding alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ class Screen:
         y, rest, kappa = x, torch.zeros_like(norm), 0.0
         if self.U is not None:
             (d, q), U = self.U.shape, self.U
-            y = torch.cat([product(rows.double(), U) for rows in x.split(ROWS)])
+            y = torch.cat([product(rows.double(), U) for rows in torch.split(x, ROWS)])
             off = U.T @ U - torch.eye(q, dtype=U.dtype)
             kappa = 2 * (q**0.5 * d * 2**-53 + float(off.norm()))
             squared = norm.double().square()  # no lower than it is, with what follows
@@ -124,17 +124,18 @@ class Screen:
         return (x.bfloat16() if self.rounded else x).float()
 
 
-def chosen(x: torch.Tensor, n: int, n_units: int, n_passes: int) -> Screen | None:
-    """Return the screen for searches of n samples like `x` among units, or None if none pays.
+def chosen(
+    some: Callable[[], torch.Tensor], n: int, d: int, n_units: int, n_passes: int
+) -> Screen | None:
+    """Return the screen for searches of n samples of d features, or None if none pays.
 
     Parameters
     ----------
-    x : tensor of shape (s, d)
-        Some of the samples, centered.
-    n, n_units, n_passes : int
+    some : callable
+        Returns some of the samples, centered, shape (s, d); not called unless they are needed.
+    n, d, n_units, n_passes : int
         How many searches of how many samples among how many units are to come.
     """
-    d = x.shape[1]
     q = min(max(d // SHARE, FEWEST), MOST)
     plain = d * n_units
     short = (q + 5) * n_units + PAIRS_COST * d + 2 * q * d / n_passes
@@ -142,7 +143,7 @@ def chosen(x: torch.Tensor, n: int, n_units: int, n_passes: int) -> Screen | Non
         wanted = n * (plain - short) > LEAST_SAVED
     if not wanted:
         return None
-    return Screen(directions(x, q) if q < d else None, rounds_faster(d, n_units))
+    return Screen(directions(some(), q) if q < d else None, rounds_faster(d, n_units))
 
 
 def directions(x: torch.Tensor, q: int) -> torch.Tensor:
@@ -156,7 +157,8 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     U = torch.randn(x.shape[1], q, generator=torch.Generator().manual_seed(0)).to(x)
     for _ in range(2):
         U = torch.linalg.qr(product(x.T, product(x, U)).double())[0].to(x)
-    return torch.linalg.qr(U.double())[0]
+    U = torch.linalg.qr(U.double())[0]
+    return U
 
 
 def _gamma(q: int) -> float:

@@ -257,7 +257,7 @@ class Grid:
                 "both, or a single one in either"
             ) from None
         if self.n_units <= _TABLE_UNITS:
-            return _table(self)[first, second]
+            return np.asarray(_table(self)[first, second])
         return np.asarray(self.distance(self.coords[first], self.coords[second]))
 
     def _reach(self, connectivity: int | None) -> float:
