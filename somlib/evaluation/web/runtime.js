@@ -370,7 +370,8 @@ async function open(host, name, css) {
     if (event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
   });
   try {
-    const data = await unpack(JSON.parse(host.querySelector("script[type='application/json']").text));
+    const packed = host.querySelector("script[type='application/json']").text;
+    const data = await unpack(JSON.parse(packed));
     const tools = toolsOf(host, stage, live);
     tools.alt = label;
     tools.setTheme();
