@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import PICTURE, canvas_pixels, pixels, show, violations
+from browser import PICTURE, canvas_pixels, in_page, pixels, show, violations
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -108,15 +108,6 @@ def test_frames_that_do_not_fit_are_refused(sliders, pictures, options, message)
 
 
 # ------------------------------------------------------------------ data
-
-
-def in_page(tab, code, data=None):
-    """Run code after the runtime; `data` is unpacked first."""
-    runtime = interactive._source("runtime.js")
-    packed = interactive._packed(data, "data")
-    return tab.evaluate(
-        f"async (packed) => {{ {runtime}\n const data = await unpack(packed); {code} }}", packed
-    )
 
 
 KINDS = (
