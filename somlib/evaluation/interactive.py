@@ -496,9 +496,9 @@ def _bytes_of(image: ArrayLike) -> NDArray[np.uint8]:
             f"a picture of shape {pixels.shape}, {pixels.dtype}; expected a figure, or an array of "
             "shape (rows, cols) or (rows, cols, 3) with values in [0, 1] or bytes"
         )
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(pixels, 0, 1) * 255)
+    return pixels.astype(np.uint8)
 
 
 def _in_a_row(values: Mapping[str, Sequence[Any]], pictures: Iterable[Any]) -> list[Any]:
