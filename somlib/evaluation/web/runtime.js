@@ -54,12 +54,13 @@ async function unpack(value) {
   return Object.fromEntries(Object.keys(value).map((key, i) => [key, inside[i]]));
 }
 
-// Dense layers. A weight of 8 bits is a multiple of the scale of its output unit.
+// Dense layers. A weight of 8 bits is a multiple of the scale of its unit, or of its input.
 function network(layers) {
   function run(input) {
     let x = Float32Array.from(input);
-    for (const { weight, scale, bias, activation } of layers) {
+    for (const { weight, scale, inputScale, bias, activation } of layers) {
       const [units, inputs] = weight.shape;
+      if (inputScale) x = x.map((value, i) => value * inputScale.data[i]);
       const out = new Float32Array(units);
       for (let unit = 0, at = 0; unit < units; unit++) {
         let sum = 0;
