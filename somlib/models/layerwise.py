@@ -89,7 +89,8 @@ def unrolled(
             f"encoder.layers.{i}.weight": W,
             f"encoder.layers.{i}.bias": learned["encoder.layers.0.bias"],
         }
-        bias = learned.get("decoder.biases.0", learned.get("decoder.layers.0.bias"))
+        own = "decoder.biases.0" if "decoder.biases.0" in learned else "decoder.layers.0.bias"
+        bias = learned[own]
         if model.tied:
             state |= {f"decoder.biases.{down}": bias}
         else:

@@ -122,4 +122,4 @@ def in_steps(start: float, factor: float, interval: int, n: int) -> NDArray[np.f
     >>> in_steps(1.0, 0.5, 2, 5).tolist()
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    return start * factor ** (np.arange(n) // interval)
+    return start * np.power(factor, np.arange(n) // interval, dtype=np.float64)
