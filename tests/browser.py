@@ -97,7 +97,12 @@ def canvas_pixels(tab, where):
     """Return the content of a canvas, (rows, cols, 4), without what the page lays over it."""
     settle(tab)
     width, height, values = tab.locator(where).evaluate(
-        """(canvas) => [canvas.width, canvas.height, Array.from(
-            canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)]"""
+        """(canvas) => {
+            const { width, height } = canvas;
+            const copy = new OffscreenCanvas(width, height);  // one that is meant to be read
+            const context = copy.getContext("2d", { willReadFrequently: true });
+            context.drawImage(canvas, 0, 0);
+            return [width, height, [...context.getImageData(0, 0, width, height).data]];
+        }"""
     )
     return np.array(values, np.uint8).reshape(height, width, 4)
