@@ -56,6 +56,7 @@ html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch pages, which files do not allow
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

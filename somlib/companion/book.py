@@ -6,7 +6,7 @@ Nothing in it is copied by hand: the pages of the notebooks come from their exec
 the public names of the package; the changelog is the project's.
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -166,9 +166,12 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
 
 def papers(bibliography: Path) -> dict[str, str]:
     """Return the keys of a BibTeX file by plain title, see `pages.plain_title`."""
-    text = bibliography.read_text(encoding="utf-8")
-    entries = re.findall(r"^@\w+\{([\w-]+),.*?^\s*title\s*=\s*\{(.*?)\},?\n", text, re.S | re.M)
-    return {pages.plain_title(re.sub(r"\\[a-z]+\b", "", title)): key for key, title in entries}
+    found = {}
+    for entry in re.split(r"^@\w+\{", bibliography.read_text(encoding="utf-8"), flags=re.M)[1:]:
+        key = entry.partition(",")[0]
+        for title in re.findall(r"^\s*(?:title|alias)\s*=\s*\{(.*)\},?$", entry, flags=re.M):
+            found[pages.plain_title(title)] = key
+    return found
 
 
 def _copy_figures(profile: str, output: Path, folder: Path) -> None:
@@ -237,7 +240,7 @@ def _results(root: Path) -> dict[str, str]:
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         name, _, rest = section.partition("\n")
         name = name.strip()
-        rest = re.sub(r"^### (([\w-]+)\b.*)$", r"(full-\2)=\n\n## \1", rest, flags=re.M)
+        rest = re.sub(r"^### ([\w-]+)(?:: )?(.*)$", _headed, rest, flags=re.M)
         rest = re.sub(
             r"^!\[(.*)\]\(([\w.-]+)\)$",
             lambda found: pages.image(
@@ -251,6 +254,11 @@ def _results(root: Path) -> dict[str, str]:
         rest = re.sub(r"^<sub>(.*)</sub>$", _FOLDED, rest, flags=re.M)
         made[f"results/{name}"] = f"# {titles.get(name, name)}: the full run\n{rest}"
     return made
+
+
+def _headed(found: re.Match[str]) -> str:
+    """Return the heading of a figure: its title, where it has one, at which links by id arrive."""
+    return f"(full-{found[1]})=\n\n## {found[2] or found[1]}"
 
 
 def _titles() -> dict[str, str]:
@@ -299,7 +307,8 @@ def _thumbnail(picture: Path, target: Path) -> None:
 def _benchmarks(root: Path, page: Path) -> str:
     """Return the page of benchmarks: its introduction, then each report of figures/benchmarks."""
     text = page.read_text(encoding="utf-8")
-    for path in sorted((root / "figures" / "benchmarks").glob("*.md")):
+    found = (root / "figures" / "benchmarks").glob("*.md")
+    for path in sorted(found, key=lambda path: (path.stem != "som", path.stem)):
         body = path.read_text(encoding="utf-8")
         body = re.sub(r"^(#+) ", r"#\1 ", body, flags=re.M)
         text += "\n" + re.sub(r"\]\((?!https?:|#|/)([^)]+)\)", r"](figures/benchmarks/\1)", body)
