@@ -70,7 +70,7 @@ dist: $(VENV)/ready-dist
 	$(BIN)/python tests/from_wheel.py dist $(ONLY)
 
 bench: $(VENV)/ready-bench
-	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
+	set -e; for name in $(or $(ONLY),som search desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	rm -rf $(VENV) runs figures/quick book/_build slides handout build dist .pytest_cache .mypy_cache .ruff_cache \

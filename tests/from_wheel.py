@@ -28,6 +28,9 @@ def clean_environment(folder):
         if not re.match(r"__editable__|_*somlib", path.name):
             (packages / path.name).symlink_to(path, target_is_directory=path.is_dir())
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    share = Path(sys.prefix, "share", "jupyter")  # what pages and kernels are made from
+    (folder / "share").mkdir(exist_ok=True)
+    (folder / "share" / "jupyter").symlink_to(share, target_is_directory=True)
     done = subprocess.run(asked, env=without_paths(), capture_output=True, text=True, check=True)
     Path(done.stdout.strip(), "packages.pth").write_text(str(packages), encoding="utf-8")
     return python

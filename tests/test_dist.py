@@ -74,7 +74,8 @@ def test_the_source_distribution_holds_what_the_notebooks_read(dist):
     (source,) = dist.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"figures/registry.csv", "data/published.csv", "constraints.txt", "Makefile"}
+    wanted = {"figures/registry.csv", "constraints.txt", "Makefile"}
+    wanted |= {f"data/{path.name}" for path in (ROOT / "data").glob("*.csv")}
     wanted |= {f"notebooks/{path.name}" for path in PATHS} | files_of("figures/full")
     assert wanted <= names
     assert not any(name.startswith(("figures/quick", "runs/")) for name in names)

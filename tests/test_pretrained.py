@@ -42,7 +42,10 @@ def sample():
 def test_they_are_those_that_are_promised_and_take_little():
     assert {name: record["class"] for name, record in RECORDS.items()} == {
         "ae-mnist": "Autoencoder",
+        "dcsomrl-mnist": "DCSOMRL",
+        "desom-mnist": "DESOM",
         "soae-torus-mnist": "SOAE",
+        "som-mnist": "SOM",
         "vae-mnist": "VAE",
         "vae-mnist-high-beta": "VAE",
         "vae-mnist-low-beta": "VAE",
@@ -114,6 +117,15 @@ def test_the_sample_is_like_all_test_images(name):
         assert metrics["sample"][what] == pytest.approx(value, rel=0.2), what
 
 
+def test_a_larger_beta_gives_less_divergence_and_more_error():
+    names = ("vae-mnist-low-beta", "vae-mnist", "vae-mnist-high-beta")
+    rows = [RECORDS[name]["metrics"]["test images"] for name in names]
+    low, one, high = rows
+    assert low["divergence"] > one["divergence"] > high["divergence"] > 0
+    assert low["MSE per pixel"] < one["MSE per pixel"] < high["MSE per pixel"]
+    assert one["ELBO"] > max(low["ELBO"], high["ELBO"])  # the others maximize something else
+
+
 @each_model
 def test_it_is_an_ordinary_estimator_on_the_cpu(name, sample, tmp_path):
     model = load_pretrained(name)
@@ -171,7 +183,7 @@ def folder(tmp_path):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown model 'soae'; choose one of ae-mnist, soae-to"):
+    with pytest.raises(ValueError, match=r"unknown model 'soae'; choose one of ae-mnist, .+"):
         load_pretrained("soae")
     with pytest.raises(ValueError, match=r"unknown model '\.\./weights/ae-mnist'"):
         load_pretrained("../weights/ae-mnist")

@@ -126,16 +126,16 @@ def _parser() -> argparse.ArgumentParser:
     whole.set_defaults(command=make_book)
     students.set_defaults(command=handout)
     lecture.set_defaults(command=make_slides)
-    for command, made, default in ((students, "copies", "handout"), (lecture, "slides", "slides")):
+    small.set_defaults(command=pretrain)
+    for command, made, default in (
+        (students, "copies", "handout/ of the project"),
+        (lecture, "slides", "slides/ of the project"),
+        (small, "weights and records", "that of the package"),
+    ):
         command.add_argument(
             "--output", dest="folder", metavar="DIR",
-            help=f"folder of the {made} (default: {default}/ of the project)",
+            help=f"folder of the {made} (default: {default})",
         )  # fmt: skip
-    small.set_defaults(command=pretrain)
-    small.add_argument(
-        "--output", dest="folder", metavar="DIR",
-        help="folder of weights and records (default: that of the package)",
-    )  # fmt: skip
     for command in (run, small):
         _add_device(command)
     for command in (run, students, lecture, small):

@@ -2,8 +2,8 @@
 
 A slide begins at each heading, and wherever the next paragraph, table or picture would not fit
 below what stands there; the notebooks hold no marks for slides. Solutions are left out, and so is
-code that sets up a run or draws a figure: of the latter the figure is shown. reveal.js and MathJax
-are copied from installed packages, so that the slides need no network.
+code that sets up a run, or makes a figure or a table: of the latter the result is shown. reveal.js
+and MathJax are copied from installed packages, so that the slides need no network.
 """
 
 import math
@@ -20,17 +20,20 @@ from nbformat import NotebookNode
 
 from somlib import files
 
-LINES, WIDTH = 17, 88
+jupyter: Any = nbformat  # its functions carry no types
+
+LINES, WIDTH = 25, 88
 """How many lines of text a slide holds, and about how many characters a line."""
 
-PICTURE, PIECE = 12, 16
-"""The heights, in lines, of a picture and of an interactive piece."""
+PICTURE, PIECE, EQUATION = 15, 22, 2
+"""The heights, in lines, of a picture with its caption and of an interactive piece, and how much an
+equation that stands by itself is higher than a line."""
 
 LEFT_OUT = {"solution", "parameters", "injected-parameters", "remove-cell"}
 """Tags of cells that no slide shows."""
 
-DRAWS = re.compile(r"\b(plt|fig|ax|axes)\b|\brun\.(values|save_\w+)\(")
-"""What tells code that draws or keeps a result from code that a lesson reads."""
+WORK = re.compile(r"\b(plt|fig|ax|axes)\b|\bcache\.|\brun\.(seeds|values|claims?|compared|save_)")
+"""What tells code that makes, draws or keeps results from code that a lesson reads."""
 
 BUNDLED = {
     "reveal": (
@@ -53,6 +56,7 @@ MathJax = {tex: {inlineMath: [["$", "$"], ["\\(", "\\)"]], processEscapes: true}
 </script>
 <script src="mathjax/tex-svg.js"></script>
 <style>
+:root { --jp-code-font-size: 16px; }
 .reveal { font-size: 21px; }
 .reveal .slides section section { text-align: left; max-height: 700px; overflow-y: auto; }
 .reveal .slides :is(h1, h2, h3) { text-transform: none; font-size: 1.6em; }
@@ -64,8 +68,12 @@ MathJax = {tex: {inlineMath: [["$", "$"], ["\\(", "\\)"]], processEscapes: true}
 {%- block footer_js -%}
 <script src="reveal/dist/reveal.js"></script>
 <script>
-Reveal.initialize({hash: true, slideNumber: "c/t", transition: "none", center: false,
-                   width: 1100, height: 730, margin: 0.03});
+Reveal.initialize({
+  hash: true, slideNumber: "c/t", transition: "none", center: false,
+  width: 1100, height: 730, margin: 0.03,
+  // keys that are meant for an interactive piece turn no page
+  keyboardCondition: (event) => event.composedPath()[0] === event.target,
+});
 </script>
 {%- endblock -%}
 """
@@ -87,31 +95,36 @@ class Block(NamedTuple):
 
 
 def write(executed: Path, folder: Path) -> Path:
-    """Write the slides of an executed notebook; return the page.
+    """Write the slides of an executed notebook.
 
     Parameters
     ----------
     executed : pathlib.Path
         The notebook with its outputs.
     folder : pathlib.Path
-        Where `NN_name.html` is written. `copy_scripts` writes what the page loads.
+        Where the page is written; `copy_scripts` writes what it loads.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, `NN_name.html`.
 
     Raises
     ------
     ValueError
         When the file is no notebook, or nothing is left of it.
     """
-    notebook = arranged(nbformat.read(executed, as_version=4))
+    notebook = arranged(jupyter.read(executed, as_version=4))
     notebook.metadata["title"] = executed.stem
-    exporter = SlidesExporter(
+    exporter: Any = SlidesExporter
+    made = exporter(
         raw_template=TEMPLATE,
         reveal_url_prefix="reveal",
         reveal_theme="white",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        extra_template_basedirs=[],
     )
-    page, _ = exporter.from_notebook_node(notebook)
+    page, _ = made.from_notebook_node(notebook)
     path = folder / f"{executed.stem}.html"
     with files.replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -155,7 +168,7 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
     >>> [cell.metadata.slideshow.slide_type for cell in slides.cells]
     ['slide', '-', '-', 'slide']
     """
-    cells, used, only_headings = [], 0, True
+    cells, used, only_headings = list[NotebookNode](), 0, True
     for block in blocks(notebook):
         begins = not cells or 0 < block.heading < 3
         follows = block.heading >= 3 or (used + block.lines > LINES and not only_headings)
@@ -168,8 +181,7 @@ def arranged(notebook: NotebookNode) -> NotebookNode:
         cells.append(block.cell)
     if not cells:
         raise ValueError("no cell is left for a slide; expected text, figures or tables")
-    made = nbformat.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
-    made.metadata.pop("widgets", None)  # a slider without a kernel moves nothing
+    made: NotebookNode = jupyter.v4.new_notebook(cells=cells, metadata=dict(notebook.metadata))
     return made
 
 
@@ -187,7 +199,8 @@ def _texts(cell: NotebookNode) -> Iterator[Block]:
         heading = re.match(r"(#+) ", part)
         level = len(heading[1]) if heading else 0
         lines = sum(math.ceil(len(line) / WIDTH) for line in _rows(part)) + 1
-        yield Block(nbformat.v4.new_markdown_cell(part), lines, level)
+        lines += EQUATION * part.count("$$") // 2
+        yield Block(jupyter.v4.new_markdown_cell(part), lines, level)
 
 
 def _rows(text: str) -> list[str]:
@@ -198,22 +211,22 @@ def _rows(text: str) -> list[str]:
 
 def _results(cell: NotebookNode) -> Iterator[Block]:
     """Yield a code cell: what it shows, and its code where a lesson reads it."""
-    hidden = "hide-input" in cell.metadata.get("tags", ()) or bool(DRAWS.search(cell.source))
-    outputs = [o for o in cell.outputs if _is_shown(o, hidden)]
+    tables = any("text/html" in output.get("data", {}) for output in cell.outputs)
+    folded = "hide-input" in cell.metadata.get("tags", ())
+    hidden = tables or folded or bool(WORK.search(cell.source))
+    outputs = [output for output in cell.outputs if _is_shown(output, hidden)]
     if hidden and not outputs:
         return
-    made = nbformat.v4.new_code_cell(cell.source, outputs=outputs)
+    made = jupyter.v4.new_code_cell(cell.source, outputs=outputs)
     if hidden:
         made.metadata["transient"] = {"remove_source": True}
-    lines = 0 if hidden else len(cell.source.splitlines()) + 1
+    lines = 0 if hidden else len(cell.source.splitlines()) + 2  # with its frame
     yield Block(made, lines + sum(map(_height, outputs)))
 
 
 def _is_shown(output: Any, hidden: bool) -> bool:
-    data = output.get("data", {})
-    if "application/vnd.jupyter.widget-view+json" in data or output.get("name") == "stderr":
-        return False
-    return not (hidden and set(data) == {"text/plain"})
+    echo = set(output.get("data", {})) == {"text/plain"}  # of a set-up, for example
+    return not (hidden and echo) and output.get("name") != "stderr"
 
 
 def _height(output: Any) -> int:
@@ -224,5 +237,6 @@ def _height(output: Any) -> int:
     if "text/markdown" in data:
         return 0
     if "text/html" in data:
-        return PIECE if "<script" in data["text/html"] else data["text/html"].count("<tr") + 1
+        rows = data["text/html"].count("<tr")  # a row of a table takes more than a line
+        return PIECE if "<script" in data["text/html"] else math.ceil(1.3 * rows) + 1
     return len(str(output.get("text", data.get("text/plain", ""))).splitlines())

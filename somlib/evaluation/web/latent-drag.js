@@ -137,21 +137,26 @@ somlib.programs["latent-drag"] = (root, data, tools) => {
 
   // ---------------------------------------------------------------- drawing
 
-  function sheetOf(each) {
-    const [rows, cols] = [SHEET_ROWS, SHEET_ROWS * each.chart.aspect];
-    each.sheet ??= Array.from({ length: rows * cols }, (_, i) => {
-      const middle = [((i % cols) + 0.5) / cols, (Math.floor(i / cols) + 0.5) / rows];
-      return each.decoder.run(each.chart.embed(each.chart.code(middle)));
-    });
-    return { images: each.sheet, rows, cols };
+  // The images decoded at the middles of equal cells of the chart, as one.
+  function decodeSheet({ chart, decoder }) {
+    const [h, w] = data.image;
+    const [rows, cols] = [SHEET_ROWS, SHEET_ROWS * chart.aspect];
+    const sheet = { shape: [rows * h, cols * w], pixels: new Float32Array(rows * h * cols * w) };
+    for (let cell = 0; cell < rows * cols; cell++) {
+      const [row, col] = [Math.floor(cell / cols), cell % cols];
+      const middle = chart.code([(col + 0.5) / cols, (row + 0.5) / rows]);
+      const pixels = decoder.run(chart.embed(middle));
+      for (let y = 0; y < h; y++) {
+        const corner = (row * h + y) * cols * w + col * w;
+        sheet.pixels.set(pixels.subarray(y * w, (y + 1) * w), corner);
+      }
+    }
+    return sheet;
   }
 
   function drawSheet(context, wide, high) {
-    const { images, rows, cols } = sheetOf(map);
-    const [w, h] = [wide / cols, high / rows];
-    images.forEach((pixels, i) => {
-      tools.image(context, pixels, data.image, (i % cols) * w, Math.floor(i / cols) * h, w, h);
-    });
+    map.sheet ??= decodeSheet(map); // once, when it is first asked for
+    tools.image(context, map.sheet.pixels, map.sheet.shape, 0, 0, wide, high);
   }
 
   function drawSamples(context, wide, high) {
