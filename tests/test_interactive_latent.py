@@ -175,8 +175,10 @@ def test_a_single_space_is_not_offered_as_a_choice(tab, tmp_path, models):
 
 
 def test_models_that_no_chart_can_show_are_refused():
-    wide = Autoencoder(hidden=(8,), latent_dim=3, n_iter=1).fit(DIGITS.X)
-    conv = Autoencoder((4,), latent_dim=2, architecture="conv", n_iter=1).fit(DIGITS.X)
+    wide = Autoencoder(hidden=(8,), latent_dim=3, n_iter=1, batch_size=50).fit(DIGITS.X)
+    conv = Autoencoder((4,), latent_dim=2, architecture="conv", n_iter=1, batch_size=50).fit(
+        DIGITS.X
+    )
     for model, message in ((wide, "has 3 dimensions"), (conv, "has convolutions")):
         with pytest.raises(ValueError, match=message):
             interactive.latent_drag({"it": model}, DIGITS.X, DIGITS.y, DIGITS.image_shape)
@@ -194,6 +196,7 @@ def test_images_and_classes_must_fit(models):
 def test_of_a_bernoulli_model_probabilities_are_decoded():
     from somlib import VAE
 
-    vae = VAE(hidden=(8,), latent_dim=2, likelihood="bernoulli", n_iter=1).fit(DIGITS.X)
+    settings = {"likelihood": "bernoulli", "n_iter": 1, "batch_size": 50}
+    vae = VAE(hidden=(8,), latent_dim=2, **settings).fit(DIGITS.X)
     assert [layer["activation"] for layer in interactive.decoder(vae).layers] == ["relu", "sigmoid"]
     assert [len(layer["bias"]) for layer in interactive.encoder(vae).layers] == [8, 4]

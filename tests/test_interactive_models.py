@@ -58,8 +58,8 @@ def run(network, X):
 @pytest.fixture(scope="module")
 def nodes(digits):
     model = DCSOMRL(
-        6, hidden=(32,), batch_size=64, activation_threshold=0.9, repel=None, n_epochs=3,
-        max_nodes=200, random_state=0,
+        6, hidden=(32,), batch_size=64, activation_threshold=0.95, repel=None, n_epochs=3,
+        max_nodes=400, random_state=0,
     )  # fmt: skip
     return model.fit(digits.X)
 

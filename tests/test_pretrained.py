@@ -105,7 +105,7 @@ def test_rounding_to_eight_bits_changes_its_measures_little(name):
     metrics = RECORDS[name]["metrics"]
     for what, before in metrics["sample, before rounding"].items():
         share = any(word in what for word in SHARES)
-        how = {"abs": 0.01} if share else {"rel": 0.005}
+        how = {"abs": 0.015} if share else {"rel": 0.01}
         assert metrics["sample"][what] == pytest.approx(before, **how), what
 
 
@@ -344,14 +344,15 @@ def test_elsewhere_a_run_loads_the_model_and_shows_both_records(monkeypatch, sam
         raise AssertionError("nothing is trained")
 
     def measure(model, images):
-        return {"images": len(images), "MSE per pixel": 0.25, "10-NN accuracy of codes": 0.5}
+        assert len(images) == 1000
+        return {"MSE per pixel": 0.25, "10-NN accuracy of codes": 0.5}
 
     model = run.pretrained("soae-torus-mnist", train, measure)
     assert isinstance(model, SOAE)
     recorded = RECORDS["soae-torus-mnist"]["metrics"]["test images"]["MSE per pixel"]
     (text,) = shown
-    assert f"| MSE per pixel | {recorded:.3f} |" in text
-    assert text.splitlines()[3].endswith("| 0.250 |")
+    assert f"| MSE per pixel | {recorded:.5g} |" in text
+    assert text.splitlines()[2].endswith("| 0.25 |")
     assert "**soae-torus-mnist.** `SOAE(" in text
     with pytest.raises(ValueError, match="lower-case-kebab-case"):
         run.pretrained("SOAE", train, measure)

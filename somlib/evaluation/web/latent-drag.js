@@ -183,10 +183,10 @@ somlib.programs["latent-drag"] = (root, data, tools) => {
       drawPath(context, around, wide, high);
       for (const i of nearest) {
         const [x, y] = map.chart.place(map.codes[i]);
-        context.strokeRect(x * wide - 7, y * high - 7, 14, 14);
+        context.strokeRect(x * wide - 6, y * high - 6, 12, 12);
       }
       context.beginPath();
-      context.arc(place[0] * wide, place[1] * high, 6, 0, TURN);
+      context.arc(place[0] * wide, place[1] * high, 4, 0, TURN);
       context.stroke();
     }
     context.fillStyle = tools.colors.mark;
