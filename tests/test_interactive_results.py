@@ -6,7 +6,7 @@ from browser import PICTURE, show, violations
 
 from somlib import interactive
 
-ROWS = ".somlib-piece tbody tr"
+ROWS = ".somlib-piece .stage tbody tr"
 NONE = dict.fromkeys(("ours", "sd", "difference", "low", "high"))
 
 
@@ -134,7 +134,7 @@ def test_without_a_script_the_whole_table_shows(tab, tmp_path, piece):
 
 
 def test_with_a_script_the_plain_table_shows_in_print_only(table):
-    plain = table.locator("[data-somlib] > div table")
+    plain = table.locator("table.dataframe")
     assert plain.is_hidden()
     table.emulate_media(media="print")
     assert plain.is_visible()
