@@ -47,8 +47,8 @@ SHARE, FEWEST, MOST = 8, 16, 128
 PAIRS_COST = 100
 """What measuring the units that a screen leaves of a sample costs, in units of a product."""
 
-LEAST_WORK = 2**26
-"""Multiplications of a search below which a screen costs more in calls than it can save."""
+LEAST_SAVED = 2**26
+"""Multiplications that a screen has to save in each search: its calls take time, too."""
 
 ROWS = 512
 """Samples that are turned to float64 at once: they stay in the processor's cache."""
@@ -139,7 +139,7 @@ def chosen(x: torch.Tensor, n: int, n_units: int, n_passes: int) -> Screen | Non
     plain = d * n_units
     short = (q + 5) * n_units + PAIRS_COST * d + 2 * q * d / n_passes
     if (wanted := _forced.get()) is None:
-        wanted = short < plain and n * plain * n_passes > LEAST_WORK
+        wanted = n * (plain - short) > LEAST_SAVED
     if not wanted:
         return None
     return Screen(directions(x, q) if q < d else None, rounds_faster(d, n_units))
