@@ -74,6 +74,15 @@ def show(tab, folder, *pieces, alt="A picture", around="{}"):
     settle(tab)
 
 
+def in_page(tab, code, data=None):
+    """Return what code in JavaScript returns after the runtime; `data` is unpacked for it."""
+    runtime = interactive._source("runtime.js")
+    packed = interactive._packed(data, "data")
+    return tab.evaluate(
+        f"async (packed) => {{ {runtime}\n const data = await unpack(packed); {code} }}", packed
+    )
+
+
 def settle(tab):
     """Wait until the page has been drawn with what has changed."""
     tab.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")

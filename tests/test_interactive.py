@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import PICTURE, canvas_pixels, pixels, show, violations
+from browser import PICTURE, canvas_pixels, in_page, pixels, show, violations
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
@@ -110,15 +110,6 @@ def test_frames_that_do_not_fit_are_refused(sliders, pictures, options, message)
 # ------------------------------------------------------------------ data
 
 
-def in_page(tab, code, data=None):
-    """Run code after the runtime; `data` is unpacked first."""
-    runtime = interactive._source("runtime.js")
-    packed = interactive._packed(data, "data")
-    return tab.evaluate(
-        f"async (packed) => {{ {runtime}\n const data = await unpack(packed); {code} }}", packed
-    )
-
-
 KINDS = (
     *("bool", "uint8", "int8", "uint16", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
@@ -178,7 +169,7 @@ def test_a_program_that_is_not_there_is_refused_with_those_that_are():
 
 
 def layers(rng, *activations):
-    widths = rng.integers(3, 30, len(activations) + 1)
+    widths = rng.integers(70, 90, len(activations) + 1)  # large enough to be rounded
     return [
         (rng.normal(size=(a, b)) / np.sqrt(a), rng.normal(size=b), name)
         for a, b, name in zip(widths, widths[1:], activations, strict=False)
@@ -205,9 +196,25 @@ def test_a_network_computes_in_the_page_what_it_computes_here(tab, precision, to
         np.testing.assert_allclose(found, applied(dense, x), atol=tolerance)
 
 
+@pytest.mark.parametrize(("axis", "name"), [(0, "scale"), (1, "inputScale")])
+def test_weights_that_have_been_rounded_stay_what_they_are(tab, axis, name):
+    """Of a matrix (inputs, units), the scales may be those of its columns or of its rows."""
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-126, 127, (70, 80))
+    whole[:2], whole[:, :2] = 127, 127  # each row and column has its largest
+    scale = rng.uniform(0.5, 2, 80 if axis == 0 else 70).astype(np.float32)
+    weights = (whole * (scale if axis == 0 else scale[:, None])).astype(np.float32) / 1000
+    network = interactive.network([(weights, np.zeros(80), "linear")])
+    assert name in network.layers[0]
+    x = rng.normal(size=70).astype(np.float32)
+    found = in_page(tab, "return [...data[0].run(data[1])];", [network, x.tolist()])
+    np.testing.assert_allclose(found, x @ weights, atol=1e-5)
+
+
 def test_a_unit_without_weights_is_kept(tab):
-    network = interactive.network([(np.zeros((3, 2)), [0.5, -1.0], "relu")])
-    assert in_page(tab, "return [...data.run([1, 2, 3])];", network) == [0.5, 0]
+    network = interactive.network([(np.zeros((3000, 2)), [0.5, -1.0], "relu")])
+    assert network.layers[0]["weight"].dtype == np.int8
+    assert in_page(tab, "return [...data.run(Array(3000).fill(1))];", network) == [0.5, 0]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from browser import canvas_pixels, settle, show, violations
+from browser import canvas_pixels, in_page, settle, show, violations
 
-from somlib import SOAE, Autoencoder, Euclidean, Sphere, Torus, data, interactive
+from somlib import SOAE, Autoencoder, Euclidean, Sphere, Torus, data, interactive, load_pretrained
+from somlib.models import pretrained
 
 DIGITS = data.load("digits").sample(150)
 SPACES = {"plane": Euclidean(2), "torus": Torus(2), "sphere": Sphere(3)}
@@ -79,6 +80,15 @@ def test_what_is_decoded_and_near_is_what_python_finds(tab, tmp_path, models, pi
     shown = sorted(map(int, neighbors(tab)))
     near = sorted(DIGITS.y[distances <= by_distance[4] + 0.02].tolist())
     assert not set(shown) - set(near)
+
+
+@pytest.mark.parametrize("name", [n for n in pretrained.names() if n.startswith("soae-")])
+def test_a_shipped_model_decodes_in_the_page_what_it_decodes_here(tab, name):
+    model = load_pretrained(name)
+    z = model.space_.sample(20, np.random.default_rng(0))
+    code = "return data[1].map((code) => [...data[0].run(code)]);"
+    found = in_page(tab, code, [interactive.decoder(model), model.space.embed(z).tolist()])
+    np.testing.assert_allclose(found, model.inverse_transform(z), atol=0.02)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -25,8 +25,9 @@ common:
     tools.select({label, options, value, change})
     tools.checkbox({label, value, change})
     tools.canvas({label, width, aspect, draw})     {element, redraw()}; draw(context, width, height)
-    tools.pad({..., help, move, nudge})            a canvas to drag on: move(x, y) in [0, 1]²,
-                                                   nudge(dx, dy) for arrow keys; and {help}, a text
+    tools.pad({..., help, unbounded, move, nudge}) a canvas to drag on: move(x, y) in [0, 1]² or, if
+                                                   unbounded, beyond its edges; nudge(dx, dy) for
+                                                   arrow keys; and {help}, a text
     tools.sheet({label, help, images, shape, columns, picked, pick, mark})
                                                    a pad of images to choose from
     tools.image(context, pixels, [rows, cols], x, y, width, height)
@@ -68,6 +69,7 @@ LIMIT = 1_500_000
 
 _DPI = 144  # of pictures: three pixels for two of the page, which is sharp on most screens
 _PAGE_DPI = 96  # of a page, by definition of its unit
+_SMALL_MATRIX = 4096  # numbers; smaller ones cost little as they are, and much in accuracy
 _SMALL = 320  # pixels; narrower pictures are enlarged
 _WHOLE = ("uint8", "int8", "uint16", "int16", "int32")
 _PAGE = """\
@@ -300,7 +302,7 @@ def latent_drag(
     Examples
     --------
     >>> from somlib import Autoencoder, data
-    >>> digits = data.load("digits").sample(200)
+    >>> digits = data.load("digits").sample(300)
     >>> model = Autoencoder(hidden=(16,), latent_dim=2, n_iter=20).fit(digits.X)
     >>> latent_drag({"plane": model}, digits.X, digits.y, digits.image_shape).program
     'latent-drag'
@@ -365,8 +367,9 @@ def network(
         Weights of shape (inputs, units) and biases of shape (units,) of each layer, which returns
         activation(x W + b), where activation is "linear", "relu", "sigmoid" or "tanh".
     precision : {"int8", "float16"}, default="int8"
-        How weights are stored: as multiples of 1/127 of the largest weight of each unit, or as
-        half-precision numbers, which take twice the space. Biases are float32.
+        How weights are stored: as multiples of 1/127 of the largest weight of each unit or of each
+        input, or as half-precision numbers, which take twice the space. Small matrices are stored
+        in half precision in any case; biases are float32.
 
     Returns
     -------
@@ -403,13 +406,22 @@ def network(
     return Network(stored)
 
 
-def _quantized(rows: NDArray[np.float32], precision: str) -> dict[str, Any]:
-    """Return the weights of each unit, (units, inputs), and what to multiply them by."""
-    if precision == "float16":
-        return {"weight": rows.astype(np.float16)}
-    largest = np.abs(rows).max(1)
-    scale = np.where(largest > 0, largest, 1) / 127
-    return {"weight": np.rint(rows / scale[:, None]).astype(np.int8), "scale": scale}
+def _quantized(weights: NDArray[np.float32], precision: str) -> dict[str, Any]:
+    """Return weights of shape (units, inputs), and what those of a unit or input are multiplied by.
+
+    The scales are those of units or of inputs, whichever is more accurate: weights of a shipped
+    model have been rounded by inputs already, and stay what they are.
+    """
+    if precision == "float16" or weights.size < _SMALL_MATRIX:
+        return {"weight": weights.astype(np.float16)}
+    choices = []
+    for axis, name in ((1, "scale"), (0, "inputScale")):
+        largest = np.abs(weights).max(axis, keepdims=True)
+        scale = np.where(largest > 0, largest, 1) / np.float32(127)
+        rounded = np.rint(weights / scale)
+        stored = {"weight": rounded.astype(np.int8), name: scale.ravel()}
+        choices.append((float(np.square(rounded * scale - weights).sum()), stored))
+    return min(choices, key=lambda choice: choice[0])[1]
 
 
 def encoder(model: Any, precision: Literal["int8", "float16"] = "int8") -> Network:
@@ -521,9 +533,9 @@ def _bytes_of(image: ArrayLike) -> NDArray[np.uint8]:
             f"a picture of shape {pixels.shape}, {pixels.dtype}; expected a figure, or an array of "
             "shape (rows, cols) or (rows, cols, 3) with values in [0, 1] or bytes"
         )
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(pixels, 0, 1) * 255)
+    return pixels.astype(np.uint8)
 
 
 def _in_a_row(values: Mapping[str, Sequence[Any]], pictures: Iterable[Any]) -> list[Any]:

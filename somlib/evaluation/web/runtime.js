@@ -54,12 +54,13 @@ async function unpack(value) {
   return Object.fromEntries(Object.keys(value).map((key, i) => [key, inside[i]]));
 }
 
-// Dense layers. A weight of 8 bits is a multiple of the scale of its output unit.
+// Dense layers. A weight of 8 bits is a multiple of the scale of its unit, or of its input.
 function network(layers) {
   function run(input) {
     let x = Float32Array.from(input);
-    for (const { weight, scale, bias, activation } of layers) {
+    for (const { weight, scale, inputScale, bias, activation } of layers) {
       const [units, inputs] = weight.shape;
+      if (inputScale) x = x.map((value, i) => value * inputScale.data[i]);
       const out = new Float32Array(units);
       for (let unit = 0, at = 0; unit < units; unit++) {
         let sum = 0;
@@ -411,7 +412,8 @@ async function open(host, name, css) {
     if (event.key !== "Tab" && event.key !== "Escape") event.stopPropagation();
   });
   try {
-    const data = await unpack(JSON.parse(host.querySelector("script[type='application/json']").text));
+    const packed = host.querySelector("script[type='application/json']").text;
+    const data = await unpack(JSON.parse(packed));
     const tools = toolsOf(host, stage, live);
     tools.alt = label;
     tools.setTheme();
