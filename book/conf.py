@@ -94,10 +94,19 @@ def foreign(app, what, name, thing, skip, options):
     return True if made_by_sklearn or not module.startswith("somlib") else None
 
 
+def accessible(app, pagename, templatename, context, doctree):
+    """Drop roles by which docutils calls a bibliography a list without items."""
+    for role in (' role="list" class="citation-list"', ' role="doc-biblioentry"'):
+        if "body" in context:
+            kept = role.partition('" ')[2]
+            context["body"] = context["body"].replace(role, f" {kept}" if kept else "")
+
+
 def setup(app):
     """Connect the above, after numpydoc; let files be read side by side, as MathJax's are."""
     app.config.mathjax_path = "mathjax/startup.js"  # the extension says tex-chtml.js
     app.connect("autodoc-skip-member", foreign)
+    app.connect("html-page-context", accessible)
     app.connect("autodoc-process-docstring", plain, priority=900)
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.extensions["sphinx-mathjax-offline"].parallel_write_safe = True

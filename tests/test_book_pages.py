@@ -144,7 +144,7 @@ def test_pieces_start_when_a_reader_comes_near(tab, html, name):
 LOOKED_AT = (
     *("index", "start/what-is-a-map", "notebooks/01_som", "notebooks/04_dc_somrl", "results/index"),
     *("gallery", "howto/your-data", "glossary", "notation", "api/metrics", "benchmarks"),
-    *("api/generated/somlib.SOM", "teaching/01_som", "search"),
+    *("references", "api/generated/somlib.SOM", "teaching/01_som", "search"),
 )
 
 

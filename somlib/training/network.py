@@ -52,7 +52,7 @@ class Noise:
 class Network(nn.Module):
     """A model for the training loop: an `nn.Module` with six members.
 
-    An iteration of the loop is
+    An iteration of the loop is::
 
         rows = network.prepare(X, i, ...)                    # or the next batch in order
         for losses, parameters in network.updates(X[rows], rows, ...):
