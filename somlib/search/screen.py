@@ -157,8 +157,8 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     U = torch.randn(x.shape[1], q, generator=torch.Generator().manual_seed(0)).to(x)
     for _ in range(2):
         U = torch.linalg.qr(product(x.T, product(x, U)).double())[0].to(x)
-    U = torch.linalg.qr(U.double())[0]
-    return U
+    orthonormal: torch.Tensor = torch.linalg.qr(U.double())[0]
+    return orthonormal
 
 
 def _gamma(q: int) -> float:
