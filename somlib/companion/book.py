@@ -335,9 +335,15 @@ def _reference() -> dict[str, str]:
     own = [name for name in sorted(somlib.NAMES, key=str.lower) if name not in spaces]
     listed = {"Models": {"somlib": own}}
     for title, modules in _MODULES.items():
-        names = {module: public_names(_module(module)) for module in modules}
-        listed[title] = {m: [n for n in found if n not in own] for m, found in names.items()}
+        listed[title] = {module: _elsewhere(module, own) for module in modules}
     return {f"api/{_file(title)}": _list(title, names) for title, names in listed.items()}
+
+
+def _elsewhere(module: str, own: list[str]) -> list[str]:
+    """Return the public names of a module without what is listed as the package's own."""
+    known = [getattr(somlib, name) for name in own]
+    names = public_names(_module(module))
+    return [name for name in names if getattr(_module(module), name) not in known]
 
 
 def _file(title: str) -> str:
