@@ -230,11 +230,12 @@ class ResultsPage {
 
   line(row) {
     const { make } = this.tools;
+    const where = `${row.metric}, ${row.data}, ${row.paper}: ${row.verdict}`;
     const spread = row.sd === null ? "" : ` ± ${row.sd.toFixed(3)}`;
     const cells = {
       method: [
         make("button", { type: "button", tabindex: -1, "aria-describedby": "details" }, row.method),
-        make("span", { class: "where" }, `${row.metric}, ${row.data}, ${row.paper}: ${row.verdict}`),
+        make("span", { class: "where" }, where),
       ],
       published: [shown(row.published)],
       ours: [shown(row.ours), make("span", { class: "spread" }, spread)],
