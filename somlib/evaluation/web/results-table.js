@@ -62,6 +62,12 @@ function shown(value, signed = false) {
   return sign + text;
 }
 
+// "+0.012, 95 % interval −0.003 to +0.027"
+function withInterval({ difference, low, high }) {
+  const interval = low === null ? "" : `, 95 % interval ${shown(low, true)} to ${shown(high, true)}`;
+  return shown(difference, true) + interval;
+}
+
 // ---------------------------------------------------------------- pictures of differences
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -134,7 +140,7 @@ svg { display: block; width: ${WIDE}px; height: ${HIGH}px; }
   margin: 0; }
 .details dt { color: var(--muted); }
 .details dd { margin: 0; }
-.narrow .metric, .narrow .data, .narrow .paper, .narrow svg { display: none; }
+.narrow :is(.metric, .data, .paper, .difference, .verdict, .spread) { display: none; }
 .narrow .where { display: block; }
 .narrow td, .narrow tbody th, .narrow thead button { padding: 0.2rem 0.3rem; }
 `;
@@ -224,14 +230,15 @@ class ResultsPage {
 
   line(row) {
     const { make } = this.tools;
+    const where = `${row.metric}, ${row.data}, ${row.paper}: ${row.verdict}`;
     const spread = row.sd === null ? "" : ` ± ${row.sd.toFixed(3)}`;
     const cells = {
       method: [
         make("button", { type: "button", tabindex: -1, "aria-describedby": "details" }, row.method),
-        make("span", { class: "where" }, `${row.metric}, ${row.data}, ${row.paper}`),
+        make("span", { class: "where" }, where),
       ],
       published: [shown(row.published)],
-      ours: [shown(row.ours) + spread],
+      ours: [shown(row.ours), make("span", { class: "spread" }, spread)],
       difference: [shown(row.difference, true), drawn(row, this.data.margin)],
     };
     const line = make("tr");
@@ -267,7 +274,9 @@ class ResultsPage {
       this.details.replaceChildren("No number passes these filters.");
       return;
     }
-    const pairs = [["Number", `${row.method}, ${row.metric}, ${row.data}`], ...row.details];
+    const pairs = [["Number", `${row.method}, ${row.metric}, ${row.data}`]];
+    if (row.difference !== null) pairs.push(["Difference", withInterval(row)]);
+    pairs.push(...row.details);
     const list = pairs.flatMap(([what, text]) => [make("dt", {}, what), make("dd", {}, text)]);
     this.details.replaceChildren(make("dl", {}, ...list));
   }
