@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,18 @@ def test_conda_users_get_the_same_ranges():
     wanted = {CONDA_NAMES.get(name, name): spec for name, spec in (DIRECT | peers).items()}
     wanted["python"] = SpecifierSet(PYPROJECT["project"]["requires-python"])
     assert conda() == wanted
+
+
+def test_what_is_pinned_installs_with_the_oldest_python_there_is():
+    oldest = PYPROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
+    pinned = constraints().keys()
+    found = {d.name: d.metadata["Requires-Python"] for d in distributions()}
+    refusing = {
+        name: python
+        for name, python in found.items()
+        if name.lower() in pinned and python and not SpecifierSet(python).contains(oldest)
+    }
+    assert not refusing
 
 
 @pytest.mark.parametrize("name", sorted(DIRECT))

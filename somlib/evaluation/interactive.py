@@ -25,8 +25,11 @@ common:
     tools.select({label, options, value, change})
     tools.checkbox({label, value, change})
     tools.canvas({label, width, aspect, draw})     {element, redraw()}; draw(context, width, height)
-    tools.pad({..., help, move, nudge})            a canvas to drag on: move(x, y) in [0, 1]²,
-                                                   nudge(dx, dy) for arrow keys; and {help}, a text
+    tools.pad({..., help, unbounded, move, nudge}) a canvas to drag on: move(x, y) in [0, 1]² or, if
+                                                   unbounded, beyond its edges; nudge(dx, dy) for
+                                                   arrow keys; and {help}, a text
+    tools.sheet({label, help, images, shape, columns, picked, pick, mark})
+                                                   a pad of images to choose from
     tools.image(context, pixels, [rows, cols], x, y, width, height)
     tools.rowsOf(array)                            a list of the rows of an array of two axes
     tools.loop(step)                               {start(), stop(), running}
