@@ -2,8 +2,11 @@
 #
 #   make figures                            every figure and table on the embedded digits, in minutes
 #   make figures PROFILE=full DEVICE=cuda   the papers' own protocol, on a GPU
-#   make test                               style, types, unit tests, every notebook
+#   make book                               the book: every notebook and more, to read in a browser
+#   make test                               style, types, unit tests, every notebook, the book
 #   make lab                                open the notebooks in JupyterLab
+#   make slides                             the notebooks as slides, in slides/
+#   make dist                               wheel and source distribution, checked, in dist/
 #   make bench                              measure speed and memory beside other libraries
 #
 # More: ONLY="01 03" for some notebooks (ONLY=desom for one benchmark), SEEDS=10, OUTPUT=folder,
@@ -19,7 +22,7 @@ RUN     := $(BIN)/python -m somlib reproduce --profile $(PROFILE) --device $(DEV
            $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) \
            $(if $(OUTPUT),--output "$(OUTPUT)")
 
-.PHONY: figures test lab bench lint format clean help
+.PHONY: figures book test lab slides dist bench lint format clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -28,11 +31,16 @@ help:
 figures: $(VENV)/ready-main
 	$(RUN)
 
+# Reads what `make figures` has made, and runs what it has not.
+book: $(VENV)/ready-book
+	$(BIN)/python -m somlib book --profile $(PROFILE) $(if $(OUTPUT),--output "$(OUTPUT)")
+
 # Many processes of one thread each, a file of tests in one of them, because what a fixture makes is
-# shared within a file; then the notebooks, which have the machine to themselves.
+# shared within a file; then the notebooks, which have the machine to themselves, and their book.
 test: $(VENV)/ready-test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_notebooks.py
-	$(BIN)/python -m pytest tests/test_notebooks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/test_notebooks.py \
+	  --ignore tests/test_book_pages.py
+	$(BIN)/python -m pytest tests/test_notebooks.py tests/test_book_pages.py
 
 lint: $(VENV)/ready-test
 	$(BIN)/python -m ruff check .
@@ -50,15 +58,30 @@ lab: $(VENV)/ready-main
 	test -d "$$HOME" && test -w "$$HOME" || { mkdir -p runs/home; export HOME="$$PWD/runs/home"; }; \
 	  $(BIN)/python -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
+slides: $(VENV)/ready-slides
+	$(RUN)
+	$(BIN)/python -m somlib slides --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
+
+# The notebooks run from the installed wheel, in a folder of its own, not from this one.
+dist: $(VENV)/ready-dist
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python tests/from_wheel.py dist $(ONLY)
+
 bench: $(VENV)/ready-bench
-	set -e; for name in $(or $(ONLY),som desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
+	set -e; for name in $(or $(ONLY),som search desom soae somrl memory); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
-	rm -rf $(VENV) runs figures/quick .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) runs figures/quick book/_build slides handout build dist .pytest_cache .mypy_cache .ruff_cache \
+	  .hypothesis *.egg-info
 
 # A stamp per set of requirements: nothing is asked of the network once it is there.
 $(VENV)/ready-main: EXTRA = [peers]
-$(VENV)/ready-test: EXTRA = [test]
+$(VENV)/ready-book: EXTRA = [peers,book]
+$(VENV)/ready-test: EXTRA = [test,book]
+$(VENV)/ready-slides: EXTRA = [peers,slides]
+$(VENV)/ready-dist: EXTRA = [peers,dist]
 $(VENV)/ready-bench: EXTRA = [bench]
 $(VENV)/ready-%: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -32,8 +32,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from somlib import data
 from somlib.companion import report
+from somlib.companion.cache import SOURCE
 from somlib.evaluation import plots
 from somlib.files import replacing
+from somlib.hashing import content_hash
 from somlib.training.loop import resolve_device
 
 Array = NDArray[np.floating]
@@ -344,6 +346,8 @@ class Subject(Generic[C]):
         Turns, where the command does not say otherwise.
     on_gpu : bool
         Whether some cases are for a GPU.
+    figure : callable
+        Returns the figure; see `dots`.
     """
 
     name: str
@@ -362,6 +366,9 @@ class Subject(Generic[C]):
     packages: Sequence[str] = ()
     repeats: int = 5
     on_gpu: bool = False
+    figure: Callable[[pd.DataFrame, Mapping[str, str], str], Figure] = field(
+        default_factory=lambda: dots
+    )
 
 
 def main(subject: Subject[C], arguments: Sequence[str] | None = None) -> None:
@@ -415,6 +422,7 @@ def run(
         tables = [measure(x.name, subject.entrants(x, gpu), repeats) for x in cases]
     times = pd.concat(tables, ignore_index=True)
     used = pd.DataFrame([row for x in remembered for row in subject.memory(x)])
+    record["by processor"] = by_processor(folder / f"{subject.name}.json", record, times)
     page = "\n\n".join(_page(subject, cases, proof, times, used, record)) + "\n"
     record |= {
         "cases": {case.name: case.description for case in cases},
@@ -427,7 +435,7 @@ def run(
     with replacing(folder / f"{subject.name}.csv") as partial:
         times.drop(columns="turns").to_csv(partial, index=False, lineterminator="\n")
     _write(folder / f"{subject.name}.md", page)
-    figure = dots(times, {x.name: x.label for x in cases}, subject.measured)
+    figure = subject.figure(times, {x.name: x.label for x in cases}, subject.measured)
     with replacing(folder / f"{subject.name}.png") as partial:
         figure.savefig(partial, dpi=130, metadata={"Software": None})
         plt.close(figure)
@@ -435,6 +443,51 @@ def run(
     _write(folder / f"{subject.name}.json", text + "\n")
     say(f"Written: {subject.name}.md, .csv, .png, .json in {folder}, after {record['duration']} s")
     return times
+
+
+def by_processor(
+    path: Path, record: Mapping[str, Any], times: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Return the seconds of this run, and before them those of the last on each other processor.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The record of an earlier run, if there is one.
+    record : mapping
+        What `machine` returned.
+    times : pandas.DataFrame
+        The table of this run.
+    """
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    others = known.get("by processor", [])
+    mine = {name: record[name] for name in ("processor", "threads", "commit")}
+    mine["code"] = content_hash(*(SOURCE[name] for name in sorted(SOURCE) if _counts(name)))
+    mine["seconds"] = [
+        [case, library, None if np.isnan(seconds) else seconds]
+        for case, library, seconds in zip(times.case, times.library, times.seconds, strict=True)
+    ]
+    return [x for x in others if x["processor"] != mine["processor"]] + [mine]
+
+
+def _counts(module: str) -> bool:
+    """Whether the seconds depend on a module: not on that which writes pages or draws."""
+    return module.split(".")[0] in ("search", "models", "spaces", "training", "arrays")
+
+
+def _columns(runs: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> pd.DataFrame:
+    """Return a table with a row for each case and library and a column for each processor."""
+    columns = {}
+    for run in runs:
+        title = f"{run['processor']}, {run['threads']} threads, {(run['commit'] or '')[:7]}"
+        form = "{:.3g}" if run["code"] == runs[-1]["code"] else "({:.3g})"
+        columns[title] = {
+            (case, library): form.format(seconds)
+            for case, library, seconds in run["seconds"]
+            if case in cases and seconds is not None
+        }
+    table = pd.DataFrame(columns).fillna("–")
+    return table.rename_axis(["case", "library"]).reset_index()
 
 
 def _write(path: Path, text: str) -> None:
@@ -465,6 +518,10 @@ def _page(
         if not shown.note.any():
             del shown["note"]
         yield from (f"## {case.name}", f"{case.description}.", report.markdown(shown))
+    if len(record["by processor"]) > 1:
+        text = "Seconds; in parentheses what was measured before the library's code last changed."
+        table = _columns(record["by processor"], [case.name for case in cases])
+        yield from ("## By processor", text, report.markdown(table))
     if len(used):
         text = "What is added to the peak memory of a fresh process that holds the data."
         yield from ("## Memory", text, report.markdown(used))

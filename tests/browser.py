@@ -5,6 +5,7 @@ a warning to the console, raised an exception, or asked for anything but files a
 `tab.problems`.
 """
 
+import base64
 import io
 import os
 import shutil
@@ -96,13 +97,6 @@ def pixels(tab, where):
 def canvas_pixels(tab, where):
     """Return the content of a canvas, (rows, cols, 4), without what the page lays over it."""
     settle(tab)
-    width, height, values = tab.locator(where).evaluate(
-        """(canvas) => {
-            const { width, height } = canvas;
-            const copy = new OffscreenCanvas(width, height);  // one that is meant to be read
-            const context = copy.getContext("2d", { willReadFrequently: true });
-            context.drawImage(canvas, 0, 0);
-            return [width, height, [...context.getImageData(0, 0, width, height).data]];
-        }"""
-    )
-    return np.array(values, np.uint8).reshape(height, width, 4)
+    address = tab.locator(where).evaluate("(canvas) => canvas.toDataURL()")  # a PNG
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))

@@ -1,6 +1,11 @@
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib as mpl
+import pytest
 import torch
 from browser import chromium, tab  # noqa: F401 - fixtures
 from hypothesis import settings
@@ -13,3 +18,16 @@ torch.set_num_threads(1)
 # the same examples on every machine, and no stop-watch on machines of unknown speed
 settings.register_profile("somlib", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("somlib")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Run all notebooks headlessly, once, as `make figures` does, into a folder of their own."""
+    folder = tmp_path_factory.mktemp("output")
+    command = [sys.executable, "-m", "somlib.companion.cli", "reproduce", "--output", str(folder)]
+    environment = os.environ | {"PYTHONWARNINGS": ""}
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    return done, folder

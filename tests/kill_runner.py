@@ -80,7 +80,8 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
     complete(folder / "warm-up")  # byte code, font caches, the server itself
     whole = complete(folder / "undisturbed")
     log = (folder / "undisturbed" / "log.txt").read_text()
-    if not (seconds := _seconds(log)):
+    seconds = _seconds(log)
+    if outcome.differences or not seconds:  # nothing to compare with
         return outcome
     around = max(0.0, whole - _running(log))  # start, page
     disturbed = folder / "disturbed"
@@ -113,14 +114,21 @@ def kill_and_compare(project: Path, folder: Path, times: int, options: list[str]
             flush=True,
         )
     complete(disturbed)
-    _, orphans = psutil.wait_procs(kernels, timeout=10)
-    outcome.orphans = [process.pid for process in orphans]
+    outcome.orphans = _alive(kernels, seconds=10)
     outcome.partials = [*_partials(disturbed), *_partials(folder / "undisturbed")]
     expected, found = _contents(folder / "undisturbed"), _contents(disturbed)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             outcome.differences.append(f"{name} differs or is on one side only")
     return outcome
+
+
+def _alive(processes: list[psutil.Process], seconds: float) -> list[int]:
+    """Return the pids of the processes that do not end within some seconds."""
+    until = time.monotonic() + seconds
+    while (left := [p for p in processes if p.is_running()]) and time.monotonic() < until:
+        time.sleep(0.1)
+    return [process.pid for process in left]
 
 
 def _seconds(log: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ import argparse
 import ast
 import inspect
 import re
+import shutil
 import warnings
 from functools import cache as once
 
@@ -21,7 +22,7 @@ from scipy import sparse
 
 import somlib
 from somlib import Euclidean, Grid, Sphere, Torus, data, files, fit_seeds, metrics, plots, spaces
-from somlib.companion import cli, report, results, runner
+from somlib.companion import cli, report, results, runner, slides
 from somlib.models import sne, som
 from somlib.models.baselines import dcn, dec, deep_kmeans, vade
 from somlib.training import ensembles
@@ -228,7 +229,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
         [
             *("batch_size", "cols", "decoder_steps", "encoder_steps", "k", "latent_dim", "m"),
             *("max_nodes", "n", "n_alphas", "n_clusters", "n_components", "n_draws", "n_epochs"),
-            *("n_iter", "n_neighbors", "n_units", "rows", "update_interval"),
+            *("n_iter", "n_neighbors", "n_units", "rate_interval", "rows", "update_interval"),
         ],
         A_COUNT,
     ),
@@ -241,7 +242,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     ),
     **dict.fromkeys(["beta", "gamma", "weight"], A_WEIGHT),
     **dict.fromkeys(["learning_rate", "neighborhood_decay", "relevance_smoothness"], A_RATE),
-    **dict.fromkeys(["life_decay", "relevance_rate", "repel_rate"], A_SHARE),
+    **dict.fromkeys(["life_decay", "rate_decay", "relevance_rate", "repel_rate"], A_SHARE),
     **dict.fromkeys(["clip", "image_shape", "input_scaling", "repel"], BY_DEFAULT),
     "hidden": {
         "empty": "no hidden layer",
@@ -255,7 +256,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "node_rate": {"one": "the end of the range from 0 to 1"},
     "perplexity": {"fraction": "a number above 1"},
-    "pretrain_epochs": {"zero": "no pre-training"} | A_COUNT,
+    **dict.fromkeys(["layer_epochs", "pretrain_epochs"], {"zero": "no pre-training"} | A_COUNT),
     "random_state": BY_DEFAULT | {"zero": "a seed like others", "one": "a seed like others"},
     "DCSOMRL.alpha": A_WEIGHT,
     "DeepKMeans.alpha": A_RATE,
@@ -551,6 +552,8 @@ COMMANDS = {
     "reproduce": [],
     "report": [],
     "handout": [],
+    "slides": [],
+    "book": [],
     "results export": ["carried"],
     "results import": ["carried"],
     "fit": ["SOM", "--data", "x.npy", "--output", "map.npz"],
@@ -564,6 +567,8 @@ ACCEPTED_TEXTS = {
     "reproduce --output": FILES | HERE,
     "report --output": FILES | HERE,
     "handout --output": FILES | HERE,
+    "slides --output": FILES | HERE,
+    "book --output": FILES | HERE,
     "results export FOLDER": FILES | {"folder": "this folder"},
     "results export --limit": {"fraction": "a number of megabytes"},
     "fit --checkpoint": {kind: reason for kind, reason in FILES.items() if kind != "space"},
@@ -594,6 +599,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "index", begin)
     monkeypatch.setattr(results, "export", begin)
     monkeypatch.setattr(files, "replacing", begin)
+    monkeypatch.setattr(slides, "copy_scripts", begin)
+    executed = tmp_path / "runs" / "quick"
+    executed.mkdir(parents=True)
+    shutil.copy(tmp_path / "notebooks" / "01_toy.ipynb", executed)
     monkeypatch.setattr(report, "records", lambda folder: [folder])
     np.save("x.npy", X)
     return tmp_path

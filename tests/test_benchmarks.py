@@ -12,14 +12,14 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import compare, desom, harness, networks, soae, somrl, worker
+from benchmarks import compare, desom, harness, networks, search, soae, somrl, worker
 from benchmarks import som as bench
 from benchmarks.harness import Aim, Entrant
 
 MAPS = [library for library in bench.LIBRARIES if library.is_map]
 FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
 CPU = torch.device("cpu")
-SUBJECTS = {x.name: x for x in (bench.SUBJECT, desom.SUBJECT, soae.SUBJECT, somrl.SUBJECT)}
+SUBJECTS = {x.SUBJECT.name: x.SUBJECT for x in (bench, search, desom, soae, somrl)}
 DEEP = ["desom", "soae", "somrl"]
 
 
@@ -146,7 +146,7 @@ def test_a_run_writes_table_figure_and_record(name, tmp_path):
         if name == "som":
             maps = ran[~ran.index.str.startswith("bare")]
             assert maps[["QE", "TE"]].notna().all(axis=None)
-        elif case.device == "cuda":
+        elif name != "search" and case.device == "cuda":
             assert set(rows.note) == {networks.NO_GPU}
     columns = ["case", "library", "precision", "seconds"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{name}.csv")[columns], times[columns])
@@ -157,6 +157,22 @@ def test_a_run_writes_table_figure_and_record(name, tmp_path):
     page = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
     assert "Against the aims" not in page  # toys have none
     assert str(tmp_path) not in page + json.dumps(record)
+
+
+def test_a_page_has_a_column_for_each_processor_that_was_measured(tmp_path, monkeypatch):
+    times = pd.DataFrame({"case": ["a", "a"], "library": ["x", "y"], "seconds": [1.5, np.nan]})
+    runs = []
+    for name, code in (("old", b"1"), ("other", b"2"), ("old", b"2"), ("new", b"3")):
+        monkeypatch.setattr(harness, "SOURCE", {"models.som": code, "companion.report": b"?"})
+        record = {"processor": name, "threads": 2, "commit": "0123456789"}
+        runs = harness.by_processor(tmp_path / "x.json", record, times)
+        (tmp_path / "x.json").write_text(json.dumps({"by processor": runs}), encoding="utf-8")
+        times.seconds += 1
+    table = harness._columns(runs, ["a"])
+    assert list(table.columns) == ["case", "library"] + [
+        f"{name}, 2 threads, 0123456" for name in ("other", "old", "new")
+    ]  # the first of the old processor was replaced
+    assert table.iloc[0].to_list() == ["a", "x", "(2.5)", "(3.5)", "4.5"]  # code has changed
 
 
 @pytest.mark.parametrize(

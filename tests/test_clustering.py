@@ -54,6 +54,9 @@ MODELS = {
     "dnm": DeepNeuralMaps((2, 3), update_interval=5, **SMALL, **AE),
     "vade": VaDE(3, **SMALL, **AE),
     "somvae": SOMVAE((2, 3), **SMALL, **AE),
+    "somvae conv": SOMVAE(
+        (2, 3), **SMALL | {"hidden": (2, 3)}, architecture="conv", image_shape=(2, 3)
+    ),
 }
 ALL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 EMBEDDED = [name for name in MODELS if name != "kerasom"]
@@ -361,6 +364,46 @@ def test_somvae_loss_is_literally_the_released_codes(grid):
         L_q, L_e = mse(x, decoded), mse(x, [decode(z_i) for z_i in z])
         assert losses["som"][s].item() == pytest.approx(som)
         assert losses["loss"][s].item() == pytest.approx(L_q + L_e + 0.7 * commit + 0.4 * som)
+
+
+def test_somvaes_convolutions_are_those_of_the_released_code():
+    model = SOMVAE((2, 3), hidden=(4, 5), latent_dim=3, architecture="conv", batch_size=8)
+    network = model._build(64, torch.Generator().manual_seed(0)).double()
+    convolve, image = torch.nn.functional.conv2d, tensor(7, 1, 8, 8)
+    (down, code), (first, up) = network.encoder, network.decoder
+    h = image
+    for W, b, side in zip(down.weights, down.biases, (8, 4), strict=True):
+        h = convolve(h, W, b, padding=3)[..., 2:-1, 2:-1]  # 1 before, 2 after
+        assert h.shape[-1] == side
+        h = torch.nn.functional.max_pool2d(h.relu(), 2)
+    z = h.flatten(1) @ code.layers[0].weight + code.layers[0].bias
+    assert torch.allclose(network.encode(image.flatten(1)), z)
+    h = (z @ first.layers[0].weight + first.layers[0].bias).reshape(7, 5, 2, 2)
+    for n, (W, b) in enumerate(zip(up.weights, up.biases, strict=True)):
+        h = h.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        h = convolve(h, W, b, padding=3)[..., 2:-1, 2:-1]
+        h = h.sigmoid() if n else h.relu()
+    assert torch.allclose(network.decode(z), h.flatten(1))
+
+
+@pytest.mark.parametrize(("name", "least"), [("somvae", 0.0), ("vade", 0.1)])
+def test_the_learning_rate_decays_in_steps(name, least):
+    model = clone(MODELS[name]).set_params(rate_decay=0.1, rate_interval=5, learning_rate=0.01)
+    model.set_params(random_state=0).fit(X)
+    rate = 0.01 * np.maximum(0.1 ** np.repeat([0, 1, 2], [5, 5, 2]), least)
+    assert model.history_["learning_rate"] == pytest.approx(rate)
+
+
+def test_steps_are_as_long_as_the_scheduled_learning_rate():
+    """Until the rate falls nothing differs; then Adam's step is multiplied by the same factor."""
+    after = {}
+    for n_iter, decay in ((5, 1.0), (6, 1.0), (6, 0.25)):
+        model = SOMVAE((2, 3), rate_decay=decay, rate_interval=5, random_state=0)
+        model.set_params(**SMALL | {"n_iter": n_iter})
+        after[n_iter, decay] = model.fit(X).parameters_
+    for name, before in after[5, 1.0].items():
+        whole = after[6, 1.0][name] - before
+        assert after[6, 0.25][name] - before == pytest.approx(0.25 * whole, abs=1e-12)
 
 
 def test_vades_bound_agrees_with_monte_carlo():
@@ -791,6 +834,12 @@ def test_minisom_map_says_what_is_missing_or_wrong(monkeypatch):
         ("somvae", {"alpha": -1}, "alpha=-1"),
         ("somvae", {"beta": float("inf")}, "beta=inf"),
         ("somvae", {"grid": (7, 7)}, "49 centers for a data set of 40 samples.*smaller grid"),
+        ("somvae", {"rate_decay": 1.1}, "rate_decay=1.1 must be a number from 0 to 1"),
+        ("vade", {"rate_interval": 0}, "rate_interval=0 must be a whole number"),
+        ("somvae conv", {"pretrain_epochs": 2}, "pretrain_epochs=2: only dense layers"),
+        ("somvae conv", {"image_shape": (2, 2)}, "image_shape=\\(2, 2\\) does not fit 6 features"),
+        ("somvae conv", {"hidden": ()}, "hidden=\\(\\) has no layer"),
+        ("somvae conv", {"architecture": "cnn"}, "architecture='cnn' is unknown"),
         ("somvae", {"grid": 8}, "grid=8: .*give \\(rows, cols\\) or a Grid"),
         ("dnm", {"gamma": -1}, "gamma=-1"),
         ("dnm", {"alpha": (2.0, 0.1)}, "alpha=\\(2.0, 0.1\\) must start at 1 or below"),

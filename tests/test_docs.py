@@ -1,4 +1,4 @@
-"""What the documentation shows is run: docstring examples and the README's Python."""
+"""What the documentation shows is run: docstring examples and the Python of README and book."""
 
 import doctest
 import importlib
@@ -6,6 +6,7 @@ import inspect
 import os
 import pkgutil
 import re
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -43,14 +44,29 @@ def test_everything_public_is_documented(name):
             assert all(inspect.getdoc(method) for method in methods), thing
 
 
-def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+def snippets(path):
+    """Return the Python of a page; a block in a list is indented."""
+    found = re.findall(r"^( *)```python\n(.*?)^\1```", path.read_text(), flags=re.S | re.M)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").rglob("*.md"))]
+WITH_CODE = [path for path in PAGES if "_build" not in path.parts and snippets(path)]
+
+
+def test_the_readme_and_each_page_on_how_to_do_something_show_code():
+    shown = {path.name for path in WITH_CODE}
+    titles = {path.name for path in (ROOT / "book" / "howto").glob("*.md")}
+    assert {"README.md", *titles} - shown <= {"index.md", "several-machines.md"}  # these: commands
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_python_on_a_page_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOMLIB_OUTPUT", os.fspath(tmp_path))
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    assert snippets
     scope = {}
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), scope)
+    for snippet in snippets(path):
+        exec(compile(snippet, path.name, "exec"), scope)
     plt.close("all")
 
 

@@ -253,7 +253,7 @@ def on_another_device(model, plant=lambda stack: None):
             alone.initialize(X, torch.Generator())
         training = ensembles.Training(task, network, schedules)
         # Adam reads the number of its steps
-        training.adam_step._optimizer_step = lambda parameters: None
+        training.adam_step._optimizer_step = lambda parameters, scale: None
         plant(network)
         losses = training.iteration(0)
         assert {loss.device.type for loss in losses.values()} == {"meta"}

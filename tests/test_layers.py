@@ -17,6 +17,7 @@ from somlib.training.layers import (
     AutoencoderNetwork,
     Convolutions,
     Dense,
+    PooledConvolutions,
     TiedDecoder,
     glorot_uniform,
 )
@@ -231,6 +232,29 @@ def test_transposed_convolutions_are_conv_transpose_2d_for_each_seed(shapes, S):
             h = layer(h, output_size=sides)
             h = h if n == len(shapes) - 2 else h.relu()
         torch.testing.assert_close(entry(stack(x), s, S), h.flatten(1))
+
+
+@pytest.mark.parametrize("shapes", [shapes[::way] for shapes in IMAGES for way in (1, -1)], ids=str)
+def test_pooled_convolutions_of_stacked_seeds_are_those_of_each_alone(shapes):
+    def build(g):
+        return PooledConvolutions(shapes, g, output="tanh")
+
+    stack = stirred(of_seeds(range(3), build))
+    for shared in (True, False):
+        x = batch(3, shared, 6, math.prod(shapes[0]))
+        for s, own in enumerate(per_seed(x, 3)):
+            alone = build(torch.Generator()).double()
+            alone.load_state_dict({name: value[s] for name, value in stack.state_dict().items()})
+            torch.testing.assert_close(stack(x)[s], alone(own))
+            assert alone(own).shape == (6, math.prod(shapes[-1]))
+
+
+def test_pooled_convolutions_begin_as_the_released_code_does():
+    layer = PooledConvolutions([(1, 8, 8), (50, 4, 4), (60, 2, 2)], *generators([0]))
+    W = layer.weights[1].detach()
+    assert W.abs().max() <= 0.2
+    assert W.std() == pytest.approx(0.088, rel=0.02)  # of a normal cut at two standard deviations
+    assert all((b == 0.1).all() for b in layer.biases)
 
 
 @given(rows=st.integers(1, 13), cols=st.integers(1, 13), depth=st.integers(1, 3))

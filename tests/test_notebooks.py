@@ -2,11 +2,8 @@
 
 import ast
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -241,18 +238,6 @@ def test_the_registry_has_what_the_notebooks_save_and_nothing_else():
 
 def test_the_readme_shows_the_gallery():
     assert report.gallery() in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Run all notebooks headlessly, once, as `make figures` does, into a folder of their own."""
-    folder = tmp_path_factory.mktemp("output")
-    command = [sys.executable, "-m", "somlib.companion.cli", "reproduce", "--output", str(folder)]
-    environment = os.environ | {"PYTHONWARNINGS": ""}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    return done, folder
 
 
 def test_all_of_them_run_headlessly(finished):

@@ -42,7 +42,10 @@ def sample():
 def test_they_are_those_that_are_promised_and_take_little():
     assert {name: record["class"] for name, record in RECORDS.items()} == {
         "ae-mnist": "Autoencoder",
+        "dcsomrl-mnist": "DCSOMRL",
+        "desom-mnist": "DESOM",
         "soae-torus-mnist": "SOAE",
+        "som-mnist": "SOM",
         "vae-mnist": "VAE",
         "vae-mnist-high-beta": "VAE",
         "vae-mnist-low-beta": "VAE",
@@ -102,7 +105,7 @@ def test_rounding_to_eight_bits_changes_its_measures_little(name):
     metrics = RECORDS[name]["metrics"]
     for what, before in metrics["sample, before rounding"].items():
         share = any(word in what for word in SHARES)
-        how = {"abs": 0.01} if share else {"rel": 0.005}
+        how = {"abs": 0.015} if share else {"rel": 0.01}
         assert metrics["sample"][what] == pytest.approx(before, **how), what
 
 
@@ -112,6 +115,15 @@ def test_the_sample_is_like_all_test_images(name):
     metrics = RECORDS[name]["metrics"]
     for what, value in metrics["test images"].items():
         assert metrics["sample"][what] == pytest.approx(value, rel=0.2), what
+
+
+def test_a_larger_beta_gives_less_divergence_and_more_error():
+    names = ("vae-mnist-low-beta", "vae-mnist", "vae-mnist-high-beta")
+    rows = [RECORDS[name]["metrics"]["test images"] for name in names]
+    low, one, high = rows
+    assert low["divergence"] > one["divergence"] > high["divergence"] > 0
+    assert low["MSE per pixel"] < one["MSE per pixel"] < high["MSE per pixel"]
+    assert one["ELBO"] > max(low["ELBO"], high["ELBO"])  # the others maximize something else
 
 
 @each_model
@@ -171,7 +183,7 @@ def folder(tmp_path):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown model 'soae'; choose one of ae-mnist, soae-to"):
+    with pytest.raises(ValueError, match=r"unknown model 'soae'; choose one of ae-mnist, .+"):
         load_pretrained("soae")
     with pytest.raises(ValueError, match=r"unknown model '\.\./weights/ae-mnist'"):
         load_pretrained("../weights/ae-mnist")
@@ -332,14 +344,15 @@ def test_elsewhere_a_run_loads_the_model_and_shows_both_records(monkeypatch, sam
         raise AssertionError("nothing is trained")
 
     def measure(model, images):
-        return {"images": len(images), "MSE per pixel": 0.25, "10-NN accuracy of codes": 0.5}
+        assert len(images) == 1000
+        return {"MSE per pixel": 0.25, "10-NN accuracy of codes": 0.5}
 
     model = run.pretrained("soae-torus-mnist", train, measure)
     assert isinstance(model, SOAE)
     recorded = RECORDS["soae-torus-mnist"]["metrics"]["test images"]["MSE per pixel"]
     (text,) = shown
-    assert f"| MSE per pixel | {recorded:.3f} |" in text
-    assert text.splitlines()[3].endswith("| 0.250 |")
+    assert f"| MSE per pixel | {recorded:.5g} |" in text
+    assert text.splitlines()[2].endswith("| 0.25 |")
     assert "**soae-torus-mnist.** `SOAE(" in text
     with pytest.raises(ValueError, match="lower-case-kebab-case"):
         run.pretrained("SOAE", train, measure)

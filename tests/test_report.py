@@ -392,8 +392,8 @@ def test_a_claim_needs_an_id_and_a_sentence(project, name, sentence, message):
 
 def test_a_refused_claim_leaves_nothing_behind(project):
     run = begin()
-    with pytest.raises(ValueError, match="at least two replicates"):
-        run.claim("som-a", "A beats B.", [0.1])
+    with pytest.raises(ValueError, match="some spread"):
+        run.claim("som-a", "A beats B.", [0.1, 0.1])
     assert run.claims().empty
     assert not (run.figures / "claims").exists()
     run.claim("som-a", "A beats B.", SURE)

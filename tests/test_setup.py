@@ -38,6 +38,7 @@ STARTED_BY_TESTS = {
     "ruff": "`make lint`",
     "mypy": "`make lint`",
     "nbqa": "`make lint`",
+    "setuptools": "builds the wheel of test_dist.py",
 }
 """The same for the test extra."""
 
@@ -137,6 +138,22 @@ def test_everything_imported_is_required(folders, extras):
     assert imported(*folders) <= (DIRECT | extra(*extras)).keys()
 
 
+def test_what_the_book_loads_by_name_is_required():
+    """Sphinx imports the extensions in book/conf.py, no file of ours does."""
+    known = packages_distributions()
+    conf = ast.parse((ROOT / "book" / "conf.py").read_text(encoding="utf-8"))
+    said = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in conf.body
+        if isinstance(node, ast.Assign) and node.targets[0].id in ("extensions", "html_theme")
+    }
+    loaded = {name.split(".")[0] for name in said["extensions"]} | {said["html_theme"]}
+    found = {canonicalize_name(name) for top in loaded for name in known.get(top, [top])}
+    # namespace: sphinxcontrib holds the packages that Sphinx brings along, too
+    found = {name for name in found if not name.startswith("sphinxcontrib")}
+    assert {"sphinx", *found} | {"sphinxcontrib-bibtex"} == extra("book").keys()
+
+
 def test_pins_are_exact_and_name_each_package_once():
     text = (ROOT / "constraints.txt").read_text()
     names = [line.split("==")[0].lower() for line in text.splitlines() if "==" in line]
@@ -156,7 +173,9 @@ def test_one_version_everywhere():
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("target", ["figures", "test", "lab", "bench", "help"])
+@pytest.mark.parametrize(
+    "target", ["figures", "book", "test", "lab", "slides", "dist", "bench", "help"]
+)
 def test_make_knows_its_targets(target):
     done = subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False

@@ -103,8 +103,7 @@ def test_a_verdict_is_what_the_intervals_say(values, kind, margin, shift):
 @pytest.mark.parametrize(
     ("values", "change", "message"),
     [
-        ([0.1], {}, "has 1 value; expected at least two replicates.*Run more seeds"),
-        ([], {}, "has 0 values"),
+        ([], {}, "has no values; expected one value per replicate"),
         ([0.1, np.nan], {}, "the value nan at replicate 1"),
         ([np.inf, 1], {}, "the value inf at replicate 0"),
         ([0.1, 0.1, 0.1], {}, "all replicates have the difference 0.1; expected some spread"),
@@ -112,13 +111,26 @@ def test_a_verdict_is_what_the_intervals_say(values, kind, margin, shift):
         ([0.1, 0.2], {"margin": np.nan}, "margin = nan; expected a finite number"),
         ([0.1, 0.2], {"kind": "equal"}, "margin = 0.0; .* above 0"),
         ([0.1, 0.2], {"kind": "less"}, "kind = 'less'; expected 'greater' or 'equal'"),
-        ([0.1, 0.2], {"against": [0.3]}, "against has 1 value"),
+        ([0.1, 0.2], {"against": []}, "against has no values"),
         ([0.1, 0.1], {"against": [0.3, 0.3]}, "some spread"),
     ],
 )
 def test_a_claim_that_cannot_be_decided_is_refused_in_words(values, change, message):
     with pytest.raises(ValueError, match=f"claim 'toy-a': .*{message}"):
         evidence.make_claim("toy-a", "A beats B.", values, **change)
+
+
+@pytest.mark.parametrize("kind", ["greater", "equal"])
+@pytest.mark.parametrize("change", [{}, {"against": [0.3]}, {"against": [0.3, 0.4]}])
+@pytest.mark.parametrize("value", [-5.0, 0.0, 5.0])
+def test_a_claim_of_one_replicate_is_undecided(value, change, kind):
+    found = evidence.make_claim("toy-a", "A beats B.", [value], kind=kind, margin=0.1, **change)
+    assert found.alone == "undecided"
+    assert found.p >= 0.5
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert "no interval, 1" in found.line
+    table = evidence.claims_table([found, evidence.make_claim("toy-b", "B.", [1.0, 1.1, 1.2])])
+    assert table["verdict"].tolist() == ["undecided", "holds"]
 
 
 def test_spread_that_is_only_rounding_is_none():

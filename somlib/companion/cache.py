@@ -569,7 +569,7 @@ def _dependencies(module: str) -> set[str]:
     Examples
     --------
     >>> sorted(_dependencies("somlib.search.best_units"))
-    ['search', 'search.best_units', 'search.products']
+    ['search', 'search.best_units', 'search.products', 'search.screen']
     >>> _dependencies("numpy.linalg")
     set()
     """

@@ -1,10 +1,11 @@
 """`somlib reproduce` runs the notebooks, `somlib report` builds the page of figures and tables.
 
-`somlib handout` writes the notebooks without the answers to their exercises. `somlib pretrain`
-trains the small models of the package again. `somlib results` carries cached results to another
-machine. `somlib fit` trains one model, also in several processes started by `torchrun`, on one
-machine or on many. All requests are checked before a notebook or a training starts. Slow imports
-wait until they are needed: a refusal or `--help` takes no time.
+`somlib handout` writes the notebooks without the answers to their exercises, `somlib slides` the
+executed ones as slides, and `somlib book` builds the book from them. `somlib pretrain` trains the
+small models of the package again. `somlib results` carries cached results to another machine.
+`somlib fit` trains one model, also in several processes started by `torchrun`, on one machine or on
+many. All requests are checked before a notebook or a training starts. Slow imports wait until they
+are needed: a refusal or `--help` takes no time.
 """
 
 import argparse
@@ -104,34 +105,40 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("reproduce", help="run notebooks, regenerate figures and tables")
     page = commands.add_parser("report", help="build the page of figures and tables of a profile")
     students = commands.add_parser("handout", help="write the notebooks without their solutions")
+    lecture = commands.add_parser("slides", help="write executed notebooks as slides")
+    whole = commands.add_parser("book", help="build the book from executed notebooks")
     small = commands.add_parser("pretrain", help="train the small models of the package again")
     train = commands.add_parser("fit", help="train one model and save it")
     _add_fit(train)
     _add_results(commands.add_parser("results", help="carry cached results to another machine"))
     page.set_defaults(command=build_report)
-    for command in (run, page):
+    for command in (run, page, lecture, whole):
         command.add_argument(
             "--profile", choices=("quick", "full"), default="quick",
             help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
         )  # fmt: skip
+    for command in (run, page, whole):
         command.add_argument(
             "--output", dest="folder", metavar="DIR",
             help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
         )  # fmt: skip
     _add_reproduce(run)
+    whole.set_defaults(command=make_book)
     students.set_defaults(command=handout)
-    students.add_argument(
-        "--output", dest="folder", metavar="DIR",
-        help="folder of the copies (default: handout/ of the project)",
-    )  # fmt: skip
+    lecture.set_defaults(command=make_slides)
     small.set_defaults(command=pretrain)
-    small.add_argument(
-        "--output", dest="folder", metavar="DIR",
-        help="folder of weights and records (default: that of the package)",
-    )  # fmt: skip
+    for command, made, default in (
+        (students, "copies", "handout/ of the project"),
+        (lecture, "slides", "slides/ of the project"),
+        (small, "weights and records", "that of the package"),
+    ):
+        command.add_argument(
+            "--output", dest="folder", metavar="DIR",
+            help=f"folder of the {made} (default: {default})",
+        )  # fmt: skip
     for command in (run, small):
         _add_device(command)
-    for command in (run, students, small):
+    for command in (run, students, lecture, small):
         command.add_argument("--only", nargs="+", metavar="NN", help="notebooks, as 01 or 01_som")
     for command, what in (
         (run, "set a notebook's own parameter, in every selected notebook that has it"),
@@ -442,6 +449,53 @@ def handout(options: argparse.Namespace) -> int:
             text = json.dumps(content, indent=1, ensure_ascii=False)
             partial.write_text(text + "\n", encoding="utf-8")
         print(f"{folder / notebook.name}: {len(cells) - len(content['cells'])} cells left out")
+    return 0
+
+
+def make_slides(options: argparse.Namespace) -> int:
+    """Write the executed notebooks of a profile as slides, with all that they load."""
+    from somlib.companion.report import output_folder, project_root
+
+    selected = _select(options.only)
+    runs = output_folder("runs", options.profile)
+    waiting = [notebook.stem for notebook in selected if not (runs / notebook.name).is_file()]
+    if waiting:
+        raise Refused(
+            f"not executed in the {options.profile} profile: {_list(waiting)}; first run "
+            f"`somlib reproduce --profile {options.profile} --only {' '.join(waiting)}`"
+        )
+    folder = Path(options.folder).expanduser() if options.folder else project_root() / "slides"
+    _require_writable(folder)
+    from somlib.companion import slides
+
+    try:
+        slides.copy_scripts(folder)
+    except slides.NotInstalledError as error:
+        raise Refused(str(error)) from error
+    for notebook in selected:
+        try:
+            print(slides.write(runs / notebook.name, folder))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise Refused(f"{runs / notebook.name} cannot be read ({error})") from error
+    return 0
+
+
+def make_book(options: argparse.Namespace) -> int:
+    """Build the book; notebooks that have not been executed as they are now run first."""
+    from somlib.companion import book
+    from somlib.companion.report import project_root
+
+    output = _output_folder(options)
+    folder = (output if options.folder else project_root()) / "book" / "_build"
+    _require_writable(folder)
+    if waiting := book.missing(options.profile, output):
+        own = ["--profile", options.profile, "--only", *waiting, "--output", str(output)]
+        if failed := reproduce(_parser().parse_args(["reproduce", *own])):
+            return failed
+    try:
+        print(book.build(options.profile, output, folder))
+    except book.NotReadyError as error:
+        raise Refused(str(error)) from error
     return 0
 
 

@@ -40,7 +40,7 @@ class Claim:
     n, n_against : int
         Numbers of replicates; `n_against` is 0 if the differences are paired.
     difference, low, high : float
-        Mean difference and its 95 % interval.
+        Mean difference and its 95 % interval; from minus to plus infinity for one replicate.
     p : float
         The p value of the verdict.
     alone : str
@@ -72,9 +72,11 @@ class Claim:
         unit = f" {self.unit}" if self.unit else ""
         asked = {"greater": f"more than {self.margin:g}", "equal": f"within ±{self.margin:g}"}
         needed = f", claimed {asked[self.kind]}" if self.margin else ""
+        known = np.isfinite(self.high)
+        interval = f"95 % interval {self.low:+.3g} to {self.high:+.3g}" if known else "no interval"
         return (
             f"**Claim: {self.alone}.** {self.sentence} Mean difference {self.difference:+.3g}{unit}"
-            f"{needed}; 95 % interval {self.low:+.3g} to {self.high:+.3g}, {self.replicates}."
+            f"{needed}; {interval}, {self.replicates}."
         )
 
     def _ipython_display_(self) -> None:

@@ -78,7 +78,8 @@ def _described(record: dict[str, Any], measures: pd.DataFrame) -> str:
         "sample, before rounding": "mnist-sample, before rounding",
         "sample, now": "mnist-sample, computed now",
     }
-    table = measures.rename(columns=heads).reset_index(names="measure")
+    digits = measures.map("{:.5g}".format)  # so many that rounding can be seen
+    table = digits.rename(columns=heads).reset_index(names="measure")
     return (
         f"{report.markdown(table)}\n\n**{record['name']}.** `{record['model']}`, trained on "
         f"{record['trained on']}, {record['bytes'] / 1000:.0f} KB."

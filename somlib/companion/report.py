@@ -341,6 +341,7 @@ class Run:
             autoencoder on the torus."
         difference : array-like of shape (n,)
             One value per replicate, paired, in the direction of the sentence: positive supports it.
+            With a single one the claim is undecided, because nothing tells its spread.
         against : array-like of shape (m,), optional
             Values of the other group. Then `difference` has those of the first, the samples are
             independent, and Welch's interval is used.
@@ -364,8 +365,8 @@ class Run:
         Raises
         ------
         ValueError
-            With fewer than two values, no spread, a value or margin that is not finite, or a name
-            that is malformed or stands twice.
+            Without values, with several that have no spread, with a value or margin that is not
+            finite, or a name that is malformed or stands twice.
         """
         _require_kebab("claim", name)
         made = evidence.make_claim(

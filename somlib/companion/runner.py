@@ -237,7 +237,8 @@ def run(job: Job, folder: Path, kernels: Any) -> str | None:
     """Execute a notebook into `folder`; return None, or in a few lines what went wrong.
 
     The executed copy and its HTML get their names once they are complete; of a failed notebook the
-    part up to the error is kept as NN_name.failed.ipynb.
+    part up to the error is kept as NN_name.failed.ipynb (without outputs where a kernel died in the
+    quick profile, which does not save after each cell).
     """
     done = folder / job.notebook.name
     failed = done.with_suffix(".failed.ipynb")
@@ -280,6 +281,8 @@ def _execute(job: Job, partial: Path, page_path: Path, kernels: Any) -> str | No
             kernel_manager_class=kernels,
             progress_bar=False,
             start_timeout=120,
+            # else before and after each cell, of 200, which takes as long as many a quick notebook
+            request_save_on_cell_execute=job.parameters.get("profile") != "quick",
             shutdown_kernel="immediate",  # its files are complete already
         )
         exporter: Any = HTMLExporter

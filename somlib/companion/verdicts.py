@@ -34,7 +34,7 @@ class Difference:
     mean : float
         The estimate.
     error : float
-        Its standard error, above 0.
+        Its standard error, above 0; infinite for a single replicate, whose interval has no ends.
     freedom : float
         Degrees of freedom of the standard error.
 
@@ -80,9 +80,11 @@ def paired(values: ArrayLike) -> Difference:
     Raises
     ------
     ValueError
-        With fewer than two values, a value that is not finite, or no spread.
+        Without values, with a value that is not finite, or with several and no spread.
     """
     values = _sample(values, "difference")
+    if values.size == 1:
+        return Difference(values.mean(), np.inf, 1)
     return _with_spread(Difference(values.mean(), _error(values), values.size - 1), values)
 
 
@@ -92,8 +94,8 @@ def independent(values: ArrayLike, against: ArrayLike) -> Difference:
     Raises
     ------
     ValueError
-        With fewer than two values in either sample, a value that is not finite, or no spread in
-        both.
+        Without values in either sample, with a value that is not finite, or with several and no
+        spread in both.
 
     Notes
     -----
@@ -102,8 +104,10 @@ def independent(values: ArrayLike, against: ArrayLike) -> Difference:
     """
     values, against = _sample(values, "difference"), _sample(against, "against")
     both = np.concatenate([values, against])
-    errors = _error(values), _error(against)
     mean = values.mean() - against.mean()
+    if min(values.size, against.size) == 1:
+        return Difference(mean, np.inf, 1)
+    errors = _error(values), _error(against)
     return _with_spread(_welch(mean, *errors, values.size - 1, against.size - 1), both)
 
 
@@ -111,11 +115,8 @@ def _sample(values: ArrayLike, what: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{what} has the shape {array.shape}; expected one value per replicate")
-    if array.size < 2:
-        raise ValueError(
-            f"{what} has {array.size} value{'' if array.size == 1 else 's'}; expected at least "
-            "two replicates, because one has no spread. Run more seeds."
-        )
+    if not array.size:
+        raise ValueError(f"{what} has no values; expected one value per replicate")
     if not np.isfinite(array).all():
         bad = array[~np.isfinite(array)][0]
         raise ValueError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from somlib import checks
-from somlib.data.download import File, T, find_or_download, read_packaged
+from somlib.data.download import File, find_or_download, read_packaged
 from somlib.data.idx import IdxFile, read_idx
 from somlib.data.reuters import REUTERS_ROOTS, Samples, read_reuters
 
@@ -188,7 +188,7 @@ def _read_digits() -> Samples:
 def _read_idx_files(
     files: list[IdxFile],
     split: str,
-    find: Callable[[File, Callable[[BinaryIO], T]], T] = find_or_download,
+    find: Callable[[File, Callable[[BinaryIO], None]], None] = find_or_download,
 ) -> Samples:
     """Join what belongs to `split` of training images and labels, test images and labels."""
     chosen = files[_rows(split, 2)]

@@ -27,7 +27,10 @@ common:
     tools.canvas({label, width, aspect, draw})     {element, redraw()}; draw(context, width, height)
     tools.pad({..., help, move, nudge})            a canvas to drag on: move(x, y) in [0, 1]²,
                                                    nudge(dx, dy) for arrow keys; and {help}, a text
+    tools.sheet({label, help, images, shape, columns, picked, pick, mark})
+                                                   a pad of images to choose from
     tools.image(context, pixels, [rows, cols], x, y, width, height)
+    tools.rowsOf(array)                            a list of the rows of an array of two axes
     tools.loop(step)                               {start(), stop(), running}
     tools.random(seed)                             uniform(), uniform.normal()
     tools.say(text)                                for readers who do not see the picture
@@ -57,6 +60,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from somlib import checks
+
+Array = NDArray[Any]
 
 LIMIT = 1_500_000
 """Maximal size of a piece in bytes, with its picture and script."""
@@ -413,7 +418,11 @@ def encoder(model: Any, precision: Literal["int8", "float16"] = "int8") -> Netwo
     Its output is what the model's encoder gives: on torus and sphere the numbers from which
     `space.project` makes a point, of a VAE means and log-variances.
     """
-    return network(_dense(model, "encoder"), precision)
+    layers = _dense(model, "encoder")
+    shift, scale = _scaling(model)
+    weight, bias, activation = layers[0]
+    layers[0] = (weight / scale, bias - (shift / scale * weight).sum(0), activation)
+    return network(layers, precision)
 
 
 def decoder(model: Any, precision: Literal["int8", "float16"] = "int8") -> Network:
@@ -423,12 +432,21 @@ def decoder(model: Any, precision: Literal["int8", "float16"] = "int8") -> Netwo
     a Bernoulli model the probabilities.
     """
     layers = _dense(model, "decoder")
+    shift, scale = _scaling(model)
+    weight, bias, activation = layers[-1]
+    layers[-1] = (weight * scale, bias * scale + shift, activation)
     if model._bernoulli:  # it is trained on logits
         layers[-1] = (*layers[-1][:2], "sigmoid")
     return network(layers, precision)
 
 
-def _dense(model: Any, part: str) -> list[tuple[ArrayLike, ArrayLike, str]]:
+def _scaling(model: Any) -> tuple[Array, Array]:
+    """Return what is subtracted from samples, and what divides them, before the first layer."""
+    parameters = model.parameters_  # of DC-SOMRL; other models have neither
+    return parameters.get("shift", np.zeros((1, 1))), parameters.get("scale", np.ones((1, 1)))
+
+
+def _dense(model: Any, part: str) -> list[tuple[Array, Array, str]]:
     import torch
 
     from somlib.training.layers import MLP, TiedDecoder

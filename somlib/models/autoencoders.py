@@ -2,7 +2,7 @@
 
 An encoder maps a sample to a latent code, a decoder reconstructs the sample from it. One idea per
 class: a narrow code, corrupted inputs, few active units, a penalty on the encoder's Jacobian.
-`boltzmann` has layer-wise pre-training.
+`layerwise` and `boltzmann` have layer-wise pre-training.
 """
 
 from collections.abc import Sequence

@@ -1,19 +1,18 @@
 """Restricted Boltzmann machines, and layer-wise pre-training of autoencoders with them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import clone
 from torch import Tensor, nn
 
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, reconstruction_error
+from somlib.models.layerwise import unrolled
 from somlib.training import DeepEstimator, Losses, Noise, fit_seeds
 from somlib.training.layers import MLP, AutoencoderNetwork, TiedDecoder
-from somlib.training.network import member_state
 
 
 class RBMNetwork(AutoencoderNetwork):
@@ -179,29 +178,6 @@ def pretrained(
             machine = RBM(width, code, random_state=seed, **shared | rbm)
             machines.append(machine.fit(hidden))
             hidden = machine.transform(hidden)
-        autoencoders.append(_unrolled(model, X, seed, machines))
+        learned = [machine.parameters_ for machine in machines]
+        autoencoders.append(unrolled(model, X, seed, learned))
     return autoencoders
-
-
-def _unrolled(model: Autoencoder, X: ArrayLike, seed: int, machines: Sequence[RBM]) -> Autoencoder:
-    """Return an autoencoder whose encoder and decoder have the weights of the machines."""
-    whole: Autoencoder = clone(model).set_params(random_state=seed)
-    data = torch.from_numpy(whole._valid(X, reset=True))
-    network = whole._build(data.shape[1], torch.Generator().manual_seed(seed)).to(data)
-    state: dict[str, Tensor] = {}
-    for i, machine in enumerate(machines):
-        learned = {name: torch.from_numpy(value) for name, value in machine.parameters_.items()}
-        W, down = learned["encoder.layers.0.weight"], len(machines) - 1 - i
-        state |= {
-            f"encoder.layers.{i}.weight": W,
-            f"encoder.layers.{i}.bias": learned["encoder.layers.0.bias"],
-        }
-        bias = learned["decoder.biases.0"]
-        if model.tied:
-            state |= {f"decoder.biases.{down}": bias}
-        else:
-            state |= {f"decoder.layers.{down}.weight": W.mT, f"decoder.layers.{down}.bias": bias}
-    network.load_state_dict(state)
-    whole._learn(member_state(network, 0, 1))
-    whole.seed_, whole.n_iter_, whole.history_ = seed, 0, {}
-    return whole

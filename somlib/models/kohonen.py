@@ -6,6 +6,7 @@ them once per epoch. `online_pass` computes Algorithm 1 at a fraction of its cos
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from somlib.search.best_units import (
     best_units,
     squared_distances,
 )
-from somlib.search.products import by_numpy, one_torch_thread, product
+from somlib.search.products import all_threads, by_numpy, one_torch_thread, product
 from somlib.spaces import Grid
 from somlib.spaces.grid import Topology
 from somlib.training import processes
@@ -156,7 +157,7 @@ def batch_pass(
     -------
     tensor of shape (K, d), and the best-matching units under the old W
     """
-    seen, codebook = Seen.of(len(blocks), W), Codebook(W)
+    seen, codebook = Seen.of(len(blocks), W), Codebook(W, blocks.screen)
     at_once = None if blocks.missing else blocks.resident
     sums = torch.zeros_like(W)
     counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
@@ -192,13 +193,15 @@ def voronoi_sums(
     number = np.bincount(units, minlength=n_units)
     begin = np.concatenate([[0], np.cumsum(number[:-1])])
     counts = number if weight is None else np.bincount(units, weight, n_units)
-    sums = torch.nn.functional.embedding_bag(
-        torch.from_numpy(order).to(x.device),
-        x,
-        torch.from_numpy(begin).to(x.device),
-        mode="sum",
-        per_sample_weights=None if weight is None else torch.from_numpy(weight[order]).to(x),
-    )
+    # few are over before another thread has begun
+    with all_threads() if x.numel() > BLOCK_ELEMENTS else nullcontext():
+        sums = torch.nn.functional.embedding_bag(
+            torch.from_numpy(order).to(x.device),
+            x,
+            torch.from_numpy(begin).to(x.device),
+            mode="sum",
+            per_sample_weights=None if weight is None else torch.from_numpy(weight[order]).to(x),
+        )
     return sums, torch.from_numpy(counts).to(x)[:, None]
 
 

@@ -44,7 +44,8 @@ def load_pretrained(name: str) -> Any:
     It is a fitted estimator of the ordinary class, on the CPU, and behaves as one that was loaded
     from a file, with two exceptions: the labels of its training images (`labels_`) and the history
     of its training (`history_`) are left out. Its weights are rounded to 8 bits; how little that
-    changes is in its record (`pretrained.record`).
+    changes is in its record (`pretrained.record`). A function that is called through the cache gets
+    the model as an argument: a name would not tell the cache of other weights.
 
     Parameters
     ----------

@@ -260,7 +260,8 @@ class SOM(
             kept.fingerprint = fingerprint(self, X, weight)
             self._resume(kept, n_epochs)
         own = processes.part(len(X))
-        blocks = self._blocks(X, data_center(X), own)
+        searches = n_epochs + 1 if self.mode == "batch" else 1
+        blocks = self._blocks(X, data_center(X), own, searches)
         weight = None if weight is None else weight[own]
         run_loop(
             lambda epoch: self._epoch(epoch, blocks, weight),
@@ -451,7 +452,7 @@ class SOM(
 
     def transform(self, X: ArrayLike) -> Array:
         """Return the distance of each sample to each prototype, shape (n, K)."""
-        blocks = self._new_blocks(X)
+        blocks = self._new_blocks(X, searches=0)
         codebook = self._codebook(blocks)
         out = np.empty((len(blocks), len(codebook)), dtype=self.weights_.dtype)
         for block in blocks.split(len(codebook)):
@@ -540,17 +541,22 @@ class SOM(
         check_is_fitted(self, "cluster_labels_", msg="call cluster() before predict_clusters")
         return np.asarray(self.cluster_labels_[self.predict(X)])
 
-    def _blocks(self, X: Array, center: Array, own: slice = slice(None)) -> Blocks:
-        """Return the samples, or some of them, centered and on the device."""
+    def _blocks(
+        self, X: Array, center: Array, own: slice = slice(None), searches: int = 1
+    ) -> Blocks:
+        """Return the samples, or some of them, centered and on the device, for some searches."""
         # online training is sequential: a GPU does not speed it up
         device = resolve_device(self.device)
         device = torch.device("cpu") if self.mode == "online" else device
         missing = self.allow_missing and any(np.isnan(rows).any() for rows in arrays.row_blocks(X))
-        return Blocks(X[own], center.astype(self.weights_.dtype, copy=False), device, missing)
+        center = center.astype(self.weights_.dtype, copy=False)
+        n_units = self.grid_.n_units if searches else 0
+        return Blocks(X[own], center, device, missing, n_units, searches)
 
-    def _new_blocks(self, X: ArrayLike) -> Blocks:
+    def _new_blocks(self, X: ArrayLike, searches: int = 1) -> Blocks:
         check_is_fitted(self)
-        return self._blocks(self._check_data(X, None, reset=False)[0], self.weights_.mean(0))
+        X = self._check_data(X, None, reset=False)[0]
+        return self._blocks(X, self.weights_.mean(0), searches=searches)
 
     def _search(self, blocks: Blocks) -> Seen:
         """Return the two best-matching units of each sample and the distance to the first."""
@@ -561,7 +567,8 @@ class SOM(
         return seen
 
     def _codebook(self, blocks: Blocks) -> Codebook:
-        return Codebook(torch.from_numpy(self.weights_ - blocks.center).to(blocks.device))
+        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        return Codebook(W, blocks.screen)
 
     # ------------------------------------------------------------ parameters and data
 

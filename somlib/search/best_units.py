@@ -4,18 +4,24 @@
 product, which is what makes a map fast. It also loses digits: two distances that differ by less
 than the rounding error of the product can come out in either order, and the order then depends
 on the block size, the processor and the library. Here those pairs, and only those, are measured
-again term by term, so that the winner is the true one, and the lowest index among equals.
+again term by term, so that the winner is the true one, and the lowest index among equals. On large
+problems a screen of lower bounds (`somlib.search.screen`) comes first, and spares most of that
+product.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from somlib.search.products import one_torch_thread, product
+from somlib.search import screen
+from somlib.search.products import all_threads, one_torch_thread, product
+from somlib.search.screen import Screen
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
@@ -23,6 +29,15 @@ product to run at full speed, little enough to stay near the processor."""
 
 BLOCK_ROWS = 512
 """... but not fewer samples than this, below which the product slows down."""
+
+MOST_PAIRS = 1 / 16
+"""Share of all pairs, beyond which a screen is of no use and the product of all is computed."""
+
+LONGEST = 2.0**60
+"""Length of a sample and a prototype, beyond which a screen's numbers could overflow."""
+
+BASIS_SAMPLES = 1000
+"""Number of samples from which the directions of a screen are found."""
 
 MAX_DIRECT_DIFFERENCES = 2**15
 """Differences of single features, up to which computing them all is faster than a product."""
@@ -39,13 +54,15 @@ class Block(NamedTuple):
     """Some consecutive samples, centered.
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
-    0), or None when nothing is missing; `norm` is ‖x‖ of each sample.
+    0), or None when nothing is missing; `norm` is ‖x‖ of each sample. `factors` are those of a
+    screen, where there is one.
     """
 
     where: slice
     x: torch.Tensor
     known: torch.Tensor | None
     norm: torch.Tensor
+    factors: torch.Tensor | None = None
 
     @classmethod
     def of(cls, x: torch.Tensor, known: torch.Tensor | None = None) -> "Block":
@@ -71,20 +88,39 @@ class Blocks:
         Where the blocks are wanted.
     missing : bool, default=False
         Whether to look for NaN.
+    n_units, n_passes : int, default=0, 1
+        How many searches among how many units are to come: whether a screen pays depends on it.
+
+    Attributes
+    ----------
+    screen : Screen or None
+        How samples are replaced in a first look at them; see `Codebook`.
     """
 
     X: NDArray[np.floating]
     center: NDArray[np.floating]
     device: torch.device
     missing: bool = False
+    n_units: int = 0
+    n_passes: int = 1
+    screen: Screen | None = field(default=None, init=False)
     _resident: torch.Tensor | None = field(default=None, init=False, repr=False)
     _norm: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _factors: torch.Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.X, np.memmap):
             self._resident = self._load(slice(None))
             if not self.missing:
                 self._norm = torch.linalg.vector_norm(self._resident, dim=1)
+        if self.n_units and not self.missing and self.device.type == "cpu":
+            some = np.random.default_rng(0).integers(len(self.X), size=BASIS_SAMPLES)
+            few = self[torch.from_numpy(np.unique(some))]
+            passes = 1 if self._resident is None else self.n_passes
+            self.screen = screen.chosen(few, len(self.X), self.n_units, passes)
+        if self.screen is not None and self._resident is not None:
+            parts = [block.factors for block in self.split(self.n_units)]
+            self._factors = torch.cat([part for part in parts if part is not None])
 
     def __len__(self) -> int:
         return len(self.X)
@@ -110,7 +146,14 @@ class Blocks:
                 known = (~x.isnan()).to(x.dtype)
                 x = x.nan_to_num(nan=0.0)
             norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
-            yield Block(where, x, known, norm)
+            yield Block(where, x, known, norm, self._factors_of(where, x, norm))
+
+    def _factors_of(self, where: slice, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor | None:
+        if self.screen is None:
+            return None
+        if self._factors is not None:
+            return self._factors[where]
+        return self.screen.samples(x, norm)
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
@@ -127,25 +170,38 @@ class Codebook:
     ----------
     W : tensor of shape (K, d)
         Prototypes, centered as the samples are.
+    screen : Screen, optional
+        That of the samples' blocks, where they have one. It is dropped once it leaves too many
+        units to be measured.
     """
 
-    def __init__(self, W: torch.Tensor) -> None:
-        self.W = W
-        self.minus_two_W = -2 * W.T
-        self.squared = W.to(_precise(W.device)).square().sum(1).to(W.dtype)
+    def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
+        self.W, self.screen = W, screen
+        squared = W.to(_precise(W.device)).square().sum(1)
+        self.squared = squared.to(W.dtype)
+        self.factors = None if screen is None else screen.units(W, squared)
         # how far two entries of ‖w‖² − 2 x·w may be off: per unit of ‖x‖, and at least
-        longest, eps = float(self.squared.max()), torch.finfo(W.dtype).eps
+        longest, eps, tiny = float(squared.max()), *_resolution(W.dtype)
+        self.longest = longest**0.5
         self.error = CONFIDENCE * W.shape[1] ** 0.5 * eps * longest**0.5
-        self.least_error = 4 * eps * longest
+        self.least_error = 4 * eps * longest + W.shape[1] * tiny
+        # what may underflow in a screen, which computes in float32: per unit of 1 + ‖x‖
+        self.lost = (W.shape[1] + 8) * _resolution(torch.float32)[1] * 16 * (1 + longest)
         self._scratch = W.new_empty(0, len(W))
+
+    @cached_property
+    def minus_two_W(self) -> torch.Tensor:  # noqa: N802
+        """The factor of ‖w‖² − 2 x·w, shape (d, K)."""
+        return -2 * self.W.T
 
     def __len__(self) -> int:
         return len(self.W)
 
     def scratch(self, n: int) -> torch.Tensor:
         """Return room for n × K numbers, the same on every call: fresh memory costs time."""
-        if len(self._scratch) < n:
-            self._scratch = self.W.new_empty(n, len(self.W))
+        dtype = torch.float32 if self.screen else self.W.dtype
+        if len(self._scratch) < n or self._scratch.dtype != dtype:
+            self._scratch = self.W.new_empty(n, len(self.W), dtype=dtype)
         return self._scratch[:n]
 
 
@@ -181,17 +237,20 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     >>> best_units(Block.of(X), Codebook(W))[0].tolist()
     [[1, 2], [0, 1]]
     """
-    relative, slack = _relative(block, codebook, codebook.scratch(len(block.x)))
+    slack = codebook.error * block.norm + codebook.least_error
+    if (table := _screened(block, codebook, slack)) is None:
+        table = Table(_relative(block, codebook, codebook.scratch(len(block.x))))
     # the three nearest tell whether the first two places are beyond doubt
-    near, units = _three_nearest(relative)
-    doubtful = (near.diff(dim=1) <= slack[:, None]).any(1)
+    near, units = _nearest(table, 3)
+    # written so that what is no number, because it overflowed, is in doubt
+    doubtful = ~(near.diff(dim=1) > slack[:, None]).all(1)
     near, units = near[:, :2], units[:, :2]
     squared = near + block.norm.square()[:, None]
-    doubtful |= squared[:, 0] <= slack
+    doubtful |= ~(squared[:, 0] > slack)
     rows = doubtful.nonzero().squeeze(1)
     if len(rows):
         limit = near[rows, -1] + slack[rows]
-        squared[rows], units[rows] = _measured(block, codebook.W, relative, rows, limit)
+        squared[rows], units[rows] = _measured(block, codebook.W, table, rows, limit)
     if len(codebook) == 1:
         squared, units = squared.expand(-1, 2), units.expand(-1, 2)
     return units, squared.clamp(min=0)
@@ -206,8 +265,8 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     """
     if block.known is None and len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES:
         return (block.x[:, None] - codebook.W).square().sum(2)
-    relative, slack = _relative(block, codebook)
-    squared = relative + block.norm.square()[:, None]
+    slack = codebook.error * block.norm + codebook.least_error
+    squared = _relative(block, codebook) + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
     squared[rows, units] = _direct(block, codebook.W, rows, units).to(squared.dtype)
     return squared.clamp(min=0)
@@ -250,19 +309,43 @@ def mean_over_samples(
         )
     center = weights.mean(0, dtype=np.float64).astype(np.result_type(X, weights))
     W = torch.from_numpy(weights - center)
-    codebook = Codebook(W)
+    blocks = Blocks(X, center, W.device, n_units=len(W))
+    codebook = Codebook(W, blocks.screen)
     values = torch.empty(len(X), dtype=torch.float64)  # one by one they would fragment the memory
-    for block in Blocks(X, center, W.device).split(len(W)):
+    for block in blocks.split(len(W)):
         units, _ = best_units(block, codebook)
         apart = block.x.to(torch.float64, copy=True).sub_(W[units[:, 0]])
         values[block.where] = measure(units, apart)
     return float(values.mean())
 
 
-def _relative(
-    block: Block, codebook: Codebook, out: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product, and how far two may be off.
+class Table(NamedTuple):
+    """‖w‖² − 2 x·w of each sample with some units, shape (n, C); inf fills rows of fewer units.
+
+    `units` of shape (n, C) says which they are, or is None where they are all in order.
+    """
+
+    relative: torch.Tensor
+    units: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, n: int, rows: torch.Tensor, units: torch.Tensor, values: torch.Tensor) -> "Table":
+        """Return pairs of a sample and a unit, sorted by sample, side by side."""
+        number = torch.bincount(rows, minlength=n)
+        place = torch.arange(len(rows), device=rows.device) - (number.cumsum(0) - number)[rows]
+        shape = n, int(number.max())
+        relative = torch.full(shape, torch.inf, dtype=values.dtype, device=rows.device)
+        at = torch.zeros(shape, dtype=torch.int64, device=rows.device)
+        relative[rows, place], at[rows, place] = values, units
+        return cls(relative, at)
+
+    def named(self, places: torch.Tensor) -> torch.Tensor:
+        """Return the units that stand in places of shape (n, p)."""
+        return places if self.units is None else self.units.gather(1, places)
+
+
+def _relative(block: Block, codebook: Codebook, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return ‖w‖² − 2 x·w, shape (n, K), by one matrix product.
 
     ‖x‖² is the same for all units and stays out of their comparison: a map that training has
     contracted around the center has small w, hence small errors, however far its samples lie.
@@ -273,40 +356,96 @@ def _relative(
     else:
         # a missing value is 0 in x; its column of the prototypes must not count either
         relative += product(block.known, codebook.W.T.square())
-    return relative, codebook.error * block.norm + codebook.least_error
+    return relative
 
 
-def _three_nearest(relative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the three smallest entries of each row in order, and where they stand."""
-    places = min(3, relative.shape[1])
+def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | None:
+    """Return the units of each sample that may be its two nearest, or None if they are too many.
+
+    The two units of the lowest bounds are measured. Whichever are the two nearest, the second of
+    them is no farther than the farther of these, and a unit with a higher lower bound is none.
+    """
+    if codebook.screen is None or codebook.factors is None or block.factors is None:
+        return None
+    if not float(block.norm.max()) + codebook.longest < LONGEST:
+        codebook.screen = None
+        return None
+    n, least = len(block.x), codebook.scratch(len(block.x))
+    codebook.screen.bounds(block.factors, codebook.factors, least)
+    pair = _nearest(Table(least), 2)[1].sort(1).values
+    row = torch.arange(n).repeat_interleave(pair.shape[1])
+    first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
+    limit = first.amax(1) + slack + codebook.lost * (1 + block.norm)
+    limit = limit.to(least.dtype).nextafter(torch.tensor(torch.inf))  # rounded up
+    least.scatter_(1, pair, torch.inf)
+    near = least.numpy() <= limit.numpy()[:, None]
+    more = np.flatnonzero(near)
+    if len(more) > MOST_PAIRS * near.size:
+        codebook.screen = None
+        return None
+    row, unit = (torch.from_numpy(index) for index in np.divmod(more, len(codebook)))
+    others = Table.of(n, row, unit, _of_pairs(block, codebook, row, unit))
+    assert others.units is not None
+    return Table(torch.cat([first, others.relative], 1), torch.cat([pair, others.units], 1))
+
+
+def _of_pairs(
+    block: Block, codebook: Codebook, rows: torch.Tensor, units: torch.Tensor
+) -> torch.Tensor:
+    """Return ‖w‖² − 2 x·w of pairs of a sample and a unit, sorted by sample."""
+    shape = len(block.x), len(codebook)
+    begin = torch.bincount(rows, minlength=shape[0]).cumsum(0)
+    begin = torch.cat([begin.new_zeros(1), begin])
+    _hear_of_sparse_tensors()
+    wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
+    with all_threads():
+        dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
+    return codebook.squared[units] - 2 * dots
+
+
+@cache
+def _hear_of_sparse_tensors() -> None:
+    """Let PyTorch say once, where nobody hears it, that its sparse tensors are new."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.sparse_csr_tensor([0, 0], [], [], (1, 1))
+
+
+def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the smallest entries of each row in order, and the units they are of."""
+    relative = table.relative
+    places = min(places, relative.shape[1])
     if relative.device.type != "cpu":
         near, units = torch.topk(relative, places, largest=False)
-        return near, units
-    # NumPy's argmin by vector instructions, three times, is faster than selecting three at once
-    table, row = relative.numpy(), np.arange(len(relative))
-    units_ = np.empty((len(table), places), np.int64)
-    near_ = np.empty((len(table), places), table.dtype)
+        return near, table.named(units)
+    # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
+    values, row = relative.numpy(), np.arange(len(relative))
+    units_ = np.empty((len(values), places), np.int64)
+    near_ = np.empty((len(values), places), values.dtype)
     for place in range(places):
-        units_[:, place] = table.argmin(1)
-        near_[:, place] = table[row, units_[:, place]]
-        table[row, units_[:, place]] = np.inf
-    table[row[:, None], units_] = near_
-    return torch.from_numpy(near_), torch.from_numpy(units_)
+        units_[:, place] = values.argmin(1)
+        near_[:, place] = values[row, units_[:, place]]
+        values[row, units_[:, place]] = np.inf
+    for place in reversed(range(places)):  # where all is inf, places are the same
+        values[row, units_[:, place]] = near_[:, place]
+    return torch.from_numpy(near_), table.named(torch.from_numpy(units_))
 
 
 def _measured(
-    block: Block, W: torch.Tensor, relative: torch.Tensor, rows: torch.Tensor, limit: torch.Tensor
+    block: Block, W: torch.Tensor, table: Table, rows: torch.Tensor, limit: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the two nearest of the units of `rows` that lie within `limit`, measured directly."""
-    candidate, unit = (relative[rows] <= limit[:, None]).nonzero(as_tuple=True)
-    exact = torch.full((len(rows), len(W)), torch.inf, dtype=_precise(W.device), device=W.device)
-    exact[candidate, unit] = _direct(block, W, rows[candidate], unit)
+    candidate, place = (~(table.relative[rows] > limit[:, None])).nonzero(as_tuple=True)
+    unit = place if table.units is None else table.units[rows[candidate], place]
+    order = (candidate * len(W) + unit).argsort()
+    candidate, unit = candidate[order], unit[order]
+    exact = Table.of(len(rows), candidate, unit, _direct(block, W, rows[candidate], unit))
     # argmin names the first of equals, on every device
     places = []
     for _ in range(min(2, len(W))):
-        best = exact.argmin(1, keepdim=True)
-        places.append((exact.gather(1, best), best))
-        exact.scatter_(1, best, torch.inf)
+        best = exact.relative.argmin(1, keepdim=True)
+        places.append((exact.relative.gather(1, best), exact.named(best)))
+        exact.relative.scatter_(1, best, torch.inf)
     near, units = (torch.cat(columns, 1) for columns in zip(*places, strict=True))
     return near.to(W.dtype), units
 
@@ -322,6 +461,12 @@ def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tens
             difference *= block.known[r]
         parts.append(difference.square_().sum(1))
     return torch.cat(parts)
+
+
+def _resolution(dtype: torch.dtype) -> tuple[float, float]:
+    """Return the relative error of a rounding, times two, and the smallest normal number."""
+    info = torch.finfo(dtype)
+    return info.eps, info.tiny
 
 
 def _precise(device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ OpenBLAS, and oneDNN, which lies beside MKL in the same PyTorch, needed 80, 64 a
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -107,6 +108,22 @@ def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
+def all_threads(always: bool = False) -> Iterator[None]:
+    """Give PyTorch inside a `with` the threads that it has outside of `one_torch_thread`.
+
+    Only where large products are PyTorch's own: NumPy's threads would stand beside them. `always`
+    is for such a product itself.
+    """
+    threads = torch.get_num_threads()
+    if always or onednn_is_exact():
+        torch.set_num_threads(_threads_outside.get() or threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def by_numpy() -> Iterator[None]:
     """Let `product` ask NumPy alone inside a `with`, or in a function that this decorates.
 
@@ -134,10 +151,46 @@ def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -
     if not (large and a.dtype == torch.float32 and onednn_is_exact()):
         to = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(_threads_outside.get() or threads)
-    try:
-        with products("highest", a.device):
-            return torch.matmul(a, b, out=out)
-    finally:
-        torch.set_num_threads(threads)
+    return _by_onednn(a, b, out, "highest")
+
+
+def rounded_product(
+    a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return a @ b of float32 matrices, all of whose entries bfloat16 can hold, in `out` if given.
+
+    The processor's matrix units for bfloat16 may compute it, which then lose nothing by rounding;
+    they sum in float32.
+    """
+    return _by_onednn(a, b, out, "medium")
+
+
+def rounds_faster(d: int, n_units: int) -> bool:
+    """Return whether products with K × d prototypes are faster where factors may be rounded.
+
+    Only on processors with matrix units for bfloat16. Measured once per process for each power of
+    two of d and of K, in some milliseconds.
+    """
+    if onednn_is_exact():
+        return False
+    return _rounds_faster(min(d, 1024).bit_length(), min(n_units, 1024).bit_length())
+
+
+@functools.cache
+def _rounds_faster(log_d: int, log_units: int) -> bool:
+    a, b = torch.ones(64, 2**log_d), torch.ones(2**log_d, 2**log_units)
+    seconds = {product: np.inf, rounded_product: np.inf}
+    for _ in range(4):  # the first of each is slower
+        for multiply in seconds:
+            begin = time.perf_counter()
+            multiply(a, b)
+            seconds[multiply] = min(seconds[multiply], time.perf_counter() - begin)
+    return seconds[rounded_product] < 0.8 * seconds[product]
+
+
+def _by_onednn(
+    a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None, precision: Precision
+) -> torch.Tensor:
+    """Return a @ b by PyTorch, with all threads."""
+    with all_threads(always=True), products(precision, a.device):
+        return torch.matmul(a, b, out=out)

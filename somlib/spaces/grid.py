@@ -1,7 +1,7 @@
 """The lattice of a self-organizing map: where its units lie and which are neighbors."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ Topology = Literal["rect", "hex"]
 GridMetric = Literal["euclidean", "manhattan", "chebyshev", "hops"]
 
 _ROW_HEIGHT = {"rect": 1.0, "hex": 3**0.5 / 2}  # in lattice spacings
+_TABLE_UNITS = 512  # of a grid whose distances are looked up in a table of some MB
 _CONNECTIVITIES = {"rect": (4, 8), "hex": (6,)}
 
 
@@ -255,6 +256,8 @@ class Grid:
                 f"a has shape {first.shape} and b has shape {second.shape}; give as many units in "
                 "both, or a single one in either"
             ) from None
+        if self.n_units <= _TABLE_UNITS:
+            return _table(self)[first, second]
         return np.asarray(self.distance(self.coords[first], self.coords[second]))
 
     def _reach(self, connectivity: int | None) -> float:
@@ -378,24 +381,38 @@ class Grid:
         >>> torch.allclose(grid.gaussian_sum(v, 0.7), H @ v)
         True
         """
-        position = torch.as_tensor(self.mesh(), dtype=values.dtype, device=values.device)
-        sheet = values.reshape(self.rows, self.cols, -1)
+        apart = _squared_apart(self, values.dtype, values.device)
+        between_rows, between_cols = (torch.exp(-squared / (2 * sigma**2)) for squared in apart)
+        sheet, step = values.reshape(self.rows, self.cols, -1), len(between_cols)
         summed = torch.zeros_like(sheet)
-
-        def kernel(apart: Tensor, period: float) -> Tensor:
-            return torch.exp(-(circular(apart.abs(), period) ** 2) / (2 * sigma**2))
-
-        down = position[:, 0, 0]
-        between_rows = kernel(down[:, None] - down[None], self.periods[0])
-        parities = range(min(2, self.rows)) if self.topology == "hex" else range(1)
-        step = len(parities)
-        for p in parities:
-            for q in parities:
-                right, left = position[p, :, 1], position[q, :, 1]
-                between_cols = kernel(right[:, None] - left[None], self.periods[1])
-                along_rows = torch.matmul(between_cols, sheet[q::step])
+        for p in range(step):
+            for q in range(step):
+                along_rows = torch.matmul(between_cols[p, q], sheet[q::step])
                 summed[p::step] += torch.tensordot(between_rows[p::step, q::step], along_rows, 1)
         return summed.reshape(values.shape)
+
+
+@lru_cache(maxsize=4)  # not in the grid, which models are stored with
+def _table(grid: Grid) -> NDArray[np.float64]:
+    """Return the distances between all units of a small grid, shape (K, K)."""
+    return np.asarray(grid.distance(grid.coords[:, None], grid.coords))
+
+
+@lru_cache(maxsize=16)
+def _squared_apart(grid: Grid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return squared distances between rows, (rows, rows), and along them, (P, P, cols, cols).
+
+    P is the number of parities of rows that are shifted against each other: 2 on hexagons.
+    """
+    position = torch.as_tensor(grid.mesh(), dtype=dtype, device=device)
+    down = position[:, 0, 0]
+    right = position[: 2 if grid.topology == "hex" else 1, :, 1]
+    pairs = down[:, None] - down, right[:, None, :, None] - right[:, None]
+    rows, cols = (
+        circular(apart.abs(), period) ** 2
+        for apart, period in zip(pairs, grid.periods, strict=True)
+    )
+    return rows, cols
 
 
 # ---------------------------------------------------------------- grids as parameters

@@ -202,9 +202,7 @@ class Convolutions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the values of the last layer, flat: (B, channels · rows · cols)."""
         seeds = self.biases[0].shape[:-1]  # () or (S,)
-        S = seeds.numel()
-        x = x.expand(S, *x.shape[-2:]).transpose(0, 1)  # seeds next to channels
-        x = x.reshape(len(x), S * self.shapes[0][0], *self.shapes[0][1:])
+        S, x = seeds.numel(), _as_images(x, seeds, self.shapes[0])
         for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
             W, b = weight.reshape(-1, *weight.shape[-3:]), bias.flatten()
             if self.transposed:
@@ -215,12 +213,95 @@ class Convolutions(nn.Module):
                 x = nn.functional.conv2d(x, W, b, stride=2, padding=1, groups=S)
             last = n == len(self.weights)
             x = ACTIVATIONS[self.output if last else "relu"](x)
-        return x.reshape(len(x), S, -1).transpose(0, 1).reshape(*seeds, len(x), -1)
+        return _as_rows(x, seeds)
 
     def _output_padding(self, n: int) -> list[int]:
         """Return PyTorch's `output_padding` of layer n: 1 for an even side, else 0."""
         before, after = self.shapes[n - 1][1:], self.shapes[n][1:]
         return [b - (2 * a - 1) for a, b in zip(before, after, strict=True)]
+
+
+def _as_images(x: Tensor, seeds: torch.Size, shape: tuple[int, int, int]) -> Tensor:
+    """Return flat images (B, d) or (S, B, d) as (B, S · channels, rows, cols): a group per seed."""
+    S = seeds.numel()
+    x = x.expand(S, *x.shape[-2:]).transpose(0, 1)  # seeds next to channels
+    return x.reshape(len(x), S * shape[0], *shape[1:])
+
+
+def _as_rows(x: Tensor, seeds: torch.Size) -> Tensor:
+    """Return images (B, S · channels, rows, cols) as rows, (B, d) or (S, B, d)."""
+    return x.reshape(len(x), seeds.numel(), -1).transpose(0, 1).reshape(*seeds, len(x), -1)
+
+
+class PooledConvolutions(nn.Module):
+    """Convolutions of 4 × 4 weights, each between ReLU and 2 × 2 max-pooling, or in reverse.
+
+    In reverse, each convolution follows an enlargement that repeats rows and columns. These are the
+    layers of the released SOM-VAE, with its initial values: weights of a normal distribution with
+    standard deviation 0.1, cut at 0.2, and biases of 0.1. Stacked seeds are the groups of one
+    grouped convolution.
+
+    Parameters
+    ----------
+    shapes : sequence of (channels, rows, cols)
+        Of the input and after each layer, as for `Convolutions`.
+    generator : torch.Generator
+    output : {"relu", "sigmoid", ...}
+        Activation of the last convolution.
+
+    Examples
+    --------
+    >>> down = PooledConvolutions([(1, 8, 8), (3, 4, 4)], torch.Generator().manual_seed(0))
+    >>> tuple(down(torch.zeros(5, 64)).shape)
+    (5, 48)
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, int, int]],
+        generator: torch.Generator,
+        output: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.shapes, self.output = list(shapes), output
+        self.enlarges = shapes[-1][1:] > shapes[0][1:]
+        channels = [(a, b) for (a, *_), (b, *_) in pairwise(shapes)]
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(b, a, 4, 4)) for a, b in channels)
+        self.biases = nn.ParameterList(nn.Parameter(torch.full((b,), 0.1)) for _, b in channels)
+        if torch.get_default_device().type != "meta":  # a network without values
+            for weight in self.weights:
+                nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values of the last layer, flat: (B, channels · rows · cols)."""
+        seeds = self.biases[0].shape[:-1]  # () or (S,)
+        S, x = seeds.numel(), _as_images(x, seeds, self.shapes[0])
+        for n, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True), start=1):
+            _, rows, cols = self.shapes[n]
+            if self.enlarges:
+                x = nn.functional.interpolate(x, scale_factor=2)[..., :rows, :cols]
+            x = nn.functional.pad(x, (1, 2, 1, 2))  # the size stays, as with TensorFlow's "SAME"
+            W, b = weight.reshape(-1, *weight.shape[-3:]), bias.flatten()
+            x = nn.functional.conv2d(x, W, b, groups=S)
+            x = ACTIVATIONS[self.output if n == len(self.weights) else "relu"](x)
+            if not self.enlarges:
+                x = nn.functional.max_pool2d(x, 2, ceil_mode=True)
+        return _as_rows(x, seeds)
+
+
+def halved(image_shape: ImageShape, channels: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return (channels, rows, cols) of an image and after each layer, which halves its sides.
+
+    Examples
+    --------
+    >>> halved((28, 28), (8, 16))
+    [(1, 28, 28), (8, 14, 14), (16, 7, 7)]
+    """
+    shapes = [(1, *image_shape)]
+    for c in channels:
+        _, rows, cols = shapes[-1]
+        shapes.append((c, -(-rows // 2), -(-cols // 2)))
+    return shapes
 
 
 class AutoencoderNetwork(Network):
@@ -275,11 +356,7 @@ class AutoencoderNetwork(Network):
             else:
                 self.decoder = MLP(sizes[::-1], generator, hidden_activation, output)
             return
-        rows, cols = image_size(image_shape, n_features)
-        shapes = [(1, rows, cols)]
-        for channels in hidden:
-            _, rows, cols = shapes[-1]
-            shapes.append((channels, -(-rows // 2), -(-cols // 2)))
+        shapes = halved(image_size(image_shape, n_features), hidden)
         flat = math.prod(shapes[-1])
         self.encoder = nn.Sequential(
             Convolutions(shapes, generator), MLP((flat, latent_dim), generator, output=code)

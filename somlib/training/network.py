@@ -74,7 +74,10 @@ class Network(nn.Module):
         """Initialize what depends on the data, such as prototypes; called once per seed."""
 
     def schedules(self, n_iter: int) -> dict[str, Array]:
-        """Return scheduled values by name, each an array of n_iter values."""
+        """Return scheduled values by name, each an array of n_iter values.
+
+        "learning_rate" is Adam's, and is not passed to `updates`.
+        """
         return {}
 
     def noise(self, batch_size: int) -> dict[str, Noise]:

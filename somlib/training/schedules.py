@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from somlib import checks
 
@@ -111,3 +112,14 @@ Range = Annotated[
     tuple[float, float], checks.Rule("(start, end)", lambda pair: _schedule(pair, "linear"))
 ]
 """The declaration of a (start, end) parameter."""
+
+
+def in_steps(start: float, factor: float, interval: int, n: int) -> NDArray[np.float64]:
+    """Return n values, the first `start`, multiplied by `factor` after every `interval` values.
+
+    Examples
+    --------
+    >>> in_steps(1.0, 0.5, 2, 5).tolist()
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    return start * factor ** (np.arange(n) // interval)

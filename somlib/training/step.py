@@ -31,6 +31,7 @@ class Step:
         # Adam has one learning rate; if they differ, each model's step is scaled from the largest
         shares = torch.tensor(rates, dtype=like.dtype, device=like.device) / max(rates)
         self._shares = shares if len(set(rates)) > 1 else None
+        self._highest = max(rates)
         self.adam = torch.optim.Adam(
             [{"params": list(network.parameters())}],  # a group may be empty, a list may not
             lr=max(rates),
@@ -51,7 +52,11 @@ class Step:
         `shares` holds the fraction of each batch of the iteration that belongs to this process.
         """
         seen: Losses = {}
-        for k, (losses, moved) in enumerate(self.network.updates(x, rows, **arguments)):
+        own = {name: value for name, value in arguments.items() if name != "learning_rate"}
+        scale = self._shares
+        if "learning_rate" in arguments:
+            scale = arguments["learning_rate"].reshape(-1) / self._highest
+        for k, (losses, moved) in enumerate(self.network.updates(x, rows, **own)):
             parameters = [p for p in moved if p.requires_grad]
             if parameters:  # a model may also learn without gradients
                 self.adam.zero_grad()  # parameters without gradient are not updated
@@ -60,20 +65,20 @@ class Step:
             if processes.size() > 1:
                 losses = _averaged(losses, parameters, shares[min(k, len(shares) - 1)])
             if parameters:
-                self._optimizer_step(parameters)
+                self._optimizer_step(parameters, scale)
             seen |= losses
         return seen
 
-    def _optimizer_step(self, parameters: Sequence[Tensor]) -> None:
-        """Take Adam's step, scaled for each seed by its learning rate."""
-        if self._shares is None:
+    def _optimizer_step(self, parameters: Sequence[Tensor], scale: Tensor | None) -> None:
+        """Take Adam's step, multiplied by `scale`, of all seeds or of each."""
+        if scale is None:
             self.adam.step()
             return
         before = [p.detach().clone() for p in parameters]
         self.adam.step()
         with torch.no_grad():
             for p, start in zip(parameters, before, strict=True):
-                torch.lerp(start, p, self._shares.reshape(-1, *[1] * (p.ndim - 1)), out=p)
+                torch.lerp(start, p, scale.reshape(-1, *[1] * (p.ndim - 1)), out=p)
 
 
 def _averaged(losses: Losses, parameters: Sequence[Tensor], share: float) -> Losses:

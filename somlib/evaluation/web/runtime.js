@@ -73,6 +73,10 @@ function network(layers) {
   return { layers, run };
 }
 
+// The rows of an array of two axes.
+const rowsOf = ({ shape: [count, width], data }) =>
+  Array.from({ length: count }, (_, i) => data.subarray(i * width, (i + 1) * width));
+
 // Mulberry32, a generator of 32 bits of state: the same numbers in every browser.
 function random(seed) {
   let state = seed >>> 0;
@@ -220,7 +224,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 function toolsOf(host, stage, live) {
   const canvases = [];
   const tools = {
-    make, slider, button, select, checkbox, random, blend, cividis, network,
+    make, slider, button, select, checkbox, random, blend, cividis, network, rowsOf,
     theme: "light",
     colors: THEMES.light,
     classColor(i) {
@@ -333,6 +337,43 @@ function toolsOf(host, stage, live) {
     small.getContext("2d").putImageData(image, 0, 0);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, x, y, width, height);
+  };
+
+  // Images in rows, one of which is picked by mouse, finger or arrow keys: `pick(number)`, after
+  // which `picked()` is that number. `mark(context, cell)` draws on top of them, and
+  // `cell(number)` is [x, y, width, height] of an image.
+  tools.sheet = ({ images, shape: [h, w], columns, picked, pick, mark, ...rest }) => {
+    const lines = Math.ceil(images.length / columns);
+    const [high, wide] = [lines * (h + 1), columns * (w + 1)]; // with a gap after each image
+    const all = new Float32Array(high * wide);
+    images.forEach((image, k) => {
+      const corner = Math.floor(k / columns) * (h + 1) * wide + (k % columns) * (w + 1);
+      for (let row = 0; row < h; row++) {
+        all.set(image.subarray(row * w, (row + 1) * w), corner + row * wide);
+      }
+    });
+    const at = (row, col) => {
+      const [last, k] = [images.length - 1, Math.min(row, lines - 1) * columns];
+      pick(Math.min(k + Math.min(col, columns - 1), last));
+    };
+    const sheet = tools.pad({
+      "aria-roledescription": "images to choose from",
+      aspect: wide / high,
+      draw(context, width, height) {
+        tools.image(context, all, [high, wide], 0, 0, width, height);
+        const size = [width / columns, height / lines];
+        const corner = (k) => [(k % columns) * size[0], Math.floor(k / columns) * size[1]];
+        mark(context, (k) => [...corner(k), ...size]);
+      },
+      move: (x, y) => at(Math.floor(y * lines), Math.floor(x * columns)),
+      nudge(dx, dy) {
+        const [row, col] = [Math.floor(picked() / columns), picked() % columns];
+        at(Math.max(row + dy, 0), Math.max(col + dx, 0));
+      },
+      ...rest,
+    });
+    sheet.element.style.touchAction = "pan-y"; // a finger may scroll the page over it
+    return sheet;
   };
 
   // Call `step` for each frame of the screen, until it returns false or the piece is removed.

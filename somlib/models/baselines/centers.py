@@ -20,9 +20,10 @@ from torch import Tensor
 from somlib import checks
 from somlib.models.autoencoders import Autoencoder, pretrained
 from somlib.models.desom import LatentMap, OnGrid, nearest_units
+from somlib.models.layerwise import stacked_denoising
 from somlib.search.best_units import Block, Codebook, squared_distances
 from somlib.spaces import GridLike
-from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator
+from somlib.training import ROWS_AT_ONCE, Array, DeepEstimator, fit_seeds
 from somlib.training.layers import AutoencoderNetwork
 
 # ---------------------------------------------------------------- codes and centers
@@ -89,12 +90,16 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
         See `Autoencoder`.
     pretrain_epochs : int, default=200
         Epochs of pre-training as a plain autoencoder, unless `fit` is given a trained one as
-        `start`; the papers pre-train layer by layer.
+        `start`.
+    layer_epochs : int, default=0
+        Epochs for which each layer is trained as a denoising autoencoder before that pre-training,
+        as in the papers of DEC, IDEC, DCN and VaDE (see `layerwise.stacked_denoising`); 0 omits it.
     n_iter : int, default=10_000
         Iterations; the default of each baseline is that of its paper, if there is one.
     batch_size : int, default=256
     learning_rate : float, default=1e-3
-        Adam's, constant, for all baselines, whatever optimizer and decay their papers use.
+        Adam's for all baselines, whatever optimizer their papers use; constant, except for `SOMVAE`
+        and `VaDE`.
     shuffle : bool, default=False
         False, as in the released codes of DEC, IDEC, DCN and DESOM.
     precision, random_state, device, progress
@@ -118,6 +123,7 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
     hidden: Sequence[checks.Count] = (500, 500, 2000)
     latent_dim: checks.Count = 10
     pretrain_epochs: checks.CountOrZero = 200
+    layer_epochs: checks.CountOrZero = 0
     n_iter: checks.Count = 10_000
     learning_rate: checks.Positive = 1e-3
     shuffle: bool = False
@@ -132,12 +138,22 @@ class EmbeddedClustering(ClusterMixin, DeepEstimator):
             raise ValueError(
                 f"{K} centers for a data set of {n} samples; choose a smaller {parameter}"
             )
+        if self.layer_epochs and not self.pretrain_epochs:
+            raise ValueError(
+                f"layer_epochs={self.layer_epochs!r} with pretrain_epochs=0: layers that are "
+                "trained one by one need training together; choose pretrain_epochs of at least 1"
+            )
 
     def _pretrain(
         self, X: Array, seeds: Sequence[int], checkpoint: Path | None
     ) -> list[Autoencoder] | None:
         shared = ("hidden", "latent_dim", "batch_size", "precision", "device", "progress")
-        return pretrained(self, shared, X, seeds, checkpoint)
+        if not self.layer_epochs:
+            return pretrained(self, shared, X, seeds, checkpoint)
+        own = {name: getattr(self, name) for name in shared}
+        autoencoder = Autoencoder(n_epochs=self.pretrain_epochs, **own)
+        start = stacked_denoising(autoencoder, X, seeds, self.layer_epochs)
+        return fit_seeds(autoencoder, X, seeds, start=start)
 
     def _finish(self, X: Array) -> None:
         self.labels_ = self._assign(X)

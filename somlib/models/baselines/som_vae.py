@@ -1,5 +1,7 @@
 """SOM-VAE: the code is replaced by the nearest embedding of a grid."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
@@ -10,8 +12,16 @@ from torch import Tensor, nn
 from somlib import checks
 from somlib.models.autoencoders import reconstruction_error
 from somlib.models.baselines.centers import EmbeddedMap, assigned_centers, squared_distance
-from somlib.training import Losses
-from somlib.training.layers import AutoencoderNetwork
+from somlib.training import Array, Losses
+from somlib.training.layers import (
+    MLP,
+    Architecture,
+    AutoencoderNetwork,
+    PooledConvolutions,
+    halved,
+    image_size,
+)
+from somlib.training.schedules import in_steps
 
 
 class SOMVAENetwork(AutoencoderNetwork):
@@ -29,7 +39,12 @@ class SOMVAENetwork(AutoencoderNetwork):
 
     def __init__(self, config: "SOMVAE", n_features: int, generator: torch.Generator) -> None:
         c = config
-        super().__init__(n_features, c.hidden, c.latent_dim, generator)
+        convolutional = c.architecture == "conv"
+        super().__init__(n_features, () if convolutional else c.hidden, c.latent_dim, generator)
+        if convolutional:
+            shapes = halved(image_size(c.image_shape, n_features), c.hidden)
+            self.encoder, self.decoder = _pooled(shapes, c.latent_dim, generator)
+        self.config = c
         self.centers = nn.Parameter(torch.zeros(c.grid_.n_units, c.latent_dim))
         self.grid = c.grid_
         self.alpha, self.beta, self.straight_through = c.alpha, c.beta, c.straight_through
@@ -43,6 +58,11 @@ class SOMVAENetwork(AutoencoderNetwork):
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Sample the embeddings from 𝒩(0, 0.05²)."""
         self.centers.copy_(0.05 * torch.randn(self.centers.shape, generator=generator))
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return the learning rate at each iteration."""
+        c = self.config
+        return {"learning_rate": in_steps(c.learning_rate, c.rate_decay, c.rate_interval, n_iter)}
 
     def losses(self, x: Tensor) -> Losses:
         """Return ℒ of a batch (see `SOMVAE`), and its four terms before weighting."""
@@ -58,6 +78,19 @@ class SOMVAENetwork(AutoencoderNetwork):
         losses = {"reconstruction_q": L_q, "reconstruction_e": L_e}
         losses |= {"commitment": L_commit, "som": L_som}
         return losses | {"loss": L_q + L_e + self.alpha * L_commit + self.beta * L_som}
+
+
+def _pooled(
+    shapes: Sequence[tuple[int, int, int]], latent_dim: int, generator: torch.Generator
+) -> tuple[nn.Module, nn.Module]:
+    """Return encoder and decoder of the released code, for images of these shapes."""
+    flat = math.prod(shapes[-1])
+    encoder = PooledConvolutions(shapes, generator), MLP((flat, latent_dim), generator)
+    decoder = (
+        MLP((latent_dim, flat), generator),
+        PooledConvolutions(shapes[::-1], generator, output="sigmoid"),
+    )
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 
 @dataclass(eq=False, repr=False)
@@ -79,11 +112,24 @@ class SOMVAE(EmbeddedMap):
         embeddings. In the released SOM-VAE, the gradient of x̂_q reaches the embeddings and that of
         x̂_e the encoder.
     latent_dim, n_iter, batch_size, learning_rate : default=64, 28_125, 32, 5e-4
-        Those of the released code: 20 epochs of 45 000 images; it decays the rate by a tenth every
-        1000 iterations.
+        Those of the released code: 20 epochs of 45 000 images.
+    rate_decay, rate_interval : float, int, default=0.9, 1000
+        The learning rate is multiplied by `rate_decay` after every `rate_interval` iterations, as
+        in the released code; the history holds it as "learning_rate".
+    architecture : {"mlp", "conv"}, default="mlp"
+        Dense layers, or the released network for images, with `hidden=(256, 256)`: convolutions of
+        as many channels with pooling (see `PooledConvolutions`), and a sigmoid after the decoder,
+        so that the samples should be in [0, 1].
+    image_shape : (int, int), optional
+        Rows and columns of a sample as an image, for "conv"; square by default.
     pretrain_epochs, shuffle : default=0, True
     hidden, ...
-        See `EmbeddedClustering`; the released network is convolutional, with a sigmoid output.
+        See `EmbeddedClustering`.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, also when an autoencoder with convolutions is to be pre-trained.
 
     References
     ----------
@@ -101,6 +147,18 @@ class SOMVAE(EmbeddedMap):
     learning_rate: checks.Positive = 5e-4
     pretrain_epochs: checks.CountOrZero = 0
     shuffle: bool = True
+    rate_decay: checks.Fraction = 0.9
+    rate_interval: checks.Count = 1000
+    architecture: Architecture = "mlp"
+    image_shape: checks.ImageShape | None = None
+
+    def _check(self, n: int, d: int) -> None:
+        super()._check(n, d)
+        if self.architecture == "conv" and self.pretrain_epochs:
+            raise ValueError(
+                f"pretrain_epochs={self.pretrain_epochs!r}: only dense layers are pre-trained; "
+                "choose architecture='mlp' or pretrain_epochs=0"
+            )
 
     def _build(self, d: int, generator: torch.Generator) -> SOMVAENetwork:
         return SOMVAENetwork(self, d, generator)

@@ -13,6 +13,7 @@ from somlib import checks
 from somlib.models.baselines.centers import EmbeddedClustering, all_codes
 from somlib.training import Array, Losses, Noise
 from somlib.training.layers import MLP, AutoencoderNetwork, Dense
+from somlib.training.schedules import in_steps
 
 
 def expected_log_density(mean: Tensor, variance: Tensor, m: Tensor, log_v: Tensor) -> Tensor:
@@ -48,7 +49,13 @@ class VaDENetwork(AutoencoderNetwork):
         self.log_variance = Dense((n_features, *config.hidden)[-1], L, generator)
         self.log_v = nn.Parameter(torch.zeros(K, L))
         self.log_pi = nn.Parameter(torch.zeros(K))  # up to a constant
-        self.latent_dim = L
+        self.latent_dim, self.config = L, config
+
+    def schedules(self, n_iter: int) -> dict[str, Array]:
+        """Return the learning rate at each iteration, at last a tenth of the first."""
+        c = self.config
+        rate = in_steps(c.learning_rate, c.rate_decay, c.rate_interval, n_iter)
+        return {"learning_rate": np.maximum(rate, c.learning_rate / 10)}
 
     def initialize(self, X: Tensor, generator: torch.Generator) -> None:
         """Set the prior to a Gaussian mixture of the codes, and adapt the decoder to a sigmoid.
@@ -116,7 +123,11 @@ class VaDE(EmbeddedClustering):
     n_iter : int, default=350_000
         500 epochs of MNIST; versions of the released code have 500 and 3000.
     batch_size, learning_rate, shuffle : default=100, 2e-3, True
-        Those of the released code, which decays the rate by a tenth every 10 epochs.
+        Those of the released code.
+    rate_decay, rate_interval : float, int, default=0.9, 7000
+        The learning rate is multiplied by `rate_decay` after every `rate_interval` iterations, 10
+        epochs of MNIST, down to a tenth of its first value, as in the released code; the history
+        holds it as "learning_rate".
     hidden, latent_dim, pretrain_epochs, ...
         See `EmbeddedClustering`. The posterior variances are a second output of the encoder.
 
@@ -137,6 +148,8 @@ class VaDE(EmbeddedClustering):
     batch_size: checks.Count = 100
     learning_rate: checks.Positive = 2e-3
     shuffle: bool = True
+    rate_decay: checks.Fraction = 0.9
+    rate_interval: checks.Count = 7000
 
     _in_unit_range: ClassVar[bool] = True
 

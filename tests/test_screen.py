@@ -1,0 +1,271 @@
+"""The screen before the search: its bounds hold, and winners are the same with and without it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from somlib import SOM, data
+from somlib.search import best_units as search
+from somlib.search import products, screen
+from somlib.search.best_units import Block, Blocks, Codebook, best_units
+from somlib.search.screen import Screen, directions, screening
+
+KINDS = {
+    "plain": lambda x, w, rng: (x, w),
+    "far away": lambda x, w, rng: (x + 1e9, w + 1e9),
+    "far away and tiny": lambda x, w, rng: (1e-30 * (x + 1e3), 1e-30 * (w + 1e3)),
+    "near the smallest number": lambda x, w, rng: (1e-22 * x, 1e-17 * w),
+    "subnormal": lambda x, w, rng: (1e-40 * x, 1e-40 * w),
+    "very long": lambda x, w, rng: (1e14 * x, 1e14 * w),
+    "of all lengths": lambda x, w, rng: (
+        x * 10.0 ** rng.integers(-12, 12, (len(x), 1)), w * 10.0 ** rng.integers(-9, 9, (len(w), 1))
+    ),
+    "contracted": lambda x, w, rng: (x, 1e-4 * w),
+    "repeated": lambda x, w, rng: (x, w[rng.integers(0, len(w), len(w))]),
+    "a rounding apart": lambda x, w, rng: (x, w[:1] * (1 + 1e-7 * rng.integers(-2, 3, w.shape))),
+    "on units": lambda x, w, rng: (w[rng.integers(0, len(w), len(x))], w),
+    "integers": lambda x, w, rng: (np.round(2 * x), np.round(2 * w)),
+    # halfway between two numbers of bfloat16, so that all is lost in one direction
+    "rounded the wrong way": lambda x, w, rng: (
+        np.full_like(x, 1 + 2**-8 - 2**-20), np.sign(w[:, :1]) * (3 + 3 * 2**-8 * np.abs(w))
+    ),
+    "beside the directions": lambda x, w, rng: (x * (np.arange(x.shape[1]) > 1), w),
+}  # fmt: skip
+
+
+@st.composite
+def problems(draw):
+    """Samples, prototypes and a screen for them."""
+    n, K = draw(st.integers(1, 12)), draw(st.integers(1, 30))
+    d = draw(st.sampled_from([1, 2, 3, 7, 40, 300, 10_000]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    spectrum = np.arange(1, d + 1) ** -draw(st.sampled_from([0.0, 1.0, 3.0]))
+    X, W = spectrum * rng.normal(size=(n, d)), spectrum * rng.normal(size=(K, d))
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    X, W = KINDS[draw(st.sampled_from(sorted(KINDS)))](X, W, rng)
+    if dtype == np.float64 and draw(st.booleans()):  # beyond what factors in float32 can hold
+        X, W = 1e40 * X, 1e40 * W
+    center = X.mean(0)
+    X, W = (torch.from_numpy((x - center).astype(dtype)) for x in (X, W))
+    q = draw(st.sampled_from([None, 1, 5]))
+    U = None if q is None or q > d else directions(X, q)
+    return X, W, Screen(U, rounded=draw(st.booleans()))
+
+
+def adversary(a, b, out):
+    """Multiply as badly as the proof allows: as coarse as matrix units, and never too low."""
+    terms = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+    return out.copy_(terms[0] + a.shape[1] * 2.0**-23 * terms[1])
+
+
+@pytest.fixture(params=["this processor's", "an adversary's"])
+def multiply(request, monkeypatch):
+    """Have the products of screens computed here, or with the largest error that is allowed."""
+    if request.param != "this processor's":
+        monkeypatch.setattr(screen, "rounded_product", adversary)
+        true = screen.product  # it also turns samples into coordinates, which is in float64
+
+        def bad(a, b, out=None):
+            return true(a, b) if out is None else adversary(a, b, out)
+
+        monkeypatch.setattr(screen, "product", bad)
+
+
+def block_of(X, kind):
+    norm = torch.linalg.vector_norm(X, dim=1)
+    return Block(slice(0, len(X)), X, None, norm, kind.samples(X, norm))
+
+
+@settings(max_examples=300)
+@given(problems())
+def check_bounds(problem):
+    X, W, kind = problem
+    block, codebook = block_of(X, kind), Codebook(W, kind)
+    if float(block.norm.max()) + codebook.longest > search.LONGEST:
+        return
+    out = torch.empty(len(X), len(W))
+    bounds = kind.bounds(block.factors, codebook.factors, out).double().numpy()
+    x, w = X.double().numpy(), W.double().numpy()
+    true = (w**2).sum(1) - 2 * x @ w.T
+    lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=1) + (w**2).sum(1)
+    lost = codebook.lost * (1 + block.norm.double().numpy())[:, None]
+    allowed = true + 1e-10 * lengths + lost  # rounding in float64 of the truth itself
+    assert not (np.isfinite(bounds) & (bounds > allowed)).any()
+
+
+@settings(max_examples=300)
+@given(problems(), st.booleans())
+def check_winners(problem, patient):
+    X, W, kind = problem
+    block, codebook = block_of(X, kind), Codebook(W, kind)
+    before, search.MOST_PAIRS = search.MOST_PAIRS, np.inf if patient else search.MOST_PAIRS
+    try:
+        units, squared = best_units(block, codebook)
+    finally:
+        search.MOST_PAIRS = before
+    x, w = X.double().numpy(), W.double().numpy()
+    true = ((x[:, None] - w) ** 2).sum(-1)
+    found = np.take_along_axis(true, units.numpy(), 1)
+    best = np.sort(true, 1)[:, [0, min(1, len(W) - 1)]]
+    np.testing.assert_allclose(found, best, rtol=1e-11)
+    # of equal prototypes, those of the lowest index
+    first = [[int((w == row).all(1).argmax()) for row in w[pair]] for pair in units.numpy()]
+    for pair, lowest in zip(units.tolist(), first, strict=True):
+        same = np.flatnonzero((w == w[pair[1]]).all(1))
+        assert pair[0] == lowest[0]
+        if len(W) > 1:
+            assert pair[1] == min(set(same.tolist()) - {pair[0]})
+    assert (squared >= 0).all()
+
+
+def test_bounds_are_never_too_high(multiply):
+    check_bounds()
+
+
+def test_winners_are_those_of_the_literal_search(multiply):
+    check_winners()
+
+
+# ---------------------------------------------------------------- in training
+
+
+def decaying(n=1200, d=60):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6)) @ rng.normal(size=(6, d)) + 0.05 * rng.normal(size=(n, d))
+    X[n // 2 :: 7] = X[: len(X[n // 2 :: 7])]
+    return X.astype(np.float32)
+
+
+def winners_of_each_epoch(X, wanted, **parameters):
+    """Return the units of all passes of a training, and the map."""
+    seen, note = [], search.best_units
+    som = SOM((13, 17), n_epochs=6, random_state=0, device="cpu", **parameters)
+    weight = np.arange(len(X)) % 3 + 0.5
+
+    def noted(*arguments):
+        units, squared = note(*arguments)
+        seen.append(units.clone())
+        return units, squared
+
+    with screening(wanted), pytest.MonkeyPatch.context() as patch:
+        for module in ("somlib.models.kohonen", "somlib.models.som"):
+            patch.setattr(f"{module}.best_units", noted)
+        som.fit(X, sample_weight=weight)
+    return torch.cat(seen), som
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("block", [37, 500, 10_000])
+@pytest.mark.parametrize("where", ["float32", "float64", "memmap"])
+def test_a_whole_training_has_the_same_winners_in_every_epoch(
+    tmp_path, monkeypatch, where, block, rounded
+):
+    X = decaying()
+    if where == "memmap":
+        np.save(tmp_path / "x.npy", X)
+        X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    X = X.astype(np.float64) if where == "float64" else X
+    monkeypatch.setattr(search, "BLOCK_ROWS", block)
+    monkeypatch.setattr(search, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(screen, "rounds_faster", lambda *shape: rounded)
+    used, screened = [], search._screened
+    plain, without = winners_of_each_epoch(X, False)
+
+    def watched(*arguments):
+        used.append(screened(*arguments))
+        return used[-1]
+
+    monkeypatch.setattr(search, "_screened", watched)
+    found, som = winners_of_each_epoch(X, True)
+    assert any(table is not None for table in used)
+    assert torch.equal(found, plain)
+    np.testing.assert_array_equal(som.labels_, without.labels_)
+    np.testing.assert_allclose(som.weights_, without.weights_, rtol=1e-6, atol=1e-6)
+
+
+def test_a_screen_that_leaves_too_many_units_is_dropped():
+    X = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 80)).astype(np.float32))
+    kind = Screen(directions(X, 2), rounded=False)  # of noise, two directions tell nothing
+    block, codebook = block_of(X, kind), Codebook(X[:150] + 0.5, kind)
+    expected = (X[:, None] - codebook.W).double().square().sum(2).sort(dim=1).indices[:, :2]
+    for _ in range(2):
+        assert torch.equal(best_units(block, codebook)[0], expected)
+        assert codebook.screen is None
+
+
+def test_a_map_of_digits_is_the_same_with_and_without():
+    X = data.load("digits").X
+    for a, b in zip(*(winners_of_each_epoch(X, wanted) for wanted in (True, False)), strict=True):
+        assert (
+            torch.equal(a, b)
+            if isinstance(a, torch.Tensor)
+            else np.allclose(a.weights_, b.weights_)
+        )
+
+
+# ---------------------------------------------------------------- whether there is one
+
+
+def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
+    few = torch.randn(50, 784, generator=torch.Generator().manual_seed(0))
+    assert screen.chosen(few, 60_000, 2500, 10) is not None
+    assert screen.chosen(few, 60_000, 50, 10) is None  # measuring what is left costs as much
+    assert screen.chosen(few, 60_000, 250, 1) is None  # nor is it worth the coordinates
+    assert screen.chosen(few[:, :4], 240, 100, 10) is None
+    with screening(False):
+        assert screen.chosen(few, 60_000, 2500, 10) is None
+    with screening(True):
+        kind = screen.chosen(few[:, :4], 240, 100, 10)
+    assert kind is not None
+    assert kind.U is None  # four features are few enough
+
+
+def test_blocks_have_the_factors_of_their_samples(tmp_path):
+    X = decaying(100)
+    np.save(tmp_path / "x.npy", X)
+    center = X.mean(0)
+    for samples in (X, np.load(tmp_path / "x.npy", mmap_mode="r")):
+        with screening(True):
+            blocks = Blocks(samples, center, torch.device("cpu"), n_units=20)
+        assert blocks.screen is not None
+        for block in blocks.split(20):
+            torch.testing.assert_close(
+                block.factors, blocks.screen.samples(block.x, block.norm), rtol=1e-5, atol=1e-6
+            )
+    assert Blocks(X, center, torch.device("cpu"), missing=True, n_units=20).screen is None
+
+
+def test_rounding_is_used_only_where_it_was_measured_to_be_faster(monkeypatch):
+    products._rounds_faster.cache_clear()
+    assert not products.rounds_faster(784, 2500) or not products.onednn_is_exact()
+    calls = []
+
+    def slow(a, b, out=None):
+        calls.append(a.shape)
+        return sum(a @ b for _ in range(200))
+
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
+    monkeypatch.setattr(products, "product", slow)
+    monkeypatch.setattr(products, "rounded_product", lambda a, b, out=None: a)
+    try:
+        for _ in range(2):
+            assert products.rounds_faster(300, 400)
+            assert products.rounds_faster(260, 500)  # of the same class
+        assert len(calls) == 4
+        monkeypatch.setattr(products, "product", lambda a, b, out=None: a)
+        monkeypatch.setattr(products, "rounded_product", slow)
+        assert not products.rounds_faster(300, 100)
+    finally:
+        products._rounds_faster.cache_clear()
+
+
+def test_a_rounded_product_loses_nothing_of_what_bfloat16_holds():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*shape, generator=generator) for shape in ((70, 300), (300, 90)))
+    a, b = a.bfloat16().float(), b.bfloat16().float()
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    found, terms = products.rounded_product(a, b).double(), a.abs().double() @ b.abs().double()
+    assert ((found - a.double() @ b.double()).abs() <= 300 * 2.0**-23 * terms).all()
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
