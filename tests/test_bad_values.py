@@ -22,7 +22,7 @@ from scipy import sparse
 
 import somlib
 from somlib import Euclidean, Grid, Sphere, Torus, data, files, fit_seeds, metrics, plots, spaces
-from somlib.companion import cli, report, results, runner, slides
+from somlib.companion import book, cli, pretraining, report, results, runner, slides
 from somlib.models import sne, som
 from somlib.models.baselines import dcn, dec, deep_kmeans, vade
 from somlib.training import ensembles
@@ -256,7 +256,8 @@ ACCEPTED: dict[str, dict[str, str]] = {
     },
     "node_rate": {"one": "the end of the range from 0 to 1"},
     "perplexity": {"fraction": "a number above 1"},
-    **dict.fromkeys(["layer_epochs", "pretrain_epochs"], {"zero": "no pre-training"} | A_COUNT),
+    "pretrain_epochs": {"zero": "no pre-training"} | A_COUNT,
+    "layer_epochs": {"zero": "as many as pretrain_epochs of the configuration"},
     "random_state": BY_DEFAULT | {"zero": "a seed like others", "one": "a seed like others"},
     "DCSOMRL.alpha": A_WEIGHT,
     "DeepKMeans.alpha": A_RATE,
@@ -554,6 +555,7 @@ COMMANDS = {
     "handout": [],
     "slides": [],
     "book": [],
+    "pretrain": [],
     "results export": ["carried"],
     "results import": ["carried"],
     "fit": ["SOM", "--data", "x.npy", "--output", "map.npz"],
@@ -569,6 +571,7 @@ ACCEPTED_TEXTS = {
     "handout --output": FILES | HERE,
     "slides --output": FILES | HERE,
     "book --output": FILES | HERE,
+    "pretrain --output": FILES | HERE,
     "results export FOLDER": FILES | {"folder": "this folder"},
     "results export --limit": {"fraction": "a number of megabytes"},
     "fit --checkpoint": {kind: reason for kind, reason in FILES.items() if kind != "space"},
@@ -600,6 +603,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "export", begin)
     monkeypatch.setattr(files, "replacing", begin)
     monkeypatch.setattr(slides, "copy_scripts", begin)
+    monkeypatch.setattr(book, "missing", begin)
+    monkeypatch.setattr(pretraining, "part", lambda notebook: notebook)
     executed = tmp_path / "runs" / "quick"
     executed.mkdir(parents=True)
     shutil.copy(tmp_path / "notebooks" / "01_toy.ipynb", executed)

@@ -127,7 +127,7 @@ def test_a_piece_is_loaded_later_and_its_picture_stands_there_until_then():
 def test_the_fallback_of_a_piece_is_not_shown_above_it():
     (_, drawn, _) = page(code("fallback()", shown(PNG), tags=["hide-input"]), piece())[:3]
     assert drawn["outputs"] == []
-    assert not [cell for cell in page(DRAWN, piece()) if "figure" in cell["source"]]
+    assert not [cell for cell in page(DRAWN, piece()) if "{figure}" in cell["source"]]
 
 
 def test_a_picture_that_is_not_saved_is_described_by_its_cell():

@@ -343,6 +343,7 @@ def test_scripts_are_small_and_need_nothing_else():
     assert len(interactive._source("runtime.js")) < 15_000
     for name in SCRIPTS:
         text = (WEB / name).read_text(encoding="utf-8")
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name that is never asked for
         assert not re.search(r"https?:|</script|\beval\(|new Function|localStorage", text), name
         for literal in re.findall("`[^`]*`", text):  # comments are taken out line by line
             assert not re.search(r"^\s*//", literal, flags=re.M), literal

@@ -218,7 +218,7 @@ def rounded(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     --------
     >>> W = np.linspace(-1, 2, 8192, dtype=np.float32).reshape(2, -1)
     >>> both = rounded({"W": W})
-    >>> both["W"].dtype, both["W.scale"].ravel().round(4).tolist()
+    >>> both["W"].dtype, both["W.scale"].ravel().astype(float).round(4).tolist()
     (dtype('int8'), [0.0079, 0.0157])
     >>> bool(abs(expanded(both)["W"] - W).max() <= 2 / 254 + 1e-6)
     True

@@ -64,7 +64,8 @@ function shown(value, signed = false) {
 
 // "+0.012, 95 % interval −0.003 to +0.027"
 function withInterval({ difference, low, high }) {
-  const interval = low === null ? "" : `, 95 % interval ${shown(low, true)} to ${shown(high, true)}`;
+  const interval =
+    low === null ? "" : `, 95 % interval ${shown(low, true)} to ${shown(high, true)}`;
   return shown(difference, true) + interval;
 }
 
