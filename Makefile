@@ -79,7 +79,7 @@ clean:
 # A stamp per set of requirements: nothing is asked of the network once it is there.
 $(VENV)/ready-main: EXTRA = [peers]
 $(VENV)/ready-book: EXTRA = [peers,book]
-$(VENV)/ready-test: EXTRA = [test,book]
+$(VENV)/ready-test: EXTRA = [test,book,slides]
 $(VENV)/ready-slides: EXTRA = [peers,slides]
 $(VENV)/ready-dist: EXTRA = [peers,dist]
 $(VENV)/ready-bench: EXTRA = [bench]

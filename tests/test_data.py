@@ -1068,7 +1068,9 @@ def test_the_sample_needs_no_data_folder_and_has_a_hundred_images_of_each_digit(
     assert ds.class_counts.tolist() == [100] * 10
     assert (ds.X.min(), ds.X.max(), ds.origin) == (0, 1, "the package")
     np.testing.assert_array_equal(data.load("mnist-sample").X, ds.X)
-    with pytest.raises(ValueError, match="'mnist-sample' has test images only; load split='test'"):
+    with pytest.raises(
+        ValueError, match="'mnist-sample' has no split 'train'; choose from all, test"
+    ):
         data.load("mnist-sample", "train")
 
 

@@ -361,8 +361,8 @@ def _arrays(made_from: Any) -> Iterator[str]:
 
 def _data_at_hand(labels: Collection[str] | None = None) -> Iterator[tuple[str, Any]]:
     """Yield "mnist train" and its samples for each data set here, or those of `labels`."""
-    for name in data.SOURCES:
-        for split in data.SPLITS:
+    for name, source in data.SOURCES.items():
+        for split in source.splits:
             label = f"{name} {split}"
             if labels is not None and label not in labels:
                 continue

@@ -151,6 +151,8 @@ def load(name: str, split: str = "all") -> Dataset:
     _check_choice("data set", name, tuple(SOURCES))
     _check_choice("split", split, SPLITS)
     source = SOURCES[name]
+    if split not in source.splits:
+        raise ValueError(f"{name!r} has no split {split!r}; choose from {', '.join(source.splits)}")
     X, y, origin = source.read(split)
     return Dataset(name, split, X, y, source.image_shape, source.class_names, origin)
 
@@ -206,10 +208,6 @@ def _read_idx_files(
 
 def _read_sample(split: str) -> Samples:
     """Read the test images of the package."""
-    if split == "train":
-        raise ValueError(
-            "'mnist-sample' has test images only; load split='test', or 'mnist' for training images"
-        )
     X, y, _ = _read_idx_files(SAMPLE_FILES, "all", read_packaged)
     return X, y, "the package"
 
@@ -224,6 +222,7 @@ class Source:
     read: Callable[[str], Samples]
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    splits: tuple[str, ...] = SPLITS
 
 
 def idx_source(
@@ -301,7 +300,7 @@ SOURCES = {
         ),
         class_names=DIGIT_NAMES,
     ),
-    "mnist-sample": Source(_read_sample, (28, 28), DIGIT_NAMES),
+    "mnist-sample": Source(_read_sample, (28, 28), DIGIT_NAMES, splits=("all", "test")),
     "fashion-mnist": idx_source(
         "fashion-mnist",
         mirrors=(
