@@ -1,6 +1,7 @@
 """How Sphinx builds the book from the folder that `somlib.companion.book` has put together."""
 
 import re
+from pathlib import Path
 
 import somlib
 
@@ -102,11 +103,22 @@ def accessible(app, pagename, templatename, context, doctree):
             context["body"] = context["body"].replace(role, f" {kept}" if kept else "")
 
 
+def named(app, exception):
+    """Name the theme's buttons that unfold a list of pages, for readers who do not see them."""
+    for page in [] if exception else Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        button = '<summary><span class="toctree-toggle"'
+        if button in text:
+            label = button.replace("<summary>", '<summary aria-label="Pages below this one">')
+            page.write_text(text.replace(button, label), encoding="utf-8")
+
+
 def setup(app):
     """Connect the above, after numpydoc; let files be read side by side, as MathJax's are."""
     app.config.mathjax_path = "mathjax/startup.js"  # the extension says tex-chtml.js
     app.connect("autodoc-skip-member", foreign)
     app.connect("html-page-context", accessible)
+    app.connect("build-finished", named)
     app.connect("autodoc-process-docstring", plain, priority=900)
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.extensions["sphinx-mathjax-offline"].parallel_write_safe = True
