@@ -48,8 +48,9 @@ def install(python, wheel):
 
 def unpacked(distribution, folder):
     """Unpack a source distribution without its package; return the folder of the project."""
+    careful = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
     with tarfile.open(distribution) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **careful)
     (project,) = folder.iterdir()
     shutil.rmtree(project / "somlib")
     return project
