@@ -409,7 +409,7 @@ def test_functions_that_call_each_other_do_not_hang(tmp_path):
 
 @pytest.fixture
 def anew(entries, monkeypatch):
-    """Tell whether a call makes its result again after somebody has edited a module."""
+    """Tell whether a call makes its result again after a module was edited."""
 
     def made(edited, pay, *args, **options):
         pay(*args, **options)

@@ -180,7 +180,7 @@ def server(absent):
 @pytest.fixture
 def dead_url():
     """An address that refuses connections for as long as the test runs."""
-    with socket.socket() as taken:  # bound but not listening: nobody else gets the port
+    with socket.socket() as taken:  # bound but not listening: no other process gets the port
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 

@@ -400,7 +400,7 @@ def _of_pairs(
     shape = len(block.x), len(codebook)
     begin = torch.bincount(rows, minlength=shape[0]).cumsum(0)
     begin = torch.cat([begin.new_zeros(1), begin])
-    _hear_of_sparse_tensors()
+    _suppress_sparse_warning()
     wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
     with all_threads():
         dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
@@ -409,8 +409,8 @@ def _of_pairs(
 
 
 @cache
-def _hear_of_sparse_tensors() -> None:
-    """Let PyTorch say once, where nobody hears it, that its sparse tensors are new."""
+def _suppress_sparse_warning() -> None:
+    """Have PyTorch give its warning that sparse tensors are new, once, and suppress it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         torch.sparse_csr_tensor([0, 0], [], [], (1, 1))
