@@ -502,6 +502,18 @@ def test_older_results_are_known_by_what_their_key_names(gpu, tmp_path, monkeypa
     assert record["results of"] == ["cuda, torch 2.11.0+cu130"]
 
 
+def test_an_older_result_of_this_cache_is_read_without_an_origin(machine, monkeypatch):
+    cache.call(np.cumsum, X)
+    (described,) = cache.folder().glob("*.json")
+    facts = json.loads(described.read_text())
+    del facts["made_on"]
+    described.write_text(json.dumps(facts))
+    run = begin(monkeypatch)
+    cache.call(np.cumsum, X)  # no warning
+    path = run.save_figure(Figure(figsize=(2, 2)), "own", caption="A.", alt="A.")
+    assert "results of" not in json.loads(path.with_suffix(".json").read_text())
+
+
 def test_only_the_device_of_the_run_is_replaced(gpu, tmp_path):
     for device in ("cuda", "cpu", "auto", "a name"):
         cache.call(where, device, {"inner__device": device, "name": "cuda"})
