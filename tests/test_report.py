@@ -725,7 +725,7 @@ def test_the_page_tells_what_is_missing(project):
 @pytest.mark.parametrize("change", [
     {"id": "../../elsewhere"}, {"id": 5}, {"kind": "page"}, {"kind": ["figure"]}, {"order": "1"},
     {"notebook": None}, {"seeds": 3}, {"versions": []}, {"duration": "long"}, {"date": 2020},
-    {"peak memory": 5}, {"alt": []},
+    {"peak memory": 5}, {"results of": 5}, {"alt": []},
 ])  # fmt: skip
 def test_a_record_that_is_none_of_ours_is_only_named(project, change):
     run = begin()

@@ -5,16 +5,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from somlib import cache, data
+from somlib import SOM, cache, data, report
 from somlib.companion import cli, results
 from somlib.models.autoencoders import Autoencoder
+from somlib.training import ensembles, estimator
 
 X = np.random.default_rng(0).random((40, 6)).astype(np.float32)
 SMALL = {"hidden": (5,), "latent_dim": 2, "n_iter": 4, "batch_size": 8, "device": "cpu"}
@@ -327,6 +331,219 @@ def test_results_of_other_code_or_damaged_ones_are_left_out_of_an_export(machine
 def test_a_limit_of_nothing_is_refused(machine, tmp_path, limit, capsys):
     assert somlib("export", tmp_path / "out", "--limit", limit) == 2
     assert "expected a number of megabytes above 0" in capsys.readouterr().err
+
+
+# --- from another machine -----------------------------------------------------------------------
+
+H100 = "Linux x86_64, 26 processor cores, NVIDIA H100 80GB HBM3"
+
+
+def error_of(model, samples):
+    return float(np.mean((model.inverse_transform(model.transform(samples)) - samples) ** 2))
+
+
+def train(device):
+    """Train a map, and networks that start from others; measure one of these."""
+    how = SMALL | {"device": device}
+    plain = cache.fit_seeds(Autoencoder(**how), X, [0, 1])
+    started = cache.fit_seeds(Autoencoder(**how | {"n_iter": 6}), X, [0, 1], start=plain)
+    som = cache.fit(SOM((2, 2), n_epochs=2, random_state=0, device=device), X)
+    return [*started, som], cache.call(error_of, started[0], X)
+
+
+def where(device, settings):
+    return device
+
+
+def begin(monkeypatch, device="cpu"):
+    """Begin a run, as a notebook does."""
+    run = report.start("01_toy", profile="quick", device="cpu", seeds=2)
+    run = replace(run, device=device, made_by=report.provenance(device))
+    monkeypatch.setattr(sys.modules["__main__"], "run", run, raising=False)
+    return run
+
+
+@pytest.fixture
+def gpu(machine, monkeypatch):
+    """Go to a machine with a GPU, which in truth is this processor; `leave` it."""
+    ours = report.versions()
+    machine("gpu")
+    with monkeypatch.context() as there:
+        there.setattr(report, "versions", lambda: ours | {"torch": "2.11.0+cu130"})
+        there.setattr(report, "platform_of", lambda device: H100)
+        for module in (ensembles, estimator, sys.modules[SOM.__module__]):
+            there.setattr(module, "resolve_device", lambda device: torch.device("cpu"))
+        begin(there, "cuda")
+
+        def leave():
+            there.undo()
+            machine("here")
+
+        yield leave
+
+
+@pytest.fixture
+def from_gpu(gpu, tmp_path):
+    """Results of a machine with a GPU, looked at from here."""
+    train("cuda")
+    assert len(results.export(tmp_path / "gpu").taken) == 6
+    gpu()
+    return tmp_path / "gpu"
+
+
+def nothing_is_trained(monkeypatch):
+    def fail(*arguments, **options):
+        raise AssertionError("something is trained")
+
+    monkeypatch.setattr(estimator, "train", fail)
+    monkeypatch.setattr(SOM, "fit", fail)
+
+
+def test_results_from_a_gpu_are_taken_only_when_other_machines_are_allowed(from_gpu, capsys):
+    assert somlib("import", from_gpu) == 1
+    told = capsys.readouterr().out
+    assert told.count("it was made by other versions: torch 2.11.0+cu130, here ") == 6
+    assert "with --other-machines, results of other versions are taken too" in told
+    assert somlib("import", from_gpu, "--other-machines", "--device", "cpu") == 0
+    assert "6 results imported" in capsys.readouterr().out
+    assert somlib("import", from_gpu, "--other-machines", "--device", "cpu") == 0
+    assert "0 results imported, 0.0 MB; 6 were in" in capsys.readouterr().out
+
+
+def test_what_a_gpu_has_trained_is_found_here_and_computes_here(from_gpu, monkeypatch):
+    assert len(results.import_from([from_gpu], "cpu").taken) == 6
+    nothing_is_trained(monkeypatch)
+    models, error = train("cpu")
+    assert [model.device for model in models] == ["cpu"] * 3
+    assert error_of(models[0], X) == pytest.approx(error)
+    assert models[-1].predict(X).shape == (40,)
+
+
+def test_a_model_from_a_gpu_gets_the_device_that_is_asked_for(from_gpu):
+    for described in from_gpu.glob("SOM-*.json"):
+        assert json.loads(described.read_text())["made_from"]["params"]["device"] == "cuda"
+    results.import_from([from_gpu], "cpu")
+    (path,) = cache.folder().glob("SOM-*.npz")
+    assert SOM.load(path).device == "cuda"  # the file is as it was
+    assert cache.fit(SOM((2, 2), n_epochs=2, random_state=0, device="cpu"), X).device == "cpu"
+
+
+def test_where_a_result_was_made_is_kept_and_carried_on(from_gpu, machine, tmp_path):
+    results.import_from([from_gpu], "cpu")
+    before = contents(cache.folder())
+    for described in cache.folder().glob("*.json"):
+        facts = json.loads(described.read_text())
+        made_on = facts["made_on"]
+        assert (made_on["device"], made_on["platform"]) == ("cuda", H100)
+        assert made_on["versions"]["torch"] == "2.11.0+cu130"
+        assert facts["made_from"]["versions"] == report.versions()
+    results.export(tmp_path / "again")
+    third = machine("third")
+    assert results.import_from([tmp_path / "again"]).refused == []
+    assert contents(third) == before
+
+
+def test_figures_name_the_machine_of_the_results_that_they_show(from_gpu, monkeypatch):
+    results.import_from([from_gpu], "cpu")
+    run = begin(monkeypatch)
+    cache.call(np.cumsum, X)
+    before, after = run.figures / "before.json", run.figures / "after.json"
+    for record in (before, after):
+        run.save_figure(Figure(figsize=(2, 2)), record.stem, caption="A.", alt="A.")
+        train("cpu")
+    assert "results of" not in json.loads(before.read_text())
+    origin = "NVIDIA H100 80GB HBM3, torch 2.11.0+cu130"
+    assert json.loads(after.read_text())["results of"] == [origin]
+    page = report.index(run.figures).read_text(encoding="utf-8")
+    assert page.count(f"with results of: {origin}</sub>") == 1
+
+
+def test_results_of_this_machine_are_not_named(machine, monkeypatch):
+    run = begin(monkeypatch)
+    train("cpu")
+    train("cpu")
+    path = run.save_figure(Figure(figsize=(2, 2)), "own", caption="A.", alt="A.")
+    assert "results of" not in json.loads(path.with_suffix(".json").read_text())
+
+
+def test_other_code_is_refused_also_from_other_machines(from_gpu, monkeypatch, capsys):
+    monkeypatch.setitem(cache.SOURCE, "models.som", b"# edited")
+    assert somlib("import", from_gpu, "--other-machines") == 1
+    told = capsys.readouterr().out
+    (som,) = named(from_gpu, "SOM")
+    assert f"refused: {from_gpu / som}: it was made by other code: models.som" in told
+    monkeypatch.setitem(cache.SOURCE, "companion.cache", b"# edited")
+    (of_call,) = (s for s in results.import_from([from_gpu], "cpu").refused if "error_of" in s)
+    assert "it was made by other code" in of_call
+
+
+def test_a_result_of_ours_is_kept_instead_of_one_from_another_machine(from_gpu):
+    train("cpu")
+    before = contents(cache.folder())
+    made = results.import_from([from_gpu], "cpu")
+    assert (made.taken, len(made.there), made.refused) == ([], 6, [])
+    assert contents(cache.folder()) == before
+
+
+def test_older_results_are_known_by_what_their_key_names(gpu, tmp_path, monkeypatch):
+    train("cuda")
+    for described in cache.folder().glob("*.json"):
+        facts = json.loads(described.read_text())
+        del facts["made_on"]
+        described.write_text(json.dumps(facts))
+    results.export(tmp_path / "old")
+    gpu()
+    results.import_from([tmp_path / "old"], "cpu")
+    run = begin(monkeypatch)
+    nothing_is_trained(monkeypatch)
+    train("cpu")
+    path = run.save_figure(Figure(figsize=(2, 2)), "old", caption="A.", alt="A.")
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["results of"] == ["cuda, torch 2.11.0+cu130"]
+
+
+def test_an_older_result_of_this_cache_is_read_without_an_origin(machine, monkeypatch):
+    cache.call(np.cumsum, X)
+    (described,) = cache.folder().glob("*.json")
+    facts = json.loads(described.read_text())
+    del facts["made_on"]
+    described.write_text(json.dumps(facts))
+    run = begin(monkeypatch)
+    cache.call(np.cumsum, X)  # no warning
+    path = run.save_figure(Figure(figsize=(2, 2)), "own", caption="A.", alt="A.")
+    assert "results of" not in json.loads(path.with_suffix(".json").read_text())
+
+
+def test_only_the_device_of_the_run_is_replaced(gpu, tmp_path):
+    for device in ("cuda", "cpu", "auto", "a name"):
+        cache.call(where, device, {"inner__device": device, "name": "cuda"})
+    results.export(tmp_path / "out")
+    gpu()
+    results.import_from([tmp_path / "out"], "mps")
+    given = [
+        json.loads(path.read_text())["made_from"]["arguments"]
+        for path in cache.folder().glob("where-*.json")
+    ]
+    assert sorted(arguments["device"] for arguments in given) == ["a name", "auto", "cpu", "mps"]
+    for arguments in given:
+        assert arguments["settings"] == {"inner__device": arguments["device"], "name": "cuda"}
+
+
+def test_a_gpu_limited_to_repeatable_operations_is_no_other_result_on_a_processor(gpu, tmp_path):
+    torch.use_deterministic_algorithms(True)
+    try:
+        cache.call(where, "cuda", {})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    results.export(tmp_path / "out")
+    gpu()
+    results.import_from([tmp_path / "out"], "cpu")
+    assert cache.call(where, "cpu", {}) == "cuda"  # what was returned there
+
+
+def test_a_device_is_refused_where_nothing_is_taken_for_it(from_gpu, capsys):
+    assert somlib("import", from_gpu, "--device", "cpu") == 2
+    assert "--device cpu: expected together with --other-machines" in capsys.readouterr().err
 
 
 # --- two clones -------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ The key of a result is all that it was computed from: parameters, data, seed, ve
 source of the modules it depends on, which are found by following imports (plots and reports
 excluded). If any of these changes, the result is computed again; an edit of another module has no
 effect. runs/cache/ holds an .npz per result and a .json with its key and the hash of the .npz, so
-that a damaged file is noticed; it also says how many seconds the result took and which notebook
-asked for it. What failed has a .failed with its key and the error. The folder may be deleted at any
-time. If several processes ask for the same result, one computes it and the others wait.
+that a damaged file is noticed; it also says how many seconds the result took, on which machine,
+and which notebook asked for it. What failed has a .failed with its key and the error. The folder
+may be deleted at any time. If several processes ask for the same result, one computes it and the
+others wait.
 """
 
 import ast
@@ -16,11 +17,12 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import re
 import symtable
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -237,12 +239,10 @@ def key_of(made_from: dict[str, Any]) -> str:
     return content_hash(json.dumps(made_from, sort_keys=True))[:24]
 
 
-def _asked_by() -> dict[str, str]:
-    """Return the name and profile of the notebook that runs; by convention it has a `run`."""
+def _run() -> report.Run | None:
+    """Return the run of the notebook that is executed; by convention it is its `run`."""
     run = getattr(sys.modules["__main__"], "run", None)
-    if not isinstance(run, report.Run):
-        return {}
-    return {"notebook": run.notebook, "profile": run.profile}
+    return run if isinstance(run, report.Run) else None
 
 
 class _Entry:
@@ -270,7 +270,10 @@ class _Entry:
             described = json.loads(self.described.read_bytes())
             if described["sha256"] != sha256(self.path.read_bytes()):
                 raise ValueError("its content has changed since it was written")
-            return self.load(self.path)
+            result = self.load(self.path)
+            if (run := _run()) and "made_on" in described:
+                run.note_origin(described["made_on"])
+            return result
         except FileNotFoundError:
             pass
         except Exception as error:  # whatever is wrong with it, the remedy is the same
@@ -285,7 +288,7 @@ class _Entry:
         with replacing(self.path) as partial:
             self.save(result, partial)
             made = {"sha256": sha256(partial.read_bytes()), "seconds": round(seconds, 3)}
-        self._describe(self.described, **made)
+        self._describe(self.described, made_on=_made_on(self.made_from), **made)
         with suppress(OSError):
             self.failed.unlink()
         return self.load(self.path)
@@ -296,7 +299,9 @@ class _Entry:
             self._describe(self.failed, error=f"{type(error).__name__}: {error}")
 
     def _describe(self, path: Path, **facts: Any) -> None:
-        described = {"made_from": self.made_from, **_asked_by(), **facts}
+        run = _run()
+        asked_by = {"notebook": run.notebook, "profile": run.profile} if run else {}
+        described = {"made_from": self.made_from, **asked_by, **facts}
         with replacing(path) as partial:
             partial.write_text(json.dumps(described, indent=1), encoding="utf-8")
 
@@ -403,13 +408,14 @@ def _undo_interrupted() -> None:
 
 def _model_entry(estimator: Any, made_from: dict[str, Any]) -> _Entry:
     kind = type(estimator)
-    return _Entry(kind.__name__, {"class": kind} | made_from, kind.save, _load_model)
+    devices = {n: v for n, v in made_from["params"].items() if n.split("__")[-1] == "device"}
 
+    def load(path: Path) -> Any:
+        from somlib.training.saving import load  # imports torch, which takes seconds
 
-def _load_model(path: Path) -> Any:
-    from somlib.training.saving import load  # imports torch, which takes seconds
+        return load(path).set_params(**devices)  # it may have been trained on another machine
 
-    return load(path)
+    return _Entry(kind.__name__, {"class": kind} | made_from, kind.save, load)
 
 
 def _params(estimator: Any, **changes: Any) -> dict[str, Any]:
@@ -428,6 +434,57 @@ def _require_seed(value: Any, where: str) -> None:
             f"{where} is {value!r}: a result that cannot be repeated cannot be cached. "
             "Expected a whole number as its random state."
         )
+
+
+# ---------------------------------------------------------------- where a result was made
+
+
+def _made_on(made_from: dict[str, Any]) -> dict[str, Any]:
+    """Return device, platform and versions of a result that has just been computed."""
+    versions = made_from["versions"]
+    if run := _run():
+        return {"device": run.device, "platform": run.made_by["platform"], "versions": versions}
+    device = device_of(made_from)
+    if device == "auto":
+        from somlib.training.loop import resolve_device
+
+        device = str(resolve_device())
+    return {"device": device, "platform": report.platform_of(device), "versions": versions}
+
+
+def device_of(made_from: dict[str, Any]) -> str:
+    """Return the device that a key names; of several, one that is not the CPU.
+
+    Examples
+    --------
+    >>> device_of({"params": {"device": "cuda"}, "start": [{"device": "cpu"}]}), device_of({})
+    ('cuda', 'cpu')
+    """
+    named = [
+        value
+        for node in dictionaries(made_from)
+        for key, value in node.items()
+        if names_device(key, value)
+    ]
+    return next((device for device in named if device != "cpu"), "cpu")
+
+
+def names_device(key: str, value: Any) -> bool:
+    """Return whether this is the parameter `device`, also of an inner estimator, and its value."""
+    of_that_name = key.split("__")[-1] == "device" and isinstance(value, str)
+    return of_that_name and bool(re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", value))
+
+
+def dictionaries(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield each dictionary in JSON, at any depth."""
+    ahead = [node]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, dict):
+            yield node
+            ahead += node.values()
+        elif isinstance(node, list):
+            ahead += node
 
 
 # ---------------------------------------------------------------- the key of a result

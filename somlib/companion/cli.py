@@ -150,10 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_device(command: argparse.ArgumentParser) -> None:
+def _add_device(command: argparse.ArgumentParser, use: str = "where to compute") -> None:
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
-        help="where to compute (default: a CUDA GPU if there is one, else the CPU)",
+        help=f"{use} (default: a CUDA GPU if there is one, else the CPU)",
     )  # fmt: skip
 
 
@@ -208,6 +208,12 @@ def _add_results(results: argparse.ArgumentParser) -> None:
         help="write at most so much, first what took longest per megabyte (default: all)",
     )  # fmt: skip
     back.add_argument("folders", metavar="FOLDER", nargs="+", help="an export")
+    back.add_argument(
+        "--other-machines", action="store_true",
+        help="also take results of the same code and data from other devices and versions, as if "
+        "they had been computed here; figures made with them name their origin",
+    )  # fmt: skip
+    _add_device(back, "with --other-machines: the device they are taken for")
 
 
 # ---------------------------------------------------------------- what to run, or why not
@@ -595,13 +601,24 @@ def import_results(options: argparse.Namespace) -> int:
     """Put exported results into the cache; exit code 1 if some are refused."""
     from somlib.companion import cache, results
 
+    if options.device != "auto":
+        if not options.other_machines:
+            raise Refused(f"--device {options.device}: expected together with --other-machines")
+        _require_device(options.device)
     _require_writable(cache.folder(), "set SOMLIB_OUTPUT to another folder")
+    device = None
+    if options.other_machines:
+        from somlib.training.loop import resolve_device
+
+        device = str(resolve_device(options.device))
     try:
-        made = results.import_from([Path(folder) for folder in options.folders])
+        made = results.import_from([Path(folder) for folder in options.folders], device)
     except results.RefusedError as error:
         raise Refused(f"FOLDER {', '.join(options.folders)}: {error}") from error
     for sentence in made.refused:
         print(f"refused: {sentence}")
+    if any("made by other versions" in sentence for sentence in made.refused):
+        print("with --other-machines, results of other versions are taken too")
     print(
         f"{len(made.taken)} results imported, {made.megabytes:.1f} MB; {len(made.there)} were in "
         f"{cache.folder()} already, {len(made.refused)} refused"

@@ -113,6 +113,7 @@ class Run:
     _saved: list[str] = field(default_factory=list, repr=False)
     _claims: dict[str, evidence.Claim] = field(default_factory=dict, repr=False)
     _values: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _origins: set[str] = field(default_factory=set, repr=False)
     _cells: dict[Any, int | None] = field(default_factory=dict, repr=False)
     _clock: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -470,6 +471,17 @@ class Run:
         kept = kept[kept["experiment"] == experiment]
         return compared(kept, stated[stated["data"].isin(kept["data"])] if self.quick else stated)
 
+    def note_origin(self, made_on: Mapping[str, Any]) -> None:
+        """Note where a cached result was made; records say so if it was not made by this machine.
+
+        Parameters
+        ----------
+        made_on : mapping
+            Its `device`, `versions` and, if known, `platform`, as in the description of the result.
+        """
+        if origin := _origin(made_on, {"device": self.device} | self.made_by):
+            self._origins.add(origin)
+
     @contextmanager
     def _marked(self, fig: Figure) -> Iterator[None]:
         """Mark a figure "quick" inside a `with`, in the quick profile."""
@@ -520,6 +532,8 @@ class Run:
             "duration": round(time.perf_counter() - self._clock, 1),
             "peak memory": _peak_memory(self.device),
         }
+        if self._origins:
+            made["results of"] = sorted(self._origins)
         text = json.dumps(record | made | self.made_by, indent=2, ensure_ascii=False, default=str)
         _write(self.figures / f"{record['id']}.json", text + "\n")
 
@@ -622,7 +636,7 @@ def _spells_a_value(value: object) -> bool:
 def provenance(device: str) -> dict[str, Any]:
     """Return how a result was computed: platform, versions, commit and date."""
     return {
-        "platform": _platform(device),
+        "platform": platform_of(device),
         "versions": versions(),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -640,13 +654,35 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _platform(device: str) -> str:
+def platform_of(device: str) -> str:
+    """Return system, processor and, if one is there and used, the name of the GPU."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processor cores"
     if not device.startswith("cuda"):
         return machine
     import torch
 
+    if not torch.cuda.is_available():  # a model from elsewhere may still name the device
+        return machine
     return f"{machine}, {torch.cuda.get_device_name(device)}"
+
+
+def _origin(made_on: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return in short what differs between the machine of a result and this one; else "".
+
+    Examples
+    --------
+    >>> here = {"device": "cpu", "platform": "Linux x86_64, 2 processor cores",
+    ...         "versions": {"torch": "2.11.0+cpu"}}
+    >>> gpu = "Linux x86_64, 26 processor cores, NVIDIA H100 80GB HBM3"
+    >>> _origin({"device": "cuda", "platform": gpu, "versions": {"torch": "2.11.0+cu130"}}, here)
+    'NVIDIA H100 80GB HBM3, torch 2.11.0+cu130'
+    """
+    place = "platform" if "platform" in made_on else "device"  # older results name only a device
+    parts = [] if made_on[place] == here[place] else [made_on[place].split("cores, ")[-1]]
+    for name, version in made_on["versions"].items():
+        if version != here["versions"].get(name):
+            parts.append(f"{name} {version or 'missing'}")
+    return ", ".join(parts)
 
 
 def _commit() -> str | None:
@@ -815,6 +851,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         sound = all(isinstance(record[name], sort) for name, sort in _RECORD.items())
         sound = sound and record["kind"] in _FILES and record["id"] == path.stem
         sound = sound and isinstance(record.get("peak memory", {}), dict)
+        sound = sound and isinstance(record.get("results of", []), list)
         return record if sound and isinstance(record.get("alt", ""), str) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -929,6 +966,8 @@ def _how(record: dict[str, Any]) -> str:
         used,
         f"commit {record['commit'] or 'unknown'}",
     ]
+    if origins := record.get("results of"):
+        parts.append(f"with results of: {'; '.join(map(str, origins))}")
     return f"<sub>{' · '.join(parts)}</sub>"
 
 

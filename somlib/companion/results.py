@@ -4,13 +4,15 @@ An export holds, for each result of the present code, the .json that describes i
 compressed without loss; results.json lists them with their hashes and is written last. Importing
 puts them into another cache, which then computes none of them again. Whatever does not fit is
 refused by name: a result of other code or versions, one of another data set, a damaged or
-incomplete export, and one that differs from the result that is already there.
+incomplete export, and one that differs from the result that is already there. With
+`--other-machines` results of other devices and versions get the names that they have here; their
+descriptions keep where they were made.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,7 +129,7 @@ def _own() -> tuple[dict[str, tuple[float, str]], list[str]]:
     for path in sorted(cache.folder().glob("*.json")):
         try:
             result = _cached(path.stem)
-            if problem := _problem(result):
+            if problem := _damage(result) or difference(result.facts["made_from"]):
                 raise ValueError(problem)
             seconds = float(result.facts.get("seconds", 0.0))
             sound[result.name] = seconds / len(result.content), str(result.facts["sha256"])
@@ -171,13 +173,18 @@ def unpack(packed: bytes) -> bytes:
 # ---------------------------------------------------------------- import
 
 
-def import_from(folders: Sequence[Path]) -> Outcome:
+def import_from(folders: Sequence[Path], device: str | None = None) -> Outcome:
     """Put the results of exports into the cache.
 
     Parameters
     ----------
     folders : sequence of pathlib.Path
         What `export` has written.
+    device : str, optional
+        Take results of other devices and versions too, as if they had been computed here on this
+        device. Where the cache or an earlier folder holds such a result, that one is kept: other
+        machines round differently. Results computed from the outputs of a network, such as latent
+        codes, are found only where these are the same bits.
 
     Returns
     -------
@@ -205,10 +212,15 @@ def import_from(folders: Sequence[Path]) -> Outcome:
             if name in disagree or name in taken:
                 continue
             try:
-                if _take(_read(folder, name, known, ours)):
-                    taken[name] = known["bytes"]
+                result = _read(folder, name, known, ours)
+                if device is not None:
+                    result = _as_made_here(result, device)
+                if problem := difference(result.facts["made_from"]):
+                    raise ValueError(problem)
+                if _take(result, other_machine=result.name != name):
+                    taken[result.name] = known["bytes"]
                 else:
-                    there.append(name)
+                    there.append(result.name)
             except _BAD as error:
                 refused.append(f"{folder / name}: {_reason(error)}")
     return Outcome(sorted(taken), there, refused, sum(taken.values()) / 1e6)
@@ -277,13 +289,39 @@ def _read(folder: Path, name: str, known: Mapping[str, Any], ours: Mapping[str, 
     result = Result(name, described, json.loads(described), unpack(packed))
     if result.facts["sha256"] != known["sha256"]:
         raise ValueError("its list and its description have different hashes")
-    if problem := _problem(result):
+    if problem := _damage(result):
         raise ValueError(problem)
     return result
 
 
-def _take(result: Result) -> bool:
-    """Write a result into the cache; False if it is there already, ValueError if it differs."""
+def _as_made_here(result: Result, device: str) -> Result:
+    """Return a result under the name that it would have if it had been computed here.
+
+    The device that it was made on becomes `device` wherever the key names it, and the versions
+    become ours.
+    """
+    facts = json.loads(result.described)
+    made_from = facts["made_from"]
+    of_key = {"device": cache.device_of(made_from), "versions": made_from.get("versions", {})}
+    theirs = facts.setdefault("made_on", of_key)["device"]  # older descriptions lack it
+    for node in cache.dictionaries(made_from):
+        for key, value in node.items():
+            if cache.names_device(key, value) and value == theirs != "auto":
+                node[key] = device
+    made_from["versions"] = report.versions()
+    if device == "cpu":  # which needs no setting for this
+        made_from.pop("deterministic", None)
+    name = f"{result.name.rpartition('-')[0]}-{cache.key_of(made_from)}"
+    if name == result.name:
+        return result
+    return Result(name, json.dumps(facts, indent=1).encode(), facts, result.content)
+
+
+def _take(result: Result, other_machine: bool) -> bool:
+    """Write a result into the cache; False if it is there already.
+
+    If ours differs, this is a ValueError; for one of another machine ours is kept.
+    """
     path = cache.folder() / f"{result.name}.npz"
     with claimed(path, wait=True):
         try:
@@ -291,7 +329,7 @@ def _take(result: Result) -> bool:
             sound = own.facts["sha256"] == cache.sha256(own.content)
         except _BAD:
             sound = False
-        if sound and own.content != result.content:
+        if sound and own.content != result.content and not other_machine:
             raise ValueError(f"it and the cache {_disagree(result.name)}; the cache is unchanged")
         if not sound:
             _write(path, result.content)
@@ -303,14 +341,13 @@ def _take(result: Result) -> bool:
 # ---------------------------------------------------------------- what a result was made from
 
 
-def _problem(result: Result) -> str:
-    """Return what is wrong with a result: damage, or a `difference`; "" if nothing is."""
-    made_from = result.facts["made_from"]
-    if result.name.rpartition("-")[2] != cache.key_of(made_from):
+def _damage(result: Result) -> str:
+    """Return in what a result is not what its name and its description say; else ""."""
+    if result.name.rpartition("-")[2] != cache.key_of(result.facts["made_from"]):
         return "its name is not that of what it was made from"
     if result.facts["sha256"] != cache.sha256(result.content):
         return "it is damaged: its content has another hash than when it was written"
-    return difference(made_from)
+    return ""
 
 
 def difference(made_from: dict[str, Any]) -> str:
@@ -322,41 +359,26 @@ def difference(made_from: dict[str, Any]) -> str:
     }
     if other:
         return f"it was made by other code: {', '.join(sorted(other))} differ from here"
+    if made_from.get("format", cache.format_hash()) != cache.format_hash():
+        return "it was made by other code: companion.cache or training.saving differ from here"
     ours, theirs = report.versions(), made_from.get("versions", {})
     differ = [f"{n} {theirs.get(n)}, here {ours.get(n)}"
               for n in sorted({*ours, *theirs}) if ours.get(n) != theirs.get(n)]  # fmt: skip
     if differ:
         return f"it was made by other versions: {'; '.join(differ)}"
-    if made_from.get("format", cache.format_hash()) != cache.format_hash():
-        return "it was made by other code: companion.cache or training.saving differ from here"
     return ""
-
-
-def _found(node: Any, pick: Callable[[dict[str, Any]], list[Any]]) -> Iterator[Any]:
-    """Yield what `pick` returns of each dictionary at any depth."""
-    ahead = [node]
-    while ahead:
-        node = ahead.pop()
-        if isinstance(node, dict):
-            yield from pick(node)
-            ahead += node.values()
-        elif isinstance(node, list):
-            ahead += node
 
 
 def _sources(made_from: Any) -> Iterator[tuple[str, str]]:
     """Yield the modules of somlib that a result depends on, and their hashes."""
-
-    def pick(node: dict[str, Any]) -> list[Any]:
-        source = node.get("source")
-        return list(source.items()) if isinstance(source, dict) else []
-
-    yield from _found(made_from, pick)
+    for node in cache.dictionaries(made_from):
+        if isinstance(source := node.get("source"), dict):
+            yield from source.items()
 
 
 def _arrays(made_from: Any) -> Iterator[str]:
     """Yield the hashes of the arrays that a result was computed from."""
-    yield from _found(made_from, lambda node: [node["array"]] if "array" in node else [])
+    return (node["array"] for node in cache.dictionaries(made_from) if "array" in node)
 
 
 def _data_at_hand(labels: Collection[str] | None = None) -> Iterator[tuple[str, Any]]:
