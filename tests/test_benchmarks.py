@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import compare, desom, harness, networks, search, soae, somrl, worker
+from benchmarks import compare, desom, harness, networks, processors, search, soae, somrl, worker
 from benchmarks import som as bench
 from benchmarks.harness import Aim, Entrant
 
@@ -163,16 +163,138 @@ def test_a_page_has_a_column_for_each_processor_that_was_measured(tmp_path, monk
     times = pd.DataFrame({"case": ["a", "a"], "library": ["x", "y"], "seconds": [1.5, np.nan]})
     runs = []
     for name, code in (("old", b"1"), ("other", b"2"), ("old", b"2"), ("new", b"3")):
-        monkeypatch.setattr(harness, "SOURCE", {"models.som": code, "companion.report": b"?"})
+        monkeypatch.setattr(processors, "SOURCE", {"models.som": code, "companion.report": b"?"})
         record = {"processor": name, "threads": 2, "commit": "0123456789"}
-        runs = harness.by_processor(tmp_path / "x.json", record, times)
+        runs = processors.by_processor(tmp_path / "x.json", record, times)
         (tmp_path / "x.json").write_text(json.dumps({"by processor": runs}), encoding="utf-8")
         times.seconds += 1
-    table = harness._columns(runs, ["a"])
+    table = processors.table(runs, ["a"])
     assert list(table.columns) == ["case", "library"] + [
         f"{name}, 2 threads, 0123456" for name in ("other", "old", "new")
     ]  # the first of the old processor was replaced
     assert table.iloc[0].to_list() == ["a", "x", "(2.5)", "(3.5)", "4.5"]  # code has changed
+
+
+# ---------------------------------------------------------------- columns of other processors
+
+GPU = "NVIDIA H100 80GB HBM3"
+
+
+GPU_CASES = ["gpu-10-seeds", "gpu-steps"]
+
+
+def measured_there(monkeypatch, folder, cases=GPU_CASES, processor="another"):
+    """Return the record of a run on a machine with a GPU, in toy sizes that count as the real."""
+    chosen = [replace(toys("desom")[name], device="cpu") for name in cases]
+    subject = replace(SUBJECTS["desom"], on_gpu=lambda case: case.name in GPU_CASES)
+    facts = harness.machine()
+    monkeypatch.setattr(harness, "machine", lambda *a: facts | {"processor": processor, "gpu": GPU})
+    harness.run(subject, chosen, [], 1, torch.device("cuda"), folder)
+    path = folder / "desom.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    real = {case.name: case.description for case in SUBJECTS["desom"].cases}
+    record["cases"] = {name: real[name] for name in record["cases"]}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """A folder of figures with the committed page, whose record has no columns."""
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    folder = tmp_path / "figures" / "benchmarks"
+    folder.mkdir(parents=True)
+    times = pd.DataFrame(
+        {"case": ["full", "gpu-steps"], "library": ["somlib"] * 2, "seconds": [2, np.nan]}
+    )
+    times.to_csv(folder / "desom.csv", index=False)
+    record = {"processor": "this", "threads": 2, "commit": "0123456789", "agreement": 0.0}
+    (folder / "desom.json").write_text(json.dumps(record), encoding="utf-8")
+    page = "# Title\n\nText.\n\n## full\n\n| a |\n\n## Against the aims\n\n| b |\n"
+    (folder / "desom.md").write_text(page, encoding="utf-8")
+    return folder
+
+
+def test_what_a_gpu_computes_is_in_a_column_of_its_own(tmp_path, monkeypatch):
+    path = measured_there(monkeypatch, tmp_path, ["full", *GPU_CASES])
+    processor, gpu = json.loads(path.read_text(encoding="utf-8"))["by processor"]
+    assert (processor["processor"], gpu["processor"]) == ("another", GPU)
+    assert gpu["threads"] is None
+    assert {case for case, *_ in processor["seconds"]} == {"full"}
+    assert {case for case, *_ in gpu["seconds"]} == set(GPU_CASES)
+    titles = list(processors.table([processor, gpu], ["full", *GPU_CASES]).columns[2:])
+    assert titles[0].startswith(f"another, {processor['threads']} threads, ")
+    assert titles[1].startswith(f"{GPU}, ")
+    assert "threads" not in titles[1]
+
+
+def test_columns_of_another_machine_are_taken_into_the_committed_page(
+    tmp_path, monkeypatch, committed, capsys
+):
+    there = measured_there(monkeypatch, tmp_path)
+    before = (committed / "desom.md").read_text(encoding="utf-8")
+    others = {x.name: x.read_bytes() for x in committed.glob("*.csv")}
+    for _ in range(2):  # taken again, it replaces itself
+        desom.main(["--merge", str(there)])
+        page = (committed / "desom.md").read_text(encoding="utf-8")
+        begin, end = page.index("## By processor"), page.index("## Against the aims")
+        assert page[:begin] + page[end:] == before
+        head, _, *rows = page[begin:end].strip().splitlines()[4:]
+        assert f"| {GPU}, " in head
+        assert head.endswith("| this, 2 threads, 0123456 |")
+        assert rows[0].replace(" ", "") == "|full|somlib|–|(2)|"  # by code that nothing tells
+        assert len(rows) == 7
+        assert all("(" not in row and row.endswith("| – |") for row in rows[1:])
+    assert GPU in capsys.readouterr().out
+    assert others == {x.name: x.read_bytes() for x in committed.glob("*.csv")}
+    record = json.loads((committed / "desom.json").read_text(encoding="utf-8"))
+    assert (record["processor"], record["agreement"]) == ("this", 0.0)
+    times = pd.DataFrame({"case": ["full"], "library": ["somlib"], "seconds": [1.0]})
+    later = processors.by_processor(committed / "desom.json", record | {"gpu": None}, times)
+    assert [x["processor"] for x in later] == [GPU, "this"]
+    assert later[1]["seconds"] == [["full", "somlib", 1.0]]
+    assert processors.on_page(page, later[1:], ["full"]) == before  # a single column is no table
+
+
+def test_a_section_of_columns_may_be_the_last():
+    columns = [
+        {"processor": x, "threads": 1, "commit": None, "code": None, "seconds": [["a", "b", 1.0]]}
+        for x in ("one", "two")
+    ]
+    page = processors.on_page("# Title\n\n## a\n\nText.\n", columns, ["a"])
+    assert page.startswith("# Title\n\n## a\n\nText.\n\n## By processor\n\nSeconds;")
+    assert page.endswith("| a | b | (1) | (1) |\n")
+    assert "| one, 1 threads | two, 1 threads |" in page
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda record: [record], "is a list; expected the record"),
+    (lambda record: {"processor": "this"}, "is a record of 'no benchmark'"),
+    (lambda record: record | {"benchmark": "soae"}, "is a record of 'soae'; expected one of 'des"),
+    (lambda record: record | {"by processor": None}, "has no columns by processor"),
+    (lambda record: record | {"by processor": [{"processor": "x"}]}, "has no columns by processor"),
+    (lambda record: record | {"cases": {"gpu-steps": "toy"}}, "'gpu-steps' is 'toy'; expected"),
+    (lambda record: record | {"by processor": []}, "no column of another processor than this"),
+])  # fmt: skip
+def test_what_is_no_record_of_the_benchmark_is_refused(change, reason, tmp_path, committed, capsys):
+    files = {x.name: x.read_bytes() for x in committed.iterdir()}
+    there, times = tmp_path / "desom.json", pd.DataFrame(columns=["case", "library", "seconds"])
+    columns = [processors._column(harness.machine() | {"processor": GPU}, times, None)]
+    record = {"benchmark": "desom", "cases": {}, "by processor": columns}
+    there.write_text(json.dumps(change(record)), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        desom.main(["--merge", str(there)])
+    assert f"{there}" in (message := capsys.readouterr().err)
+    assert reason in message
+    assert files == {x.name: x.read_bytes() for x in committed.iterdir()}
+
+
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path, committed, capsys):
+    (tmp_path / "text").write_text("text")
+    for name, reason in (("nowhere", "does not exist"), ("text", "is not JSON")):
+        with pytest.raises(SystemExit):
+            desom.main(["--merge", str(tmp_path / name)])
+        assert f"{tmp_path / name} {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
