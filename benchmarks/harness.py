@@ -58,13 +58,18 @@ def samples(source: Source, n: int, d: int) -> tuple[Array, str]:
     """Return float32 samples in [0, 1] and what they are; a mixture where MNIST is not at hand."""
     if source == "digits":
         return data.load("digits").X[:n], "scikit-learn's digits"
-    folder = os.environ.get("SOMLIB_DATA") or report.project_root() / "data"
-    if source == "mnist" and (Path(folder) / "mnist").is_dir():
+    if source == "mnist" and mnist_is_at_hand():
         return data.load("mnist").X[:n], "MNIST"
     generator = np.random.default_rng(0)
     means, spread = generator.random((10, d)), 0.15
     X = means[generator.integers(10, size=n)] + spread * generator.standard_normal((n, d))
     return X.clip(0, 1).astype(np.float32), "ten Gaussians clipped to [0, 1]"
+
+
+def mnist_is_at_hand() -> bool:
+    """Return whether MNIST's files are there: a benchmark downloads nothing."""
+    folder = os.environ.get("SOMLIB_DATA") or report.project_root() / "data"
+    return (Path(folder) / "mnist").is_dir()
 
 
 def say(line: str) -> None:

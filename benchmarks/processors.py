@@ -181,7 +181,8 @@ def _columns_of(name: str, cases: Mapping[str, str], source: Path) -> list[Colum
     if record.get("benchmark") != name:
         found = record.get("benchmark", "no benchmark")
         raise ValueError(f"{source} is a record of {found!r}; expected one of {name!r}")
-    columns, described = record.get("by processor"), record.get("cases")
+    columns: Any = record.get("by processor")
+    described: Any = record.get("cases")
     sound = isinstance(columns, list) and isinstance(described, dict)
     if not sound or not all(isinstance(x, dict) and {*FIELDS} <= set(x) for x in columns):
         raise ValueError(

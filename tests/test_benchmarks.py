@@ -10,11 +10,24 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from test_estimators import MatrixUnits, matrix_units  # noqa: F401 - a fixture
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import compare, desom, harness, networks, processors, search, soae, somrl, worker
+from benchmarks import (
+    compare,
+    desom,
+    harness,
+    networks,
+    processors,
+    rounding,
+    search,
+    soae,
+    somrl,
+    worker,
+)
 from benchmarks import som as bench
 from benchmarks.harness import Aim, Entrant
+from somlib.search.products import products
 
 MAPS = [library for library in bench.LIBRARIES if library.is_map]
 FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
@@ -576,3 +589,103 @@ def test_two_processes_take_turns_and_the_slower_one_is_found(tmp_path):
         compare.compared("SOM batch, digits", (trees["another"], trees["old"]), files, 1)
     with pytest.raises(RuntimeError, match="no luck"):
         compare.compared("SOM batch, digits", (trees["old"], trees["broken"]), files, 1)
+
+
+# ---------------------------------------------------------------- rounded products
+
+
+def test_what_rounding_changes_is_judged_seed_by_seed():
+    exact = np.array([0.80, 0.70, 0.90])
+    noise = np.array([0.001, -0.002, 0.001])
+    found = {
+        shift: rounding.verdict("purity", exact, exact + shift + noise) for shift in (0.0, 0.1)
+    }
+    assert [x["verdict"] for x in found.values()] == ["agrees", "differs"]
+    for shift, x in found.items():  # Student's t of two degrees of freedom
+        half = 4.303 * noise.std(ddof=1) / 3**0.5
+        assert (x["low"], x["difference"], x["high"]) == pytest.approx(
+            (shift - half, shift, shift + half), abs=1e-5
+        )
+    assert rounding.verdict("purity", exact, exact + 30 * noise)["verdict"] == "undecided"
+
+
+def test_an_error_is_compared_by_its_ratio():
+    exact = np.array([20.0, 30.0, 50.0])
+    noise = np.array([1.0, 1.001, 0.999])
+    assert rounding.verdict(rounding.MSE, exact, exact * noise)["verdict"] == "agrees"
+    found = rounding.verdict(rounding.MSE, exact, exact * noise * 1.05)
+    assert found["verdict"] == "differs"
+    assert found["difference"] == pytest.approx(0.05)
+
+
+def test_without_spread_the_difference_decides():
+    exact = np.array([0.5, 0.5])
+    for shift, said in ((0.0, "agrees"), (0.25, "differs")):
+        found = rounding.verdict("NMI", exact, exact + shift)
+        assert found == {"difference": shift, "low": shift, "high": shift, "verdict": said}
+
+
+def test_rounding_is_told_from_no_rounding(monkeypatch):
+    monkeypatch.setattr(rounding, "products", lambda *a: contextlib.nullcontext())
+    assert rounding.rounding(CPU) == ""
+    with MatrixUnits(), products("medium", CPU):
+        assert rounding.rounding(CPU) == "bfloat16"
+
+
+def test_a_processor_that_does_not_round_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "products", lambda *a: contextlib.nullcontext())
+    with pytest.raises(SystemExit):
+        rounding.main(["--quick", "--device", "cpu"])
+    assert "--device: cpu computes in float32 at precision 'medium' too" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("matrix_units")
+def test_rounded_and_exact_trainings_are_compared_and_a_failure_is_reported(tmp_path, monkeypatch):
+    def fails(model, judged):
+        raise ArithmeticError("no")
+
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "EXPERIMENTS", tuple(
+        replace(x, measure=fails) if x.name == "VAE" else x for x in rounding.EXPERIMENTS
+    ))  # fmt: skip
+    rounding.main(["--quick", "--device", "cpu"])
+    assert not (tmp_path / "figures").exists()
+    folder = tmp_path / "runs" / "benchmarks"
+    assert {x.name for x in folder.iterdir()} == {f"rounding.{x}" for x in ("csv", "json", "md")}
+    table = pd.read_csv(folder / "rounding.csv")
+    assert list(table) == rounding.COLUMNS
+    ran = table[table.model != "VAE"]
+    assert ran.groupby("model").size().to_dict() == {"DESOM": 3, "SOAE": 3, "DC-SOMRL": 3}
+    assert set(ran.verdict) <= {"agrees", "differs", "undecided"}
+    assert ran.notna().all(axis=None)
+    errors = ran[ran.measure == rounding.MSE]
+    assert (errors.highest != errors.medium).all()  # factors were rounded
+    np.testing.assert_allclose(errors.highest, errors.medium, rtol=0.1)
+    (failed,) = table[table.model == "VAE"].verdict
+    assert failed == "does not run: ArithmeticError('no')"
+    record = json.loads((folder / "rounding.json").read_text(encoding="utf-8"))
+    assert {"processor", "gpu", "versions", "commit", "date"} <= set(record)
+    assert record["format"] == "bfloat16"
+    purities = [x["purity"] for x in record["experiments"][0]["values"]["medium"]]
+    assert np.mean(purities) == pytest.approx(ran.medium.iloc[1])
+    page = (folder / "rounding.md").read_text(encoding="utf-8")
+    assert "to bfloat16; sums" in page
+    assert f"| VAE | digits | – | – ± – | – ± – | – | {failed} |" in page
+    assert page.count("| agrees |") == (ran.verdict == "agrees").sum()
+
+
+def test_only_all_models_on_all_data_replace_the_committed_page(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "rounding", lambda device: "bfloat16")
+    monkeypatch.setattr(rounding, "run", lambda chosen, device, folder: folders.append(
+        (len(chosen), folder.parent.name)))  # fmt: skip
+    for at_hand in (True, False):
+        monkeypatch.setattr(harness, "mnist_is_at_hand", lambda at_hand=at_hand: at_hand)
+        rounding.main(["--device", "cpu"])
+        rounding.main(["--device", "cpu", "--models", "desom"])
+        rounding.main(["--device", "cpu", "--quick"])
+    assert folders == [(8, "figures"), (2, "runs"), (4, "runs"),
+                       (4, "runs"), (1, "runs"), (4, "runs")]  # fmt: skip
