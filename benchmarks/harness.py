@@ -30,12 +30,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from benchmarks import processors
 from somlib import data
 from somlib.companion import report
-from somlib.companion.cache import SOURCE
 from somlib.evaluation import plots
 from somlib.files import replacing
-from somlib.hashing import content_hash
 from somlib.training.loop import resolve_device
 
 Array = NDArray[np.floating]
@@ -59,13 +58,18 @@ def samples(source: Source, n: int, d: int) -> tuple[Array, str]:
     """Return float32 samples in [0, 1] and what they are; a mixture where MNIST is not at hand."""
     if source == "digits":
         return data.load("digits").X[:n], "scikit-learn's digits"
-    folder = os.environ.get("SOMLIB_DATA") or report.project_root() / "data"
-    if source == "mnist" and (Path(folder) / "mnist").is_dir():
+    if source == "mnist" and mnist_is_at_hand():
         return data.load("mnist").X[:n], "MNIST"
     generator = np.random.default_rng(0)
     means, spread = generator.random((10, d)), 0.15
     X = means[generator.integers(10, size=n)] + spread * generator.standard_normal((n, d))
     return X.clip(0, 1).astype(np.float32), "ten Gaussians clipped to [0, 1]"
+
+
+def mnist_is_at_hand() -> bool:
+    """Return whether MNIST's files are there: a benchmark downloads nothing."""
+    folder = os.environ.get("SOMLIB_DATA") or report.project_root() / "data"
+    return (Path(folder) / "mnist").is_dir()
 
 
 def say(line: str) -> None:
@@ -99,6 +103,7 @@ def machine(packages: Iterable[str] = (), device: str = "cpu") -> dict[str, Any]
             versions[package] = metadata.version(package)
     return made_by | {
         "processor": model[1] if model else platform.processor() or "unknown",
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
         "threads": os.cpu_count(),
         "linear algebra": sorted(
             {f"{x['internal_api']} {x['version'] or ''}".strip() for x in threadpool_info()}
@@ -344,8 +349,8 @@ class Subject(Generic[C]):
         Whose versions matter, beside those that always do.
     repeats : int
         Turns, where the command does not say otherwise.
-    on_gpu : bool
-        Whether some cases are for a GPU.
+    on_gpu : callable
+        Whether a case is for a GPU.
     figure : callable
         Returns the figure; see `dots`.
     """
@@ -365,7 +370,7 @@ class Subject(Generic[C]):
     memory: Callable[[C], list[dict[str, Any]]] = lambda case: []
     packages: Sequence[str] = ()
     repeats: int = 5
-    on_gpu: bool = False
+    on_gpu: Callable[[C], bool] = lambda case: False
     figure: Callable[[pd.DataFrame, Mapping[str, str], str], Figure] = field(
         default_factory=lambda: dots
     )
@@ -385,18 +390,34 @@ def main(subject: Subject[C], arguments: Sequence[str] | None = None) -> None:
                         help=f"any of {', '.join(names)}")  # fmt: skip
     parser.add_argument("--repeats", type=count, default=subject.repeats,
                         help=f"how many turns (default {subject.repeats})")  # fmt: skip
-    if subject.on_gpu:
+    on_gpu = any(map(subject.on_gpu, subject.cases))
+    if on_gpu:
         parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                             help="cpu leaves out what is for a GPU (default auto)")  # fmt: skip
+    parser.add_argument("--merge", type=Path, metavar="RECORD.json",
+                        help="measure nothing: take the columns of a record from another machine "
+                        "into the committed one, and onto its page")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.merge:
+        return _merge(subject, options.merge, parser)
     complete = set(options.cases) == set(names) and not options.quick
     folder = report.output_folder("figures" if complete else "runs", "benchmarks")
-    device = resolve_device(options.device if subject.on_gpu else "cpu")
+    device = resolve_device(options.device if on_gpu else "cpu")
     chosen, remembered = (
         [subject.toy(x) if options.quick else x for x in cases if x.name in options.cases]
         for cases in (subject.cases, subject.remembered)
     )
     run(subject, chosen, remembered, options.repeats, device, folder)
+
+
+def _merge(subject: Subject[C], source: Path, parser: argparse.ArgumentParser) -> None:
+    folder = report.output_folder("figures", "benchmarks")
+    cases = {case.name: case.description for case in subject.cases}
+    try:
+        names = processors.merge(subject.name, cases, source, folder)
+    except ValueError as error:
+        parser.error(f"--merge: {error}")
+    say(f"Columns of {', '.join(names)} in {subject.name}.json and .md in {folder}")
 
 
 def count(text: str) -> int:
@@ -422,9 +443,12 @@ def run(
         tables = [measure(x.name, subject.entrants(x, gpu), repeats) for x in cases]
     times = pd.concat(tables, ignore_index=True)
     used = pd.DataFrame([row for x in remembered for row in subject.memory(x)])
-    record["by processor"] = by_processor(folder / f"{subject.name}.json", record, times)
+    on_gpu = [case.name for case in cases if subject.on_gpu(case)]
+    path = folder / f"{subject.name}.json"
+    record["by processor"] = processors.by_processor(path, record, times, on_gpu)
     page = "\n\n".join(_page(subject, cases, proof, times, used, record)) + "\n"
     record |= {
+        "benchmark": subject.name,
         "cases": {case.name: case.description for case in cases},
         "repeats": repeats,
         "agreement": proof.to_dict("records") if isinstance(proof, pd.DataFrame) else proof,
@@ -439,55 +463,9 @@ def run(
     with replacing(folder / f"{subject.name}.png") as partial:
         figure.savefig(partial, dpi=130, metadata={"Software": None})
         plt.close(figure)
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    _write(folder / f"{subject.name}.json", text + "\n")
+    _write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     say(f"Written: {subject.name}.md, .csv, .png, .json in {folder}, after {record['duration']} s")
     return times
-
-
-def by_processor(
-    path: Path, record: Mapping[str, Any], times: pd.DataFrame
-) -> list[dict[str, Any]]:
-    """Return the seconds of this run, and before them those of the last on each other processor.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The record of an earlier run, if there is one.
-    record : mapping
-        What `machine` returned.
-    times : pandas.DataFrame
-        The table of this run.
-    """
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    others = known.get("by processor", [])
-    mine = {name: record[name] for name in ("processor", "threads", "commit")}
-    mine["code"] = content_hash(*(SOURCE[name] for name in sorted(SOURCE) if _counts(name)))
-    mine["seconds"] = [
-        [case, library, None if np.isnan(seconds) else seconds]
-        for case, library, seconds in zip(times.case, times.library, times.seconds, strict=True)
-    ]
-    return [x for x in others if x["processor"] != mine["processor"]] + [mine]
-
-
-def _counts(module: str) -> bool:
-    """Whether the seconds depend on a module: not on that which writes pages or draws."""
-    return module.split(".")[0] in ("search", "models", "spaces", "training", "arrays")
-
-
-def _columns(runs: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> pd.DataFrame:
-    """Return a table with a row for each case and library and a column for each processor."""
-    columns = {}
-    for run in runs:
-        title = f"{run['processor']}, {run['threads']} threads, {(run['commit'] or '')[:7]}"
-        form = "{:.3g}" if run["code"] == runs[-1]["code"] else "({:.3g})"
-        columns[title] = {
-            (case, library): form.format(seconds)
-            for case, library, seconds in run["seconds"]
-            if case in cases and seconds is not None
-        }
-    table = pd.DataFrame(columns).fillna("–")
-    return table.rename_axis(["case", "library"]).reset_index()
 
 
 def _write(path: Path, text: str) -> None:
@@ -518,10 +496,7 @@ def _page(
         if not shown.note.any():
             del shown["note"]
         yield from (f"## {case.name}", f"{case.description}.", report.markdown(shown))
-    if len(record["by processor"]) > 1:
-        text = "Seconds; in parentheses what was measured before the library's code last changed."
-        table = _columns(record["by processor"], [case.name for case in cases])
-        yield from ("## By processor", text, report.markdown(table))
+    yield from processors.section(record["by processor"], [case.name for case in cases])
     if len(used):
         text = "What is added to the peak memory of a fresh process that holds the data."
         yield from ("## Memory", text, report.markdown(used))

@@ -205,7 +205,7 @@ subject = partial(
     entrants=entrants,
     measured="milliseconds per iteration",
     memory=memory,
-    on_gpu=True,
+    on_gpu=lambda case: case.device == "cuda",
 )
 """Makes a benchmark of a deep model."""
 

@@ -10,11 +10,24 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from test_estimators import MatrixUnits, matrix_units  # noqa: F401 - a fixture
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import compare, desom, harness, networks, search, soae, somrl, worker
+from benchmarks import (
+    compare,
+    desom,
+    harness,
+    networks,
+    processors,
+    rounding,
+    search,
+    soae,
+    somrl,
+    worker,
+)
 from benchmarks import som as bench
 from benchmarks.harness import Aim, Entrant
+from somlib.search.products import products
 
 MAPS = [library for library in bench.LIBRARIES if library.is_map]
 FLOAT64 = next(library for library in MAPS if library.name == "somlib, float64")
@@ -163,16 +176,138 @@ def test_a_page_has_a_column_for_each_processor_that_was_measured(tmp_path, monk
     times = pd.DataFrame({"case": ["a", "a"], "library": ["x", "y"], "seconds": [1.5, np.nan]})
     runs = []
     for name, code in (("old", b"1"), ("other", b"2"), ("old", b"2"), ("new", b"3")):
-        monkeypatch.setattr(harness, "SOURCE", {"models.som": code, "companion.report": b"?"})
+        monkeypatch.setattr(processors, "SOURCE", {"models.som": code, "companion.report": b"?"})
         record = {"processor": name, "threads": 2, "commit": "0123456789"}
-        runs = harness.by_processor(tmp_path / "x.json", record, times)
+        runs = processors.by_processor(tmp_path / "x.json", record, times)
         (tmp_path / "x.json").write_text(json.dumps({"by processor": runs}), encoding="utf-8")
         times.seconds += 1
-    table = harness._columns(runs, ["a"])
+    table = processors.table(runs, ["a"])
     assert list(table.columns) == ["case", "library"] + [
         f"{name}, 2 threads, 0123456" for name in ("other", "old", "new")
     ]  # the first of the old processor was replaced
     assert table.iloc[0].to_list() == ["a", "x", "(2.5)", "(3.5)", "4.5"]  # code has changed
+
+
+# ---------------------------------------------------------------- columns of other processors
+
+GPU = "NVIDIA H100 80GB HBM3"
+
+
+GPU_CASES = ["gpu-10-seeds", "gpu-steps"]
+
+
+def measured_there(monkeypatch, folder, cases=GPU_CASES, processor="another"):
+    """Return the record of a run on a machine with a GPU, in toy sizes that count as the real."""
+    chosen = [replace(toys("desom")[name], device="cpu") for name in cases]
+    subject = replace(SUBJECTS["desom"], on_gpu=lambda case: case.name in GPU_CASES)
+    facts = harness.machine()
+    monkeypatch.setattr(harness, "machine", lambda *a: facts | {"processor": processor, "gpu": GPU})
+    harness.run(subject, chosen, [], 1, torch.device("cuda"), folder)
+    path = folder / "desom.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    real = {case.name: case.description for case in SUBJECTS["desom"].cases}
+    record["cases"] = {name: real[name] for name in record["cases"]}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """A folder of figures with the committed page, whose record has no columns."""
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    folder = tmp_path / "figures" / "benchmarks"
+    folder.mkdir(parents=True)
+    times = pd.DataFrame(
+        {"case": ["full", "gpu-steps"], "library": ["somlib"] * 2, "seconds": [2, np.nan]}
+    )
+    times.to_csv(folder / "desom.csv", index=False)
+    record = {"processor": "this", "threads": 2, "commit": "0123456789", "agreement": 0.0}
+    (folder / "desom.json").write_text(json.dumps(record), encoding="utf-8")
+    page = "# Title\n\nText.\n\n## full\n\n| a |\n\n## Against the aims\n\n| b |\n"
+    (folder / "desom.md").write_text(page, encoding="utf-8")
+    return folder
+
+
+def test_what_a_gpu_computes_is_in_a_column_of_its_own(tmp_path, monkeypatch):
+    path = measured_there(monkeypatch, tmp_path, ["full", *GPU_CASES])
+    processor, gpu = json.loads(path.read_text(encoding="utf-8"))["by processor"]
+    assert (processor["processor"], gpu["processor"]) == ("another", GPU)
+    assert gpu["threads"] is None
+    assert {case for case, *_ in processor["seconds"]} == {"full"}
+    assert {case for case, *_ in gpu["seconds"]} == set(GPU_CASES)
+    titles = list(processors.table([processor, gpu], ["full", *GPU_CASES]).columns[2:])
+    assert titles[0].startswith(f"another, {processor['threads']} threads, ")
+    assert titles[1].startswith(f"{GPU}, ")
+    assert "threads" not in titles[1]
+
+
+def test_columns_of_another_machine_are_taken_into_the_committed_page(
+    tmp_path, monkeypatch, committed, capsys
+):
+    there = measured_there(monkeypatch, tmp_path)
+    before = (committed / "desom.md").read_text(encoding="utf-8")
+    others = {x.name: x.read_bytes() for x in committed.glob("*.csv")}
+    for _ in range(2):  # taken again, it replaces itself
+        desom.main(["--merge", str(there)])
+        page = (committed / "desom.md").read_text(encoding="utf-8")
+        begin, end = page.index("## By processor"), page.index("## Against the aims")
+        assert page[:begin] + page[end:] == before
+        head, _, *rows = page[begin:end].strip().splitlines()[4:]
+        assert f"| {GPU}, " in head
+        assert head.endswith("| this, 2 threads, 0123456 |")
+        assert rows[0].replace(" ", "") == "|full|somlib|–|(2)|"  # by code that nothing tells
+        assert len(rows) == 7
+        assert all("(" not in row and row.endswith("| – |") for row in rows[1:])
+    assert GPU in capsys.readouterr().out
+    assert others == {x.name: x.read_bytes() for x in committed.glob("*.csv")}
+    record = json.loads((committed / "desom.json").read_text(encoding="utf-8"))
+    assert (record["processor"], record["agreement"]) == ("this", 0.0)
+    times = pd.DataFrame({"case": ["full"], "library": ["somlib"], "seconds": [1.0]})
+    later = processors.by_processor(committed / "desom.json", record | {"gpu": None}, times)
+    assert [x["processor"] for x in later] == [GPU, "this"]
+    assert later[1]["seconds"] == [["full", "somlib", 1.0]]
+    assert processors.on_page(page, later[1:], ["full"]) == before  # a single column is no table
+
+
+def test_a_section_of_columns_may_be_the_last():
+    columns = [
+        {"processor": x, "threads": 1, "commit": None, "code": None, "seconds": [["a", "b", 1.0]]}
+        for x in ("one", "two")
+    ]
+    page = processors.on_page("# Title\n\n## a\n\nText.\n", columns, ["a"])
+    assert page.startswith("# Title\n\n## a\n\nText.\n\n## By processor\n\nSeconds;")
+    assert page.endswith("| a | b | (1) | (1) |\n")
+    assert "| one, 1 threads | two, 1 threads |" in page
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda record: [record], "is a list; expected the record"),
+    (lambda record: {"processor": "this"}, "is a record of 'no benchmark'"),
+    (lambda record: record | {"benchmark": "soae"}, "is a record of 'soae'; expected one of 'des"),
+    (lambda record: record | {"by processor": None}, "has no columns by processor"),
+    (lambda record: record | {"by processor": [{"processor": "x"}]}, "has no columns by processor"),
+    (lambda record: record | {"cases": {"gpu-steps": "toy"}}, "'gpu-steps' is 'toy'; expected"),
+    (lambda record: record | {"by processor": []}, "no column of another processor than this"),
+])  # fmt: skip
+def test_what_is_no_record_of_the_benchmark_is_refused(change, reason, tmp_path, committed, capsys):
+    files = {x.name: x.read_bytes() for x in committed.iterdir()}
+    there, times = tmp_path / "desom.json", pd.DataFrame(columns=["case", "library", "seconds"])
+    columns = [processors._column(harness.machine() | {"processor": GPU}, times, None)]
+    record = {"benchmark": "desom", "cases": {}, "by processor": columns}
+    there.write_text(json.dumps(change(record)), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        desom.main(["--merge", str(there)])
+    assert f"{there}" in (message := capsys.readouterr().err)
+    assert reason in message
+    assert files == {x.name: x.read_bytes() for x in committed.iterdir()}
+
+
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path, committed, capsys):
+    (tmp_path / "text").write_text("text")
+    for name, reason in (("nowhere", "does not exist"), ("text", "is not JSON")):
+        with pytest.raises(SystemExit):
+            desom.main(["--merge", str(tmp_path / name)])
+        assert f"{tmp_path / name} {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -454,3 +589,103 @@ def test_two_processes_take_turns_and_the_slower_one_is_found(tmp_path):
         compare.compared("SOM batch, digits", (trees["another"], trees["old"]), files, 1)
     with pytest.raises(RuntimeError, match="no luck"):
         compare.compared("SOM batch, digits", (trees["old"], trees["broken"]), files, 1)
+
+
+# ---------------------------------------------------------------- rounded products
+
+
+def test_what_rounding_changes_is_judged_seed_by_seed():
+    exact = np.array([0.80, 0.70, 0.90])
+    noise = np.array([0.001, -0.002, 0.001])
+    found = {
+        shift: rounding.verdict("purity", exact, exact + shift + noise) for shift in (0.0, 0.1)
+    }
+    assert [x["verdict"] for x in found.values()] == ["agrees", "differs"]
+    for shift, x in found.items():  # Student's t of two degrees of freedom
+        half = 4.303 * noise.std(ddof=1) / 3**0.5
+        assert (x["low"], x["difference"], x["high"]) == pytest.approx(
+            (shift - half, shift, shift + half), abs=1e-5
+        )
+    assert rounding.verdict("purity", exact, exact + 30 * noise)["verdict"] == "undecided"
+
+
+def test_an_error_is_compared_by_its_ratio():
+    exact = np.array([20.0, 30.0, 50.0])
+    noise = np.array([1.0, 1.001, 0.999])
+    assert rounding.verdict(rounding.MSE, exact, exact * noise)["verdict"] == "agrees"
+    found = rounding.verdict(rounding.MSE, exact, exact * noise * 1.05)
+    assert found["verdict"] == "differs"
+    assert found["difference"] == pytest.approx(0.05)
+
+
+def test_without_spread_the_difference_decides():
+    exact = np.array([0.5, 0.5])
+    for shift, said in ((0.0, "agrees"), (0.25, "differs")):
+        found = rounding.verdict("NMI", exact, exact + shift)
+        assert found == {"difference": shift, "low": shift, "high": shift, "verdict": said}
+
+
+def test_rounding_is_told_from_no_rounding(monkeypatch):
+    monkeypatch.setattr(rounding, "products", lambda *a: contextlib.nullcontext())
+    assert rounding.rounding(CPU) == ""
+    with MatrixUnits(), products("medium", CPU):
+        assert rounding.rounding(CPU) == "bfloat16"
+
+
+def test_a_processor_that_does_not_round_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "products", lambda *a: contextlib.nullcontext())
+    with pytest.raises(SystemExit):
+        rounding.main(["--quick", "--device", "cpu"])
+    assert "--device: cpu computes in float32 at precision 'medium' too" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("matrix_units")
+def test_rounded_and_exact_trainings_are_compared_and_a_failure_is_reported(tmp_path, monkeypatch):
+    def fails(model, judged):
+        raise ArithmeticError("no")
+
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "EXPERIMENTS", tuple(
+        replace(x, measure=fails) if x.name == "VAE" else x for x in rounding.EXPERIMENTS
+    ))  # fmt: skip
+    rounding.main(["--quick", "--device", "cpu"])
+    assert not (tmp_path / "figures").exists()
+    folder = tmp_path / "runs" / "benchmarks"
+    assert {x.name for x in folder.iterdir()} == {f"rounding.{x}" for x in ("csv", "json", "md")}
+    table = pd.read_csv(folder / "rounding.csv")
+    assert list(table) == rounding.COLUMNS
+    ran = table[table.model != "VAE"]
+    assert ran.groupby("model").size().to_dict() == {"DESOM": 3, "SOAE": 3, "DC-SOMRL": 3}
+    assert set(ran.verdict) <= {"agrees", "differs", "undecided"}
+    assert ran.notna().all(axis=None)
+    errors = ran[ran.measure == rounding.MSE]
+    assert (errors.highest != errors.medium).all()  # factors were rounded
+    np.testing.assert_allclose(errors.highest, errors.medium, rtol=0.1)
+    (failed,) = table[table.model == "VAE"].verdict
+    assert failed == "does not run: ArithmeticError('no')"
+    record = json.loads((folder / "rounding.json").read_text(encoding="utf-8"))
+    assert {"processor", "gpu", "versions", "commit", "date"} <= set(record)
+    assert record["format"] == "bfloat16"
+    purities = [x["purity"] for x in record["experiments"][0]["values"]["medium"]]
+    assert np.mean(purities) == pytest.approx(ran.medium.iloc[1])
+    page = (folder / "rounding.md").read_text(encoding="utf-8")
+    assert "to bfloat16; sums" in page
+    assert f"| VAE | digits | – | – ± – | – ± – | – | {failed} |" in page
+    assert page.count("| agrees |") == (ran.verdict == "agrees").sum()
+
+
+def test_only_all_models_on_all_data_replace_the_committed_page(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(rounding, "rounding", lambda device: "bfloat16")
+    monkeypatch.setattr(rounding, "run", lambda chosen, device, folder: folders.append(
+        (len(chosen), folder.parent.name)))  # fmt: skip
+    for at_hand in (True, False):
+        monkeypatch.setattr(harness, "mnist_is_at_hand", lambda at_hand=at_hand: at_hand)
+        rounding.main(["--device", "cpu"])
+        rounding.main(["--device", "cpu", "--models", "desom"])
+        rounding.main(["--device", "cpu", "--quick"])
+    assert folders == [(8, "figures"), (2, "runs"), (4, "runs"),
+                       (4, "runs"), (1, "runs"), (4, "runs")]  # fmt: skip
