@@ -49,6 +49,7 @@ from somlib.search.best_units import (
 from somlib.search.products import one_torch_thread
 from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import processes, saving
+from somlib.training.adam import Adam
 from somlib.training.loop import (
     Callback,
     Checkpoint,
@@ -364,14 +365,13 @@ class SOM(
         rate: Sequence[float],
     ) -> tuple[torch.Tensor, dict[str, Array], Seen]:
         """Run `sgd_pass` from the moments of Adam after the last epoch."""
-        adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, used by the papers' code
+        adam = Adam([W], rate[0])
         if self.moments_:
-            adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self.moments_.items()}
-            adam.state[W]["step"] = torch.tensor(float(self.moments_["step"]))
+            adam.resume({0: {k: torch.as_tensor(v) for k, v in self.moments_.items()}})
         seen = sgd_pass(
             W, adam, blocks, visited, weight, self.batch_size, self.grid_, h, sigma, rate
         )
-        return W, {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}, seen
+        return W, {k: v.numpy(force=True).copy() for k, v in adam.moments[0].items()}, seen
 
     def _order(self, epoch: int, n: int) -> tuple[NDArray[np.int64], int, int]:
         """Return the order of an epoch's samples, the steps before it, and the total of steps.
