@@ -105,8 +105,9 @@ def test_after_zero_grad_a_step_changes_nothing():
 
 def test_training_does_not_import_the_compiler_of_pytorch():
     code = (
-        "import numpy as np, sys; from somlib import DESOM, SOM; X = np.eye(12)\n"
+        "import numpy as np, sys; from somlib import DESOM, SOM, SOMRL; X = np.eye(12)\n"
         "DESOM((2, 2), hidden=(3,), n_iter=2, batch_size=6).fit(X)\n"
+        "SOMRL(n_iter=2, batch_size=6).fit(X)\n"
         "SOM(mode='sgd', n_epochs=1).fit(X)\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
