@@ -328,26 +328,24 @@ class SOM(
     @one_torch_thread  # others would spin beside NumPy's threads in the products of the next epoch
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
         """Run one pass over the data and return its logs."""
-        n, moments = len(blocks), self.moments_
-        h = NEIGHBORHOODS[self.neighborhood]
-        sigma, rate = self._sigma(self.grid_), self._learning_rate()
+        n, moments, logs = len(blocks), self.moments_, {}
+        h, sigma = NEIGHBORHOODS[self.neighborhood], self._sigma(self.grid_)
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
         if self.mode == "batch":
-            visited, first, total = np.arange(n), epoch, self._n_epochs(n)
-            W, seen = batch_pass(W, blocks, weight, self.grid_, h, sigma(first, total))
+            logs["sigma"] = sigma(epoch, self._n_epochs(n))
+            W, seen = batch_pass(W, blocks, weight, self.grid_, h, logs["sigma"])
         else:
             visited, first, total = self._order(epoch, n)
-            x_weight = None if weight is None else weight[visited]
+            weight = None if weight is None else weight[visited]
+            rate = self._learning_rate()
+            logs |= {"sigma": sigma(first, total), "learning_rate": rate(first, total)}
             steps = len(visited) if self.mode == "online" else self._iterations(len(visited))
             values = sigma.values(first, steps, total), rate.values(first, steps, total)
             if self.mode == "online":
-                W, seen = online_pass(W, blocks, visited, x_weight, self.grid_, h, *values)
+                W, seen = online_pass(W, blocks, visited, weight, self.grid_, h, *values)
             else:
-                W, moments, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
-        logs = self._errors(seen, None if weight is None else weight[visited])
-        logs["sigma"] = sigma(first, total)
-        if self.mode != "batch":
-            logs["learning_rate"] = rate(first, total)
+                W, moments, seen = self._sgd_epoch(W, blocks, visited, weight, h, *values)
+        logs = self._errors(seen, weight) | logs
         with deferred_interrupts():  # the map is never left between two epochs
             self.weights_ = W.numpy(force=True) + blocks.center
             self.history_ = {k: [*self.history_.get(k, ()), value] for k, value in logs.items()}
@@ -437,8 +435,9 @@ class SOM(
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map, given the best-matching units of a pass over the data."""
-        blocks = np.split(seen.units, range(ERROR_BLOCK, len(seen.units), ERROR_BLOCK))
-        separate = np.concatenate([self.grid_.separate(*units.T) for units in blocks])
+        starts = range(0, len(seen.units), ERROR_BLOCK)
+        apart = [self.grid_.apart(*seen.units[i : i + ERROR_BLOCK].T) for i in starts]
+        separate = np.concatenate(apart) >= self.grid_.reach()
         return {
             "quantization_error": processes.average(seen.distance, weight),
             "topographic_error": processes.average(separate, weight),
