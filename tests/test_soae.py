@@ -24,6 +24,7 @@ from somlib.models.soae import SOAE, SOAENetwork, distance, gradient_norms, impo
 from somlib.models.som import SOM
 from somlib.spaces import Euclidean, Grid, Sphere, Torus
 from somlib.training import estimator, fit_seeds, loop
+from somlib.training.adam import Adam
 from somlib.training.network import NoiseSource, stacked
 
 rng = np.random.default_rng(42)
@@ -279,18 +280,21 @@ def test_fit_equals_algorithm_2_as_the_paper_states_it(params, n):
 
 
 def test_sleep_steps_update_the_encoder_only_and_wake_steps_the_decoder(monkeypatch):
-    step, seen = torch.optim.Adam.step, []
+    step, seen = Adam.step, []
 
     def state(adam):
-        params = adam.param_groups[0]["params"]
-        return [[p.detach().clone(), *map(torch.clone, adam.state[p].values())] for p in params]
+        moments = [adam.moments.get(k, {}).values() for k in range(len(adam.parameters))]
+        return [
+            [p.detach().clone(), *map(torch.clone, own)]
+            for p, own in zip(adam.parameters, moments, strict=True)
+        ]
 
     def watch(adam):
         before = state(adam)
         step(adam)
         seen.append((before, state(adam)))
 
-    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    monkeypatch.setattr(Adam, "step", watch)
     model = soae(4, encoder_steps=2, decoder_steps=3)
     fit_seeds(model, X[:48], [0, 1])
     names = [name for name, _ in model._build(9, torch.Generator()).named_parameters()]

@@ -19,6 +19,7 @@ from somlib.models.soae import SOAE
 from somlib.models.som import SOM
 from somlib.models.vae import VAE
 from somlib.training import DeepEstimator, Network, Noise, ensembles, fit_seeds, loop
+from somlib.training.adam import Adam
 from somlib.training.network import NoiseSource, hyperparameter, load_state
 from somlib.training.step import deferred_interrupts
 
@@ -313,11 +314,14 @@ def test_an_iteration_may_have_several_steps_each_for_its_own_parameters(seeds):
 
 
 def test_parameters_without_update_and_their_moments_do_not_change(monkeypatch):
-    step, seen = torch.optim.Adam.step, []
+    step, seen = Adam.step, []
 
     def state(adam):
-        params = adam.param_groups[0]["params"]
-        return [[p.detach().clone(), *map(torch.clone, adam.state[p].values())] for p in params]
+        moments = [adam.moments.get(k, {}).values() for k in range(len(adam.parameters))]
+        return [
+            [p.detach().clone(), *map(torch.clone, own)]
+            for p, own in zip(adam.parameters, moments, strict=True)
+        ]
 
     def watch(adam):
         before = state(adam)
@@ -326,7 +330,7 @@ def test_parameters_without_update_and_their_moments_do_not_change(monkeypatch):
                  for a, b in zip(before, state(adam), strict=True)]  # fmt: skip
         seen.append(moved)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    monkeypatch.setattr(Adam, "step", watch)
     Pursuit(2, batch_size=20).fit(X)
     assert seen == 2 * [[True, False], [True, False], [False, True]]
 
@@ -552,7 +556,7 @@ def python_answers_ctrl_c():
 def test_a_real_ctrl_c_waits_for_the_end_of_the_iteration(tmp_path, monkeypatch):
     file, model = tmp_path / "stack.checkpoint", desom(120)
     undisturbed = fit_seeds(model, X, range(3))
-    step, calls = torch.optim.Adam.step, iter(range(10**6))
+    step, calls = Adam.step, iter(range(10**6))
 
     def press(adam):
         """Press Ctrl-C when Adam has changed the weights and the training does not yet know."""
@@ -560,7 +564,7 @@ def test_a_real_ctrl_c_waits_for_the_end_of_the_iteration(tmp_path, monkeypatch)
         if next(calls) == 70:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", press)
+    monkeypatch.setattr(Adam, "step", press)
     with pytest.raises(KeyboardInterrupt):
         fit_seeds(model, X, range(3), checkpoint=file)
     with np.load(file) as saved:

@@ -28,6 +28,7 @@ from somlib.search.products import all_threads, by_numpy, one_torch_thread, prod
 from somlib.spaces import Grid
 from somlib.spaces.grid import Topology
 from somlib.training import processes
+from somlib.training.adam import Adam
 
 Array = NDArray[np.floating]
 
@@ -358,7 +359,7 @@ def prototype_gradient(
 @one_torch_thread
 def sgd_pass(
     W: torch.Tensor,
-    adam: torch.optim.Adam,
+    adam: Adam,
     blocks: Blocks,
     visited: NDArray[np.int64],
     weight: Array | None,
@@ -387,7 +388,7 @@ def sgd_pass(
         times = len(x) if weight is None else max(float(weight[where].sum()), 1e-12)
         # ∂/∂m_i of 1/B Σ_x h(c, i) ‖x − m_i‖²
         W.grad = 2 / times * prototype_gradient(W, x, hc, product)
-        adam.param_groups[0]["lr"] = rate[i]
+        adam.rate = rate[i]
         adam.step()
     return seen
 

@@ -49,6 +49,7 @@ from somlib.search.best_units import (
 from somlib.search.products import one_torch_thread
 from somlib.spaces import Grid, GridLike, as_grid
 from somlib.training import processes, saving
+from somlib.training.adam import Adam
 from somlib.training.loop import (
     Callback,
     Checkpoint,
@@ -327,26 +328,24 @@ class SOM(
     @one_torch_thread  # others would spin beside NumPy's threads in the products of the next epoch
     def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
         """Run one pass over the data and return its logs."""
-        n, moments = len(blocks), self.moments_
-        h = NEIGHBORHOODS[self.neighborhood]
-        sigma, rate = self._sigma(self.grid_), self._learning_rate()
+        n, moments, logs = len(blocks), self.moments_, {}
+        h, sigma = NEIGHBORHOODS[self.neighborhood], self._sigma(self.grid_)
         W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
         if self.mode == "batch":
-            visited, first, total = np.arange(n), epoch, self._n_epochs(n)
-            W, seen = batch_pass(W, blocks, weight, self.grid_, h, sigma(first, total))
+            logs["sigma"] = sigma(epoch, self._n_epochs(n))
+            W, seen = batch_pass(W, blocks, weight, self.grid_, h, logs["sigma"])
         else:
             visited, first, total = self._order(epoch, n)
-            x_weight = None if weight is None else weight[visited]
+            weight = None if weight is None else weight[visited]
+            rate = self._learning_rate()
+            logs |= {"sigma": sigma(first, total), "learning_rate": rate(first, total)}
             steps = len(visited) if self.mode == "online" else self._iterations(len(visited))
             values = sigma.values(first, steps, total), rate.values(first, steps, total)
             if self.mode == "online":
-                W, seen = online_pass(W, blocks, visited, x_weight, self.grid_, h, *values)
+                W, seen = online_pass(W, blocks, visited, weight, self.grid_, h, *values)
             else:
-                W, moments, seen = self._sgd_epoch(W, blocks, visited, x_weight, h, *values)
-        logs = self._errors(seen, None if weight is None else weight[visited])
-        logs["sigma"] = sigma(first, total)
-        if self.mode != "batch":
-            logs["learning_rate"] = rate(first, total)
+                W, moments, seen = self._sgd_epoch(W, blocks, visited, weight, h, *values)
+        logs = self._errors(seen, weight) | logs
         with deferred_interrupts():  # the map is never left between two epochs
             self.weights_ = W.numpy(force=True) + blocks.center
             self.history_ = {k: [*self.history_.get(k, ()), value] for k, value in logs.items()}
@@ -364,14 +363,13 @@ class SOM(
         rate: Sequence[float],
     ) -> tuple[torch.Tensor, dict[str, Array], Seen]:
         """Run `sgd_pass` from the moments of Adam after the last epoch."""
-        adam = torch.optim.Adam([W], lr=rate[0], eps=1e-7)  # Keras' ε, used by the papers' code
+        adam = Adam([W], rate[0])
         if self.moments_:
-            adam.state[W] = {k: torch.from_numpy(v).to(W.device) for k, v in self.moments_.items()}
-            adam.state[W]["step"] = torch.tensor(float(self.moments_["step"]))
+            adam.resume({0: {k: torch.as_tensor(v) for k, v in self.moments_.items()}})
         seen = sgd_pass(
             W, adam, blocks, visited, weight, self.batch_size, self.grid_, h, sigma, rate
         )
-        return W, {k: v.numpy(force=True).copy() for k, v in adam.state[W].items()}, seen
+        return W, {k: v.numpy(force=True).copy() for k, v in adam.moments[0].items()}, seen
 
     def _order(self, epoch: int, n: int) -> tuple[NDArray[np.int64], int, int]:
         """Return the order of an epoch's samples, the steps before it, and the total of steps.
@@ -437,8 +435,9 @@ class SOM(
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map, given the best-matching units of a pass over the data."""
-        blocks = np.split(seen.units, range(ERROR_BLOCK, len(seen.units), ERROR_BLOCK))
-        separate = np.concatenate([self.grid_.separate(*units.T) for units in blocks])
+        starts = range(0, len(seen.units), ERROR_BLOCK)
+        apart = [self.grid_.apart(*seen.units[i : i + ERROR_BLOCK].T) for i in starts]
+        separate = np.concatenate(apart) >= self.grid_.reach()
         return {
             "quantization_error": processes.average(seen.distance, weight),
             "topographic_error": processes.average(separate, weight),

@@ -376,7 +376,8 @@ class _NodesEstimator(ClusterMixin, DeepEstimator):
     def _empty_network(self) -> Any:
         network = super()._empty_network()
         life = self.parameters_.get("nodes.life", np.empty(self.max_nodes))
-        network.nodes.resize(len(life))  # the capacity with which they were learned
+        with torch.device("meta"):  # the capacity with which they were learned
+            network.nodes = Nodes(len(life), network.nodes.centers.shape[-1])
         return network
 
     def _rule(self) -> Rule:

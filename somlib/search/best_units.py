@@ -247,11 +247,11 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     # the three nearest tell whether the first two places are beyond doubt
     near, units = _nearest(table, 3)
     # written so that what is no number, because it overflowed, is in doubt
-    doubtful = ~(near.diff(dim=1) > slack[:, None]).all(1)
+    sure = (near.diff(dim=1) > slack[:, None]).all(1)
     near, units = near[:, :2], units[:, :2]
     squared = near + block.norm.square()[:, None]
-    doubtful |= ~(squared[:, 0] > slack)
-    rows = doubtful.nonzero().squeeze(1)
+    sure &= squared[:, 0] > slack
+    rows = (~sure).nonzero().squeeze(1)
     if len(rows):
         limit = near[rows, -1] + slack[rows]
         squared[rows], units[rows] = _measured(block, codebook.W, table, rows, limit)

@@ -95,8 +95,10 @@ def one_torch_thread(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        threads = torch.get_num_threads()
-        outside = _threads_outside.set(_threads_outside.get() or threads)
+        threads, already = torch.get_num_threads(), _threads_outside.get()
+        if already and threads == 1:  # called by another such function
+            return function(*args, **kwargs)
+        outside = _threads_outside.set(already or threads)
         torch.set_num_threads(1)
         try:
             return function(*args, **kwargs)

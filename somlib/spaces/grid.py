@@ -205,15 +205,14 @@ class Grid:
         See `edges` for `connectivity`. A unit is not its own neighbor. A single unit is compared
         with all of the other array.
         """
-        apart = self._apart(a, b)
-        return np.asarray((apart > DISTANCE_SLACK) & (apart < self._reach(connectivity)))
+        apart = self.apart(*self._pair(a, b))
+        return np.asarray((apart > DISTANCE_SLACK) & (apart < self.reach(connectivity)))
 
     def separate(
         self, a: ArrayLike, b: ArrayLike, connectivity: int | None = None
     ) -> NDArray[np.bool_]:
         """Return whether units `a` and `b` are neither equal nor neighbors, elementwise."""
-        apart = self._apart(a, b)
-        return np.asarray(apart >= self._reach(connectivity))
+        return self.apart(*self._pair(a, b)) >= self.reach(connectivity)
 
     def edges(self, connectivity: int | None = None) -> NDArray[np.intp]:
         """Return all pairs of neighboring units, shape (E, 2), each once, lower index first.
@@ -232,7 +231,7 @@ class Grid:
         """
         box = np.array(self.periods)
         pairs = cKDTree(self.coords, boxsize=box).query_pairs(
-            self._reach(connectivity), output_type="ndarray"
+            self.reach(connectivity), output_type="ndarray"
         )
         return np.asarray(pairs[np.lexsort(pairs.T[::-1])], dtype=np.intp)
 
@@ -243,8 +242,14 @@ class Grid:
         matrix[first, second] = matrix[second, first] = True
         return matrix
 
-    def _apart(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-        """Return the distances between units given by arrays that broadcast."""
+    def apart(self, first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the distances between units given by arrays of indices, which are not checked."""
+        if self.n_units <= _TABLE_UNITS:
+            return np.asarray(_table(self)[first, second])
+        return np.asarray(self.distance(self.coords[first], self.coords[second]))
+
+    def _pair(self, a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Return two arrays of units, checked, that broadcast."""
         first, second = (
             arrays.units(units, self.n_units, name, axes=None)
             for name, units in (("a", a), ("b", b))
@@ -256,14 +261,13 @@ class Grid:
                 f"a has shape {first.shape} and b has shape {second.shape}; give as many units in "
                 "both, or a single one in either"
             ) from None
-        if self.n_units <= _TABLE_UNITS:
-            return np.asarray(_table(self)[first, second])
-        return np.asarray(self.distance(self.coords[first], self.coords[second]))
+        return first, second
 
-    def _reach(self, connectivity: int | None) -> float:
-        """Return the distance within which units count as neighbors."""
+    def reach(self, connectivity: int | None = None) -> float:
+        """Return the distance below which units count as neighbors; see `edges`."""
+        if connectivity is None:
+            connectivity = self.connectivity
         checks.require("connectivity", connectivity, checks.Count | None)
-        connectivity = self.connectivity if connectivity is None else connectivity
         if connectivity not in _CONNECTIVITIES[self.topology]:
             raise ValueError(
                 f"connectivity={connectivity!r} does not exist on a {self.topology!r} grid; "
@@ -382,13 +386,14 @@ class Grid:
         True
         """
         apart = _squared_apart(self, values.dtype, values.device)
-        between_rows, between_cols = (torch.exp(-squared / (2 * sigma**2)) for squared in apart)
+        between_rows, between_cols = (torch.exp(squared / (-2 * sigma**2)) for squared in apart)
         sheet, step = values.reshape(self.rows, self.cols, -1), len(between_cols)
         summed = torch.zeros_like(sheet)
         for p in range(step):
             for q in range(step):
                 along_rows = torch.matmul(between_cols[p, q], sheet[q::step])
-                summed[p::step] += torch.tensordot(between_rows[p::step, q::step], along_rows, 1)
+                along_cols = torch.matmul(between_rows[p::step, q::step], along_rows.flatten(1))
+                summed[p::step] += along_cols.view_as(summed[p::step])
         return summed.reshape(values.shape)
 
 

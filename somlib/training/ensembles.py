@@ -351,7 +351,7 @@ class Training:
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the content of a checkpoint."""
         arrays = {f"stack {k}": v.numpy(force=True) for k, v in self.network.state_dict().items()}
-        for k, entry in self.adam_step.adam.state_dict()["state"].items():
+        for k, entry in self.adam_step.adam.moments.items():
             arrays |= {f"adam {k} {name}": v.numpy(force=True) for name, v in entry.items()}
         arrays |= {f"history {k}": np.concatenate(v) for k, v in self.history.items()}
         return arrays, {"done": self.done, "seeds": list(self.seeds)}
@@ -372,9 +372,9 @@ class Training:
                 history[name] = value
         self._require_own(network, adam, history, facts["done"])
         load_state(self.network, {name: torch.from_numpy(v) for name, v in network.items()})
-        state = {k: {n: torch.from_numpy(v) for n, v in m.items()} for k, m in adam.items()}
-        groups = self.adam_step.adam.state_dict()["param_groups"]
-        self.adam_step.adam.load_state_dict({"state": state, "param_groups": groups})
+        self.adam_step.adam.resume(
+            {k: {n: torch.from_numpy(v) for n, v in m.items()} for k, m in adam.items()}
+        )
         self.history = {name: [value] for name, value in history.items()}
         self.done = facts["done"]
 

@@ -210,7 +210,8 @@ def run_loop(
             for i in range(first, n_steps):
                 logs = step(i)
                 done = i + 1
-                bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
+                if shown:
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()})
                 bar.update()
                 results = [callback(i, logs) for callback in callbacks]
                 if any(isinstance(r, bool | np.bool_) and r for r in results):

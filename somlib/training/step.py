@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from somlib.training import processes
+from somlib.training.adam import Adam
 from somlib.training.network import Losses, Network
 
 
@@ -32,13 +33,8 @@ class Step:
         shares = torch.tensor(rates, dtype=like.dtype, device=like.device) / max(rates)
         self._shares = shares if len(set(rates)) > 1 else None
         self._highest = max(rates)
-        self.adam = torch.optim.Adam(
-            [{"params": list(network.parameters())}],  # a group may be empty, a list may not
-            lr=max(rates),
-            eps=1e-7,  # Keras' ε, used by the papers' code
-            fused=like.device.type in ("cpu", "cuda"),
-            capturable=like.device.type == "cuda",
-        )
+        fused = like.device.type in ("cpu", "cuda")
+        self.adam = Adam(network.parameters(), self._highest, fused=fused)
 
     def __call__(
         self,
