@@ -50,7 +50,7 @@ MODELS = {
     "idec": IDEC(3, update_interval=5, **SMALL, **AE),
     "dcn": DCN(3, gamma=0.1, **SMALL, **AE),
     "aec": AEC(3, gamma=0.1, **SMALL, **AE),
-    "dkm": DeepKMeans(3, gamma=0.1, n_alphas=4, **SMALL, **AE),
+    "dkm": DeepKMeans(3, gamma=0.1, alpha=0.1, n_alphas=4, **SMALL, **AE),
     "dnm": DeepNeuralMaps((2, 3), update_interval=5, **SMALL, **AE),
     "vade": VaDE(3, **SMALL, **AE),
     "somvae": SOMVAE((2, 3), **SMALL, **AE),
@@ -195,7 +195,7 @@ def test_alpha_is_annealed_by_fards_recursion_in_equal_parts():
         alphas.append(2 ** (1 / np.log(n + 1) ** 2) * alphas[-1])
     assert annealed(0.1, 40) == pytest.approx(alphas)
     assert annealed(1000.0, 1).tolist() == [1000.0]
-    model = DeepKMeans(3, **SMALL).set_params(n_iter=80)
+    model = DeepKMeans(3, alpha=0.1, n_alphas=40, **SMALL | {"n_iter": 80})
     values = model._build(6, torch.Generator()).schedules(80)["alpha"]
     assert values == pytest.approx(np.repeat(alphas, 2))
 

@@ -318,7 +318,7 @@ CASES: dict[str, Case] = {
     "clustering/idec": Case(IDEC(3, **EMBEDDED, update_interval=4)),
     "clustering/dcn": Case(DCN(3, gamma=0.1, **EMBEDDED)),
     "clustering/aec": Case(AEC(3, gamma=0.1, **EMBEDDED)),
-    "clustering/deep k-means": Case(DeepKMeans(3, gamma=0.1, n_alphas=5, **EMBEDDED)),
+    "clustering/deep k-means": Case(DeepKMeans(3, gamma=0.1, alpha=0.1, n_alphas=5, **EMBEDDED)),
     "clustering/deep neural maps": Case(
         DeepNeuralMaps((3, 4), 0.1, (3.3, 0.4), **EMBEDDED, update_interval=4)
     ),

@@ -1,4 +1,4 @@
-"""Deep k-means: k-means of codes with soft assignments that harden while it is trained."""
+"""Deep k-means: k-means of codes with soft assignments, trained by one gradient."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -80,7 +80,11 @@ class DeepKMeans(EmbeddedClustering):
     """Deep k-means: ℒ = ℒ_r + γ mean Σ_k G_k ‖z − m_k‖², G the softmax of −α ‖z − m_k‖².
 
     The soft assignments G make the k-means loss differentiable: one gradient reaches encoder and
-    centers, and nothing alternates. α increases in steps, so that the assignments harden.
+    centers, and nothing alternates. The paper has two forms. The defaults are those of the one that
+    follows pre-training, with assignments that are nearly hard. The other one starts from scratch,
+    and α increases in steps, so that the assignments harden:
+    `DeepKMeans(alpha=0.1, n_alphas=40, pretrain_epochs=0, n_iter=54_800)`. It depends on γ: the
+    k-means loss draws codes together, and the closer they are, the softer are the assignments.
 
     Parameters
     ----------
@@ -90,14 +94,14 @@ class DeepKMeans(EmbeddedClustering):
     gamma : float, default=1e-3
         Weight of the relaxed k-means loss. The released code has 1 with errors summed over pixels,
         which is about 1e-3 with their mean.
-    alpha : float, default=0.1
+    alpha : float, default=1000.0
         Inverse temperature of the softmax, its first value.
-    n_alphas : int, default=40
-        Values of α, see `annealed`; 1 keeps it constant. The paper either anneals it from 0.1
-        without pre-training, or keeps it at 1000 after pre-training.
-    n_iter : int, default=54_800
-        Five epochs of MNIST per value of α, as in the released code.
-    pretrain_epochs : int, default=0
+    n_alphas : int, default=1
+        Values of α, see `annealed`; 1 keeps it constant.
+    n_iter : int, default=27_400
+        A hundred epochs of MNIST, as in the released code.
+    pretrain_epochs : int, default=50
+        As in the released code.
     hidden, latent_dim, ...
         See `EmbeddedClustering`. The released code draws its batches at random. The history also
         holds "alpha".
@@ -111,18 +115,19 @@ class DeepKMeans(EmbeddedClustering):
     --------
     >>> from somlib import data
     >>> X = data.load("digits").X
-    >>> model = DeepKMeans(hidden=(64,), latent_dim=5, n_iter=100, random_state=0).fit(X)
+    >>> short = {"n_iter": 100, "pretrain_epochs": 5, "random_state": 0}
+    >>> model = DeepKMeans(hidden=(64,), latent_dim=5, **short).fit(X)
     >>> model.predict(X).shape, model.centers_.shape
     ((1797,), (10, 5))
     """
 
     n_clusters: checks.Count = 10
     gamma: checks.NotNegative = 1e-3
-    alpha: checks.Positive = 0.1
-    n_alphas: checks.Count = 40
+    alpha: checks.Positive = 1000.0
+    n_alphas: checks.Count = 1
     _: KW_ONLY
-    n_iter: checks.Count = 54_800
-    pretrain_epochs: checks.CountOrZero = 0
+    n_iter: checks.Count = 27_400
+    pretrain_epochs: checks.CountOrZero = 50
 
     def _build(self, d: int, generator: torch.Generator) -> DeepKMeansNetwork:
         return DeepKMeansNetwork(self, d, generator)
