@@ -113,7 +113,7 @@ def test_aims_are_met_missed_or_not_run():
         Aim("full", "absent", "ours", "≥", 2),
         Aim("full", "ours", "absent", "≤", 2),
         Aim("full", "ours", None, "≤", 1000, "MB above data"),
-        Aim("full", "ours", "nobody", "≤", 2),
+        Aim("full", "ours", "not in the table", "≤", 2),
         Aim("another", "ours", "theirs", "≤", 2),
     ]
     table = harness.against_aims(aims, times, used)
@@ -130,7 +130,7 @@ def test_aims_are_met_missed_or_not_run():
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_every_aim_is_about_somebody_who_takes_part(name):
+def test_every_aim_names_entrants_that_take_part(name):
     subject = SUBJECTS[name]
     trained = {(case.name, x.name) for case in subject.cases for x in subject.entrants(case, False)}
     for aim in subject.aims:
@@ -347,7 +347,7 @@ def test_a_library_that_fails_is_absent_or_slow_is_reported(monkeypatch):
 
     case = TOYS["batch-small"]
     broken = replace(bench.OURS, name="broken", batch=fails)
-    missing = replace(bench.OURS, name="nobody", package="no-such-package")
+    missing = replace(bench.OURS, name="missing", package="no-such-package")
     entrants = partial(bench.entrants, case, libraries=[broken, missing, bench.OURS])
     notes = ["does not run: ArithmeticError('no')", "not installed"]
     assert harness.measure(case.name, entrants(), 1).note.to_list() == [*notes, ""]

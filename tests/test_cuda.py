@@ -96,9 +96,8 @@ def test_the_nearest_units_are_the_nearest(dtype, n, d, n_units):
     samples = rng.normal(size=(n, d)).astype(dtype)
     W = samples[rng.integers(n, size=n_units)] + rng.normal(size=(n_units, d)).astype(dtype) / 9
     W[1] = W[0]  # a tie
-    tensors = (torch.from_numpy(array).cuda() for array in (samples, W))
-    x, W_there = tensors
-    units, squared = best_units(Block.of(x), Codebook(W_there))
+    x, prototypes = (torch.from_numpy(array).cuda() for array in (samples, W))
+    units, squared = best_units(Block.of(x), Codebook(prototypes))
     some = slice(0, 3000)
     truth = pairwise_distances(samples[some].astype(float), W.astype(float))
     order = truth.argsort(1, kind="stable")[:, :2]

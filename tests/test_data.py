@@ -430,7 +430,7 @@ def test_a_file_without_read_permission_says_so(tiny):
     path = tiny.folder / f"{FILES[0]}.gz"
     path.chmod(0)
     root = os.geteuid() == 0
-    if root:  # who may read everything, so be nobody for a moment
+    if root:  # root may read everything: act as a user without privileges
         os.seteuid(65534)
     try:
         message = refusal()
