@@ -456,7 +456,7 @@ def test_installed_packages_do_not_depend_on_ours(edited, anew):
 
 
 @pytest.mark.parametrize("edited", sorted(cache.SOURCE))
-def test_somebodys_own_module_may_use_everything_but_drawing(edited, anew):
+def test_a_module_of_ones_own_may_use_everything_but_drawing(edited, anew):
     assert anew(edited, cache.fit, Mean(), X) == (edited not in cache._EXCLUDED)
 
 
