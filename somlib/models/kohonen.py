@@ -179,8 +179,7 @@ def batch_pass(
     sums, counts = processes.total(sums, counts)
     spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
     above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
-    reached = below > torch.finfo(W.dtype).tiny
-    return torch.where(reached, above / torch.where(reached, below, 1.0), W), seen
+    return torch.where(below > torch.finfo(W.dtype).tiny, above / below, W), seen
 
 
 def voronoi_sums(
@@ -192,7 +191,7 @@ def voronoi_sums(
     """
     order = np.argsort(units, kind="stable")
     number = np.bincount(units, minlength=n_units)
-    begin = np.concatenate([[0], np.cumsum(number[:-1])])
+    begin = number.cumsum() - number
     counts = number if weight is None else np.bincount(units, weight, n_units)
     # few are over before another thread has begun
     with all_threads() if x.numel() > BLOCK_ELEMENTS else nullcontext():
