@@ -346,7 +346,7 @@ class SOM(
                 W, moments, seen = self._sgd_epoch(W, blocks, visited, weight, h, *values)
         logs = self._errors(seen, weight) | logs
         # at once: an interrupt never leaves the map between two epochs
-        vars(self).update(
+        self.__dict__.update(
             weights_=W.numpy(force=True) + blocks.center,
             history_={k: [*self.history_.get(k, ()), value] for k, value in logs.items()},
             n_epochs_=epoch + 1,

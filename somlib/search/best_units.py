@@ -9,6 +9,7 @@ problems a screen of lower bounds (`somlib.search.screen`) comes first, and spar
 product.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -188,7 +189,7 @@ class Codebook:
     def __len__(self) -> int:
         return len(self.W)
 
-    # a search among few units needs none of these
+    # a search among few pairs needs none of these
 
     @cached_property
     def _squared(self) -> torch.Tensor:
@@ -202,7 +203,7 @@ class Codebook:
     @cached_property
     def longest(self) -> float:
         """The largest ‖w‖."""
-        return float(self._squared.max()) ** 0.5
+        return math.sqrt(self._squared.max())
 
     @cached_property
     def minus_two_W(self) -> torch.Tensor:  # noqa: N802
@@ -218,7 +219,7 @@ class Codebook:
         """Return how far two entries of ‖w‖² − 2 x·w of samples of norm ‖x‖ may be off."""
         d, (eps, tiny) = self.W.shape[1], _resolution(self.W.dtype)
         least = 4 * eps * self.longest * self.longest + d * tiny
-        return CONFIDENCE * d**0.5 * eps * self.longest * norm + least
+        return CONFIDENCE * math.sqrt(d) * eps * self.longest * norm + least
 
     def lost(self, norm: torch.Tensor) -> torch.Tensor:
         """Return what may underflow in a screen, which computes in float32."""
