@@ -3,8 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from somlib.search import best_units as distances
+from somlib.search import screen
 from somlib.search.best_units import (
     Block,
     Blocks,
@@ -25,7 +27,7 @@ def problems(draw):
     X, W = rng.normal(size=(n, d)), rng.normal(size=(K, d))
     kind = draw(
         st.sampled_from(
-            ["plain", "contracted", "repeated", "integers", "on units", "at the center"]
+            ["plain", "contracted", "repeated", "integers", "on units", "at the center", "far away"]
         )
     )
     if kind == "contracted":
@@ -40,6 +42,8 @@ def problems(draw):
         X, W = np.round(X), np.round(W)
     if kind == "on units":
         X = W[rng.integers(0, K, n)]
+    if kind == "far away":
+        X, W = X + 1000, W + 1000
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     if kind == "at the center":
         dtype = np.float32  # in float64 the literal distances, too, differ by rounding alone
@@ -63,8 +67,19 @@ def as_block(X, W, known):
     return Block.of(X, torch.from_numpy(known).to(X.dtype)), Codebook(torch.from_numpy(W))
 
 
+@pytest.fixture(params=["term by term", "by products"])
+def way(request, monkeypatch):
+    """How all searches of a test are done, however large they are."""
+    limit = 10**9 if request.param == "term by term" else 0
+    monkeypatch.setattr(distances, "MAX_DIRECT_DIFFERENCES", limit)
+
+
+def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(way):
+    check_winners()
+
+
 @given(problems())
-def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(problem):
+def check_winners(problem):
     units, squared = best_units(*as_block(*problem))
     expected = literal(*problem)
     order = np.argsort(expected, axis=1, kind="stable")
@@ -78,15 +93,58 @@ def test_the_two_best_units_are_those_of_the_literal_search_lowest_index_first(p
     assert (squared >= 0).all()
 
 
+def test_all_distances_agree_and_zero_is_zero(way):
+    check_distances()
+
+
 @given(problems())
-def test_all_distances_agree_and_zero_is_zero(problem):
+def check_distances(problem):
     squared = squared_distances(*as_block(*problem)).numpy()
     expected = literal(*problem)
     np.testing.assert_allclose(squared, expected, rtol=2e-3, atol=1e-12)
+    assert squared.dtype == problem[0].dtype
     assert (squared[expected == 0] == 0).all()
 
 
-def test_one_unit_is_its_own_second_best():
+def test_winners_are_the_same_term_by_term_and_by_products(monkeypatch):
+    rng = np.random.default_rng(0)
+    for d in (1, 3, 30):
+        X = np.round(4 * rng.normal(size=(200, d))).astype(np.float32)
+        block, W = Block.of(torch.from_numpy(X)), torch.from_numpy(X[rng.integers(0, 200, 70)])
+        found = []
+        for limit in (0, 10**9):
+            monkeypatch.setattr(distances, "MAX_DIRECT_DIFFERENCES", limit)
+            found.append(best_units(block, Codebook(W)))
+        torch.testing.assert_close(*found)  # whole numbers: both are exact
+        assert torch.equal(found[0][0], found[1][0])
+
+
+def test_the_winners_among_few_hold_where_their_squared_distances_leave_float32():
+    W = 1e25 * torch.tensor([[1.0], [3.0], [2.0]])
+    units, squared = best_units(Block.of(W[1:] * 0.9), Codebook(W))
+    assert units.tolist() == [[1, 2], [2, 0]]
+    assert squared.isinf().all()
+
+
+def test_few_pairs_of_complete_samples_are_measured_at_once(monkeypatch):
+    called = []
+    monkeypatch.setattr(distances, "cdist", lambda *args: called.append(args) or cdist(*args))
+    monkeypatch.setattr(distances, "MAX_DIRECT_DIFFERENCES", 7 * 5 * 3)
+    x, W = torch.rand(8, 3), torch.rand(5, 3)
+    kind, few = screen.Screen(None, rounded=False), Block.of(x[:7])
+    screened = few._replace(factors=kind.samples(few.x, few.norm))
+    for block, codebook, at_once in (
+        (few, Codebook(W), True),
+        (Block.of(x), Codebook(W), False),
+        (Block.of(few.x, torch.ones(7, 3)), Codebook(W), False),
+        (screened, Codebook(W, kind), False),
+    ):
+        called.clear()
+        best_units(block, codebook)
+        assert bool(called) == at_once
+
+
+def test_one_unit_is_its_own_second_best(way):
     units, squared = best_units(Block.of(torch.ones(3, 2)), Codebook(torch.zeros(1, 2)))
     assert units.tolist() == [[0, 0]] * 3
     torch.testing.assert_close(squared, torch.full((3, 2), 2.0))
@@ -123,7 +181,7 @@ def test_a_streamed_file_is_never_held_as_a_whole(tmp_path):
     assert Blocks(X, np.zeros(3, np.float32), CPU)._resident is None
 
 
-def test_the_search_leaves_its_input_as_it_was():
+def test_the_search_leaves_its_input_as_it_was(way):
     x, W = torch.rand(50, 6), torch.rand(9, 6)
     block = Block.of(x.clone())
     kept = W.clone()

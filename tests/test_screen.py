@@ -90,7 +90,7 @@ def check_bounds(problem):
     x, w = X.double().numpy(), W.double().numpy()
     true = (w**2).sum(1) - 2 * x @ w.T
     lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=1) + (w**2).sum(1)
-    lost = codebook.lost * (1 + block.norm.double().numpy())[:, None]
+    lost = codebook.lost(block.norm.double()).numpy()[:, None]
     allowed = true + 1e-10 * lengths + lost  # rounding in float64 of the truth itself
     assert not (np.isfinite(bounds) & (bounds > allowed)).any()
 

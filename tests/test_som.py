@@ -105,9 +105,16 @@ def test_online_training_is_algorithm_1(grid, kernel):
     np.testing.assert_allclose(som.weights_, expected, atol=1e-10)
 
 
+@pytest.fixture(params=["block by block", "sorted"])
+def summed(request, monkeypatch):
+    """How batch training adds the samples of each unit, however many they are."""
+    limit = 0 if request.param == "sorted" else 10**9
+    monkeypatch.setattr("somlib.models.kohonen.MAX_ADDED_BY_BLOCK", limit)
+
+
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_batch_training_is_the_batch_formula(grid, kernel):
+def test_batch_training_is_the_batch_formula(grid, kernel, summed):
     som = SOM(grid, "batch", 5, SIGMA, neighborhood=kernel, init=start(grid)).fit(X)
     expected = literal_batch(X, start(grid), grid, 5, SIGMA, kernel)
     np.testing.assert_allclose(som.weights_, expected, atol=1e-10)
@@ -155,6 +162,14 @@ def test_a_sample_of_weight_w_is_presented_w_times_in_a_row():
     online = SOM(grid, "online", 1, SIGMA, (0.5, 0.02), init=start(grid), shuffle=False)
     expected = literal_online(X, start(grid), grid, 1, SIGMA, (0.5, 0.02), times=times)
     np.testing.assert_allclose(online.fit(X, sample_weight=times).weights_, expected, atol=1e-10)
+
+
+def test_a_weight_of_w_is_worth_w_copies_in_a_batch(summed):
+    times, som = rng.integers(0, 4, len(X)), SOM((3, 4), "batch", 3, init=start(Grid(3, 4)))
+    repeated = clone(som).fit(np.repeat(X, times, axis=0))
+    weighted = som.fit(X, sample_weight=times)
+    np.testing.assert_allclose(weighted.weights_, repeated.weights_, atol=1e-10)
+    assert weighted.quantization_error_ == pytest.approx(repeated.quantization_error_)
 
 
 def test_weights_of_one_change_nothing_and_weighted_sgd_is_repetition_within_a_batch():

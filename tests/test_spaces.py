@@ -115,8 +115,14 @@ def test_units_are_numbered_row_by_row_and_odd_hexagonal_rows_are_shifted_right(
     np.testing.assert_array_equal(grid.mesh()[1, 2], grid.coords[5])
 
 
+@pytest.mark.parametrize("paired_units", [0, 10**6])
+def test_the_gaussian_sum_equals_the_literal_one_separated_or_not(paired_units, monkeypatch):
+    monkeypatch.setattr("somlib.spaces.grid._PAIRED_UNITS", paired_units)
+    check_gaussian_sum()
+
+
 @given(grids(), st.floats(0.3, 5), st.integers(1, 3))
-def test_the_separated_gaussian_sum_equals_the_dense_product(grid, sigma, m):
+def check_gaussian_sum(grid, sigma, m):
     values = torch.from_numpy(np.random.default_rng(0).normal(size=(grid.n_units, m)))
     h = torch.exp(-(torch.from_numpy(grid.distances) ** 2) / (2 * sigma**2))
     torch.testing.assert_close(grid.gaussian_sum(values, sigma), h @ values, rtol=1e-9, atol=1e-9)

@@ -126,6 +126,9 @@ class Seen:
 ONLINE_BLOCK = 32
 """Number of samples per block of online training; see `online_pass`."""
 
+MAX_ADDED_BY_BLOCK = 2**20
+"""Numbers in samples, up to which adding them block by block is faster than sorting them first."""
+
 
 @one_torch_thread
 def batch_pass(
@@ -159,7 +162,7 @@ def batch_pass(
     tensor of shape (K, d), and the best-matching units under the old W
     """
     seen, codebook = Seen.of(len(blocks), W), Codebook(W, blocks.screen)
-    at_once = None if blocks.missing else blocks.resident
+    at_once = _to_be_sorted(blocks)
     sums = torch.zeros_like(W)
     counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
     for block in blocks.split(len(W)):
@@ -179,8 +182,16 @@ def batch_pass(
     sums, counts = processes.total(sums, counts)
     spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
     above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
-    reached = below > torch.finfo(W.dtype).tiny
-    return torch.where(reached, above / torch.where(reached, below, 1.0), W), seen
+    return torch.where(below > torch.finfo(W.dtype).tiny, above / below, W), seen
+
+
+def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:
+    """Return all samples, where `voronoi_sums` is the way to add them, or None."""
+    x = blocks.resident
+    if x is None or blocks.missing:
+        return None
+    # on a GPU only sorted samples are added in order
+    return x if x.device.type != "cpu" or x.numel() > MAX_ADDED_BY_BLOCK else None
 
 
 def voronoi_sums(
@@ -188,11 +199,12 @@ def voronoi_sums(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of the samples that each unit wins, (K, d), and their number, (K, 1).
 
-    The samples are added in order, on every device, so the result is reproducible.
+    The samples are sorted by unit and added in order, on every device, so the result is
+    reproducible.
     """
     order = np.argsort(units, kind="stable")
     number = np.bincount(units, minlength=n_units)
-    begin = np.concatenate([[0], np.cumsum(number[:-1])])
+    begin = number.cumsum() - number
     counts = number if weight is None else np.bincount(units, weight, n_units)
     # few are over before another thread has begun
     with all_threads() if x.numel() > BLOCK_ELEMENTS else nullcontext():

@@ -61,7 +61,6 @@ from somlib.training.loop import (
     run_loop,
 )
 from somlib.training.schedules import Decay, Range, Schedule, schedule
-from somlib.training.step import deferred_interrupts
 
 ERROR_BLOCK = 2**16
 """Number of samples per block when the topographic error is computed."""
@@ -346,10 +345,13 @@ class SOM(
             else:
                 W, moments, seen = self._sgd_epoch(W, blocks, visited, weight, h, *values)
         logs = self._errors(seen, weight) | logs
-        with deferred_interrupts():  # the map is never left between two epochs
-            self.weights_ = W.numpy(force=True) + blocks.center
-            self.history_ = {k: [*self.history_.get(k, ()), value] for k, value in logs.items()}
-            self.n_epochs_, self.moments_ = epoch + 1, moments
+        # at once: an interrupt never leaves the map between two epochs
+        self.__dict__.update(
+            weights_=W.numpy(force=True) + blocks.center,
+            history_={k: [*self.history_.get(k, ()), value] for k, value in logs.items()},
+            n_epochs_=epoch + 1,
+            moments_=moments,
+        )
         return logs
 
     def _sgd_epoch(

@@ -9,6 +9,7 @@ problems a screen of lower bounds (`somlib.search.screen`) comes first, and spar
 product.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from somlib.search import screen
 from somlib.search.products import all_threads, one_torch_thread, product
@@ -39,8 +41,9 @@ LONGEST = 2.0**60
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
 
-MAX_DIRECT_DIFFERENCES = 2**15
-"""Differences of single features, up to which computing them all is faster than a product."""
+MAX_DIRECT_DIFFERENCES = 2**19
+"""Differences of single features, up to which computing them all is faster than a product and what
+its rounding makes necessary."""
 
 CONFIDENCE = 6.0
 """Rounding errors of a product of length d add up like a random walk, to about √d ε ‖x‖ ‖w‖ with
@@ -181,25 +184,47 @@ class Codebook:
 
     def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
         self.W, self.screen = W, screen
-        squared = W.to(_precise(W.device)).square().sum(1)
-        self.squared = squared.to(W.dtype)
-        self.factors = None if screen is None else screen.units(W, squared)
-        # how far two entries of ‖w‖² − 2 x·w may be off: per unit of ‖x‖, and at least
-        longest, eps, tiny = float(squared.max()), *_resolution(W.dtype)
-        self.longest = longest**0.5
-        self.error = CONFIDENCE * W.shape[1] ** 0.5 * eps * longest**0.5
-        self.least_error = 4 * eps * longest + W.shape[1] * tiny
-        # what may underflow in a screen, which computes in float32: per unit of 1 + ‖x‖
-        self.lost = (W.shape[1] + 8) * _resolution(torch.float32)[1] * 16 * (1 + longest)
         self._scratch = W.new_empty(0, len(W))
+
+    def __len__(self) -> int:
+        return len(self.W)
+
+    # a search among few pairs needs none of these
+
+    @cached_property
+    def _squared(self) -> torch.Tensor:
+        return self.W.to(_precise(self.W.device)).square().sum(1)
+
+    @cached_property
+    def squared(self) -> torch.Tensor:
+        """‖w‖² of each prototype, shape (K,)."""
+        return self._squared.to(self.W.dtype)
+
+    @cached_property
+    def longest(self) -> float:
+        """The largest ‖w‖."""
+        return math.sqrt(self._squared.max())
 
     @cached_property
     def minus_two_W(self) -> torch.Tensor:  # noqa: N802
         """The factor of ‖w‖² − 2 x·w, shape (d, K)."""
         return -2 * self.W.T
 
-    def __len__(self) -> int:
-        return len(self.W)
+    @cached_property
+    def factors(self) -> torch.Tensor | None:
+        """Those of the screen, where there is one."""
+        return None if self.screen is None else self.screen.units(self.W, self._squared)
+
+    def slack(self, norm: torch.Tensor) -> torch.Tensor:
+        """Return how far two entries of ‖w‖² − 2 x·w of samples of norm ‖x‖ may be off."""
+        d, (eps, tiny) = self.W.shape[1], _resolution(self.W.dtype)
+        least = 4 * eps * self.longest * self.longest + d * tiny
+        return CONFIDENCE * math.sqrt(d) * eps * self.longest * norm + least
+
+    def lost(self, norm: torch.Tensor) -> torch.Tensor:
+        """Return what may underflow in a screen, which computes in float32."""
+        tiny = _resolution(torch.float32)[1]
+        return (self.W.shape[1] + 8) * tiny * 16 * (1 + self.longest * self.longest) * (1 + norm)
 
     def scratch(self, n: int) -> torch.Tensor:
         """Return room for n × K numbers, the same on every call: fresh memory costs time."""
@@ -230,9 +255,9 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
 
     Notes
     -----
-    Every unit closer to the second-best than the rounding error of the matrix product (see
-    `CONFIDENCE`) is measured again directly, in float64 where the device has it. On real data
-    that is some samples in a hundred.
+    Few pairs are all measured directly, in float64. Of many, every unit closer to the second-best
+    than the rounding error of the matrix product (see `CONFIDENCE`) is measured again so, in
+    float64 where the device has it. On real data that is some samples in a hundred.
 
     Examples
     --------
@@ -241,23 +266,14 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     >>> best_units(Block.of(X), Codebook(W))[0].tolist()
     [[1, 2], [0, 1]]
     """
-    slack = codebook.error * block.norm + codebook.least_error
-    if (table := _screened(block, codebook, slack)) is None:
-        table = Table(_relative(block, codebook, codebook.scratch(len(block.x))))
-    # the three nearest tell whether the first two places are beyond doubt
-    near, units = _nearest(table, 3)
-    # written so that what is no number, because it overflowed, is in doubt
-    sure = (near.diff(dim=1) > slack[:, None]).all(1)
-    near, units = near[:, :2], units[:, :2]
-    squared = near + block.norm.square()[:, None]
-    sure &= squared[:, 0] > slack
-    rows = (~sure).nonzero().squeeze(1)
-    if len(rows):
-        limit = near[rows, -1] + slack[rows]
-        squared[rows], units[rows] = _measured(block, codebook.W, table, rows, limit)
+    if codebook.screen is None and _are_few(block, codebook):
+        squared, units = _nearest(Table(_all_direct(block, codebook.W)), 2)
+        squared = squared.to(codebook.W.dtype)
+    else:
+        squared, units = _nearest_by_product(block, codebook)
     if len(codebook) == 1:
         squared, units = squared.expand(-1, 2), units.expand(-1, 2)
-    return units, squared.clamp(min=0)
+    return units, squared
 
 
 @one_torch_thread
@@ -267,9 +283,9 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     Distances too short for the matrix product to resolve are measured directly, so that a sample
     that equals a prototype is at distance 0.
     """
-    if block.known is None and len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES:
-        return (block.x[:, None] - codebook.W).square().sum(2)
-    slack = codebook.error * block.norm + codebook.least_error
+    if _are_few(block, codebook):
+        return _all_direct(block, codebook.W).to(codebook.W.dtype)
+    slack = codebook.slack(block.norm)
     squared = _relative(block, codebook) + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
     squared[rows, units] = _direct(block, codebook.W, rows, units).to(squared.dtype)
@@ -321,6 +337,25 @@ def mean_over_samples(
         apart = block.x.to(torch.float64, copy=True).sub_(W[units[:, 0]])
         values[block.where] = measure(units, apart)
     return float(values.mean())
+
+
+def _nearest_by_product(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the squared distances to the two nearest units, and which they are."""
+    slack = codebook.slack(block.norm)
+    if (table := _screened(block, codebook, slack)) is None:
+        table = Table(_relative(block, codebook, codebook.scratch(len(block.x))))
+    # the three nearest tell whether the first two places are beyond doubt
+    near, units = _nearest(table, 3)
+    # written so that what is no number, because it overflowed, is in doubt
+    sure = (near.diff(dim=1) > slack[:, None]).all(1)
+    near, units = near[:, :2], units[:, :2]
+    squared = near + block.norm.square()[:, None]
+    sure &= squared[:, 0] > slack
+    rows = (~sure).nonzero().squeeze(1)
+    if len(rows):
+        limit = near[rows, -1] + slack[rows]
+        squared[rows], units[rows] = _measured(block, codebook.W, table, rows, limit)
+    return squared.clamp(min=0), units
 
 
 class Table(NamedTuple):
@@ -379,7 +414,7 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     pair = _nearest(Table(least), 2)[1].sort(1).values
     row = torch.arange(n).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
-    limit = first.amax(1) + slack + codebook.lost * (1 + block.norm)
+    limit = first.amax(1) + slack + codebook.lost(block.norm)
     limit = limit.to(least.dtype).nextafter(torch.tensor(torch.inf))  # rounded up
     least.scatter_(1, pair, torch.inf)
     near = least.numpy() <= limit.numpy()[:, None]
@@ -424,16 +459,18 @@ def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
         near, units = torch.topk(relative, places, largest=False)
         return near, table.named(units)
     # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
-    values, row = relative.numpy(), np.arange(len(relative))
-    units_ = np.empty((len(values), places), np.int64)
-    near_ = np.empty((len(values), places), values.dtype)
+    n, n_units = relative.shape
+    values, flat = relative.numpy(), relative.view(-1).numpy()
+    row = n_units * np.arange(n)
+    at = np.empty((places, n), np.int64)
+    near_ = np.empty((places, n), values.dtype)
     for place in range(places):
-        units_[:, place] = values.argmin(1)
-        near_[:, place] = values[row, units_[:, place]]
-        values[row, units_[:, place]] = np.inf
+        at[place] = row + values.argmin(1)
+        near_[place] = flat[at[place]]
+        flat[at[place]] = np.inf
     for place in reversed(range(places)):  # where all is inf, places are the same
-        values[row, units_[:, place]] = near_[:, place]
-    return torch.from_numpy(near_), table.named(torch.from_numpy(units_))
+        flat[at[place]] = near_[place]
+    return torch.from_numpy(near_).T, table.named(torch.from_numpy(at - row).T)
 
 
 def _measured(
@@ -453,6 +490,17 @@ def _measured(
         exact.relative.scatter_(1, best, torch.inf)
     near, units = (torch.cat(columns, 1) for columns in zip(*places, strict=True))
     return near.to(W.dtype), units
+
+
+def _are_few(block: Block, codebook: Codebook) -> bool:
+    """Return whether measuring all pairs term by term is faster than a matrix product."""
+    few = len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
+    return few and block.known is None and block.x.device.type == "cpu"
+
+
+def _all_direct(block: Block, W: torch.Tensor) -> torch.Tensor:
+    """Return Σ (x − w)² of all pairs, shape (n, K), term by term, in float64."""
+    return torch.from_numpy(cdist(block.x.numpy(), W.numpy(), "sqeuclidean"))
 
 
 def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ GridMetric = Literal["euclidean", "manhattan", "chebyshev", "hops"]
 
 _ROW_HEIGHT = {"rect": 1.0, "hex": 3**0.5 / 2}  # in lattice spacings
 _TABLE_UNITS = 512  # of a grid whose distances are looked up in a table of some MB
+_PAIRED_UNITS = 128  # of a grid on which one product with h of all pairs is faster than two
 _CONNECTIVITIES = {"rect": (4, 8), "hex": (6,)}
 
 
@@ -267,7 +268,8 @@ class Grid:
         """Return the distance below which units count as neighbors; see `edges`."""
         if connectivity is None:
             connectivity = self.connectivity
-        checks.require("connectivity", connectivity, checks.Count | None)
+        else:
+            checks.require("connectivity", connectivity, checks.Count | None)
         if connectivity not in _CONNECTIVITIES[self.topology]:
             raise ValueError(
                 f"connectivity={connectivity!r} does not exist on a {self.topology!r} grid; "
@@ -360,7 +362,7 @@ class Grid:
     # ---------------------------------------------------------------- smoothing
 
     def gaussian_sum(self, values: Tensor, sigma: float) -> Tensor:
-        """Return Σⱼ exp(−δᵢⱼ²/2σ²) vⱼ for every unit i, without a K × K matrix.
+        """Return Σⱼ exp(−δᵢⱼ²/2σ²) vⱼ for every unit i, without a K × K matrix if K is large.
 
         The square of a Euclidean distance is a sum over the axes, so the Gaussian is a product
         of one factor per axis and the sum can be taken along columns, then along rows: K(rows +
@@ -385,6 +387,9 @@ class Grid:
         >>> torch.allclose(grid.gaussian_sum(v, 0.7), H @ v)
         True
         """
+        if self.n_units <= _PAIRED_UNITS:
+            squared = _squared_table(self, values.dtype, values.device)
+            return torch.matmul(torch.exp(squared / (-2 * sigma**2)), values)
         apart = _squared_apart(self, values.dtype, values.device)
         between_rows, between_cols = (torch.exp(squared / (-2 * sigma**2)) for squared in apart)
         sheet, step = values.reshape(self.rows, self.cols, -1), len(between_cols)
@@ -401,6 +406,12 @@ class Grid:
 def _table(grid: Grid) -> NDArray[np.float64]:
     """Return the distances between all units of a small grid, shape (K, K)."""
     return np.asarray(grid.distance(grid.coords[:, None], grid.coords))
+
+
+@lru_cache(maxsize=16)
+def _squared_table(grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the squared distances between all units of a small grid, shape (K, K)."""
+    return torch.as_tensor(_table(grid) ** 2, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=16)
