@@ -119,6 +119,20 @@ def test_winners_are_the_same_term_by_term_and_by_products(monkeypatch):
         assert torch.equal(found[0][0], found[1][0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_up_to_the_order_of_the_sum_are_decided_alike_in_both_ways(monkeypatch, dtype):
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(30, generator=generator, dtype=dtype)
+    W = torch.stack([w[torch.randperm(30, generator=generator)] for _ in range(40)])
+    x = torch.randn(100, 1, generator=generator, dtype=dtype).expand(100, 30).contiguous()
+    found = []
+    for limit in (0, 10**9):
+        monkeypatch.setattr(distances, "MAX_DIRECT_DIFFERENCES", limit)
+        found.append(best_units(Block.of(x), Codebook(W)))
+    (by_products, _), (term_by_term, _) = found
+    assert torch.equal(by_products, term_by_term)
+
+
 def test_the_winners_among_few_hold_where_their_squared_distances_leave_float32():
     W = 1e25 * torch.tensor([[1.0], [3.0], [2.0]])
     units, squared = best_units(Block.of(W[1:] * 0.9), Codebook(W))

@@ -512,7 +512,8 @@ def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tens
         difference -= W[u]
         if block.known is not None:
             difference *= block.known[r]
-        parts.append(difference.square_().sum(1))
+        # in order, as `_all_direct` sums: a pair has one distance, whichever way it is measured
+        parts.append(difference.square_().cumsum(1)[:, -1])
     return torch.cat(parts)
 
 
