@@ -149,7 +149,7 @@ def on_page(
     for aim in aims:
         row = report.markdown(pd.DataFrame([aim])).splitlines()[-1]
         begin = re.escape(row[: row.index(" | ")])
-        page = re.sub(rf"(?m)^{begin} \|.*$", lambda _, row=row: row, page)
+        page = re.sub(rf"(?m)^{begin} \|.*$", row.replace("\\", "\\\\"), page)
     parts = [part.strip("\n") for part in re.split(r"(?m)^(?=## )", page)]
     parts = [part for part in parts if part.splitlines()[0] != HEADING]
     after = [i for i, part in enumerate(parts) if part.splitlines()[0] in BELOW]
