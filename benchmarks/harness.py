@@ -414,7 +414,9 @@ def _merge(subject: Subject[C], source: Path, parser: argparse.ArgumentParser) -
     folder = report.output_folder("figures", "benchmarks")
     cases = {case.name: case.description for case in subject.cases}
     try:
-        names = processors.merge(subject.name, cases, source, folder)
+        names = processors.merge(
+            subject.name, cases, source, folder, lambda columns: gpu_aims(subject.aims, columns)
+        )
     except ValueError as error:
         parser.error(f"--merge: {error}")
     say(f"Columns of {', '.join(names)} in {subject.name}.json and .md in {folder}")
@@ -501,17 +503,24 @@ def _page(
         text = "What is added to the peak memory of a fresh process that holds the data."
         yield from ("## Memory", text, report.markdown(used))
     names = {case.name for case in cases if case in subject.cases}
-    aims = against_aims([aim for aim in subject.aims if aim.case in names], times, used)
+    wanted = [aim for aim in subject.aims if aim.case in names]
+    aims = against_aims(wanted, times, used, record["by processor"])
     if len(aims):
         yield from ("## Against the aims", report.markdown(aims))
         if subject.comment:
             yield subject.comment
 
 
-def against_aims(aims: Iterable[Aim], times: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+def against_aims(
+    aims: Iterable[Aim],
+    times: pd.DataFrame,
+    used: pd.DataFrame,
+    columns: Sequence[processors.Column] = (),
+) -> pd.DataFrame:
     """Return the numbers that count, and which of the project's own aims they meet.
 
-    Of those who have not taken part there is no row.
+    Of those who have not taken part there is no row. What has not run here is judged from the
+    column of a GPU, if there is one among `columns`.
     """
     rows = []
     for aim in aims:
@@ -521,24 +530,47 @@ def against_aims(aims: Iterable[Aim], times: pd.DataFrame, used: pd.DataFrame) -
         found = table[table.case == aim.case].set_index("library")
         if not {aim.library, aim.beside or aim.library} <= set(found.index):
             continue
-        what = f"{aim.case}: {aim.library}"
-        value, unit, digits = float(found[aim.column][aim.library]), "s", 1
+        value = float(found[aim.column][aim.library])
         if aim.beside is not None:
-            what = f"{aim.case}: time of {aim.library} / {aim.beside}"
             value = paired_ratio(found.turns[aim.library], found.turns[aim.beside])
-            unit, digits = "×", 2
-        elif aim.column != "seconds":
-            what, unit, digits = f"{what}, {aim.column}", "MB", 0
-        measured, verdict = f"{value:.{digits}f} {unit}", "–"
+        row = _judged(aim, value)
         if np.isnan(value):
             notes = found.get("note", pd.Series("", found.index))
-            measured = notes[aim.library] or (aim.beside and notes[aim.beside]) or "not run"
-        elif aim.bound is not None:
-            met = value <= aim.bound if aim.sign == "≤" else value >= aim.bound
-            verdict = "met" if met else "missed"
-        wanted = "–" if aim.bound is None else f"{aim.sign} {aim.bound} {unit}"
-        rows.append({"aim": what, "wanted": wanted, "measured": measured, "verdict": verdict})
+            row["measured"] = notes[aim.library] or (aim.beside and notes[aim.beside]) or "not run"
+            row = next(gpu_aims([aim], columns), row)
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def gpu_aims(aims: Iterable[Aim], columns: Sequence[processors.Column]) -> Iterator[dict[str, str]]:
+    """Yield the rows of those aims that the column of a GPU can be compared with."""
+    for aim in aims:
+        names = [aim.library] if aim.beside is None else [aim.library, aim.beside]
+        found = processors.on_gpu(columns, aim.case, names)
+        if found is None or aim.column != "seconds":
+            continue
+        column, seconds = found
+        row = _judged(aim, seconds[0] if aim.beside is None else seconds[0] / seconds[1])
+        row["measured"] += f" on {column['processor']}"
+        if not processors.is_current(column):
+            row["measured"] = f"({row['measured']})"
+        yield row
+
+
+def _judged(aim: Aim, value: float) -> dict[str, str]:
+    """Return the row of an aim whose number is `value`."""
+    what, unit, digits = f"{aim.case}: {aim.library}", "s", 1
+    if aim.beside is not None:
+        what, unit, digits = f"{aim.case}: time of {aim.library} / {aim.beside}", "×", 2
+    elif aim.column != "seconds":
+        what, unit, digits = f"{what}, {aim.column}", "MB", 0
+    wanted, verdict = "–", "–"
+    if aim.bound is not None:
+        wanted = f"{aim.sign} {aim.bound} {unit}"
+        met = value <= aim.bound if aim.sign == "≤" else value >= aim.bound
+        verdict = "–" if np.isnan(value) else "met" if met else "missed"
+    measured = f"{value:.{digits}f} {unit}"
+    return {"aim": what, "wanted": wanted, "measured": measured, "verdict": verdict}
 
 
 def dots(times: pd.DataFrame, labels: Mapping[str, str], measured: str) -> Figure:

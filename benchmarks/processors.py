@@ -2,12 +2,13 @@
 
 A record, NAME.json, has the columns under "by processor". Cases for a GPU belong to the column of
 the GPU, all others to that of the processor. `merge` takes the columns of a record from another
-machine into a record here.
+machine into a record here. The aims of cases for a GPU are judged from its column where the
+machine of the record has no GPU.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,22 @@ def _column(made_by: Mapping[str, Any], times: pd.DataFrame, code: str | None) -
     return facts | {"code": code, "seconds": seconds}
 
 
+def on_gpu(
+    columns: Sequence[Column], case: str, libraries: Sequence[str]
+) -> tuple[Column, list[float]] | None:
+    """Return the last column of a GPU that has libraries in a case, and their seconds there."""
+    for column in reversed(columns):
+        seconds = {library: taken for found, library, taken in column["seconds"] if found == case}
+        if column["threads"] is None and all(seconds.get(library) for library in libraries):
+            return column, [seconds[library] for library in libraries]
+    return None
+
+
+def is_current(column: Column) -> bool:
+    """Return whether a column was measured with the present code of the library."""
+    return bool(column["code"] == _code())
+
+
 def _code() -> str:
     """Return the hash of the modules on which the seconds depend."""
     return content_hash(*(SOURCE[name] for name in sorted(SOURCE) if _counts(name)))
@@ -94,6 +111,11 @@ def section(columns: Sequence[Column], cases: Sequence[str]) -> Iterator[str]:
     if len(columns) < 2:
         return
     text = "Seconds; in parentheses what was measured before the library's code last changed."
+    if any(column["threads"] is None for column in columns):
+        text += (
+            " Aims of cases for a GPU are judged from these medians where the processor is named "
+            "beside the number."
+        )
     yield from (HEADING, text, report.markdown(table(columns, cases)))
 
 
@@ -101,7 +123,7 @@ def table(columns: Sequence[Column], cases: Sequence[str]) -> pd.DataFrame:
     """Return a table with a row for each case and library and a column for each processor."""
     shown = {}
     for column in columns:
-        form = "{:.3g}" if column["code"] == _code() else "({:.3g})"
+        form = "{:.3g}" if is_current(column) else "({:.3g})"
         shown[_title(column)] = {
             (case, library): form.format(seconds)
             for case, library, seconds in column["seconds"]
@@ -117,8 +139,17 @@ def _title(column: Column) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def on_page(page: str, columns: Sequence[Column], cases: Sequence[str]) -> str:
-    """Return a page on which the table of columns is written again, and nothing else."""
+def on_page(
+    page: str,
+    columns: Sequence[Column],
+    cases: Sequence[str],
+    aims: Iterable[Mapping[str, str]] = (),
+) -> str:
+    """Return a page on which the table of columns and the rows of `aims` are written again."""
+    for aim in aims:
+        row = report.markdown(pd.DataFrame([aim])).splitlines()[-1]
+        begin = re.escape(row[: row.index(" | ")])
+        page = re.sub(rf"(?m)^{begin} \|.*$", row.replace("\\", "\\\\"), page)
     parts = [part.strip("\n") for part in re.split(r"(?m)^(?=## )", page)]
     parts = [part for part in parts if part.splitlines()[0] != HEADING]
     after = [i for i, part in enumerate(parts) if part.splitlines()[0] in BELOW]
@@ -129,7 +160,13 @@ def on_page(page: str, columns: Sequence[Column], cases: Sequence[str]) -> str:
 # ---------------------------------------------------------------- from another machine
 
 
-def merge(name: str, cases: Mapping[str, str], source: Path, folder: Path) -> list[str]:
+def merge(
+    name: str,
+    cases: Mapping[str, str],
+    source: Path,
+    folder: Path,
+    judged: Callable[[Sequence[Column]], Iterable[Mapping[str, str]]] = lambda columns: (),
+) -> list[str]:
     """Take the columns of a record from another machine into the record and page of a folder.
 
     Parameters
@@ -140,6 +177,8 @@ def merge(name: str, cases: Mapping[str, str], source: Path, folder: Path) -> li
         Its cases and their descriptions, which must be the same there.
     source, folder : pathlib.Path
         The record from the other machine; the folder with NAME.json and NAME.md.
+    judged : callable, optional
+        Returns the rows of the table "Against the aims" that the columns of a GPU decide.
 
     Returns
     -------
@@ -166,7 +205,9 @@ def merge(name: str, cases: Mapping[str, str], source: Path, folder: Path) -> li
     kept = [x for x in recorded(path) if x["processor"] not in names]
     # the folder's own column is the last, as after a run
     record["by processor"] = sorted([*kept, *taken], key=lambda x: x["processor"] in own)
-    text = on_page(page.read_text(encoding="utf-8"), record["by processor"], list(cases))
+    columns = record["by processor"]
+    aims = () if record.get("gpu") else judged(columns)  # else its own run has judged them
+    text = on_page(page.read_text(encoding="utf-8"), columns, list(cases), aims)
     with replacing(page) as partial:
         partial.write_text(text, encoding="utf-8")
     with replacing(path) as partial:

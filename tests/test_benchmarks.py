@@ -129,6 +129,42 @@ def test_aims_are_met_missed_or_not_run():
     assert table.aim[0] == "full: time of ours / theirs"
 
 
+def gpu_column(seconds, code=None, processor="a GPU"):
+    code = processors._code() if code is None else code
+    facts = {"processor": processor, "threads": None, "commit": "0123456789", "code": code}
+    return facts | {"seconds": [["gpu", library, taken] for library, taken in seconds.items()]}
+
+
+def test_aims_of_a_gpu_that_is_not_here_are_judged_from_its_column():
+    here = [replace(clocked(x), absent="not run: no GPU") for x in ("ours", "theirs", "third")]
+    times = harness.measure("gpu", here, 1)
+    aims = [
+        Aim("gpu", "theirs", "ours", "≥", 5),
+        Aim("gpu", "theirs", "ours", "≥", 7),
+        Aim("gpu", "ours", None, "≤", 60),
+        Aim("gpu", "theirs", "ours", "≥", None),
+        Aim("gpu", "theirs", "third", "≥", 2),
+    ]
+    measured = {"ours": 2.0, "theirs": 12.0}
+    cpu = gpu_column(measured | {"third": 1.0}) | {"threads": 2}  # says nothing about a GPU
+    earlier = gpu_column({"ours": 1.0, "theirs": 1.0}, processor="an earlier one")
+    table = harness.against_aims(aims, times, pd.DataFrame(), [earlier, gpu_column(measured), cpu])
+    assert table.drop(columns="aim").to_numpy().tolist() == [
+        ["≥ 5 ×", "6.00 × on a GPU", "met"],
+        ["≥ 7 ×", "6.00 × on a GPU", "missed"],
+        ["≤ 60 s", "2.0 s on a GPU", "met"],
+        ["–", "6.00 × on a GPU", "–"],
+        ["≥ 2 ×", "not run: no GPU", "–"],
+    ]
+    outdated = [gpu_column(measured, code="of earlier code")]
+    table = harness.against_aims(aims[:1], times, pd.DataFrame(), outdated)
+    assert table.measured.to_list() == ["(6.00 × on a GPU)"]
+    assert harness.against_aims(aims[:1], times, pd.DataFrame()).verdict.to_list() == ["–"]
+    own = harness.measure("gpu", [clocked("ours", 1.0), clocked("theirs", 8.0)], 1)
+    table = harness.against_aims(aims[:1], own, pd.DataFrame(), [gpu_column(measured)])
+    assert table.measured.to_list() == ["8.00 ×"]  # measured here
+
+
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_aim_names_entrants_that_take_part(name):
     subject = SUBJECTS[name]
@@ -267,6 +303,39 @@ def test_columns_of_another_machine_are_taken_into_the_committed_page(
     assert [x["processor"] for x in later] == [GPU, "this"]
     assert later[1]["seconds"] == [["full", "somlib", 1.0]]
     assert processors.on_page(page, later[1:], ["full"]) == before  # a single column is no table
+
+
+def test_columns_taken_into_a_page_decide_its_aims_about_a_gpu(tmp_path, monkeypatch, committed):
+    there = measured_there(monkeypatch, tmp_path)
+    path, absent = committed / "desom.md", "not run: no GPU | – |"
+    stacked, steps = "gpu-10-seeds: time of somlib, in turn / somlib, stacked", "gpu-steps: another"
+    rows = ["| full: time of somlib / bare products | ≤ 1.25 × | 1.37 × | missed |",
+            f"| {stacked} | ≥ 5 × | {absent}", f"| {steps} | – | {absent}"]  # fmt: skip
+    path.write_text(path.read_text(encoding="utf-8").replace("| b |", "\n".join(rows)), "utf-8")
+    desom.main(["--merge", str(there)])
+    page = path.read_text(encoding="utf-8")
+    assert rows[0] in page
+    assert rows[2] in page
+    columns = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["by processor"]
+    seconds = {(case, library): taken for case, library, taken in columns[0]["seconds"]}
+    names = [("gpu-10-seeds", f"somlib, {how}") for how in ("in turn", "stacked")]
+    ratio = seconds[names[0]] / seconds[names[1]]
+    verdict = "met" if ratio >= 5 else "missed"
+    assert f"| {stacked} | ≥ 5 × | {ratio:.2f} × on {GPU} | {verdict} |" in page
+    assert "Aims of cases for a GPU are judged from these medians" in page
+
+
+def test_own_aims_about_a_gpu_are_kept_when_columns_of_another_are_taken(
+    tmp_path, monkeypatch, committed
+):
+    there = measured_there(monkeypatch, tmp_path)
+    record = json.loads((committed / "desom.json").read_text(encoding="utf-8"))
+    (committed / "desom.json").write_text(json.dumps(record | {"gpu": "ours"}), encoding="utf-8")
+    row = "| gpu-10-seeds: somlib, stacked | ≤ 60 s | 9.0 s | met |"
+    page = (committed / "desom.md").read_text(encoding="utf-8").replace("| b |", row)
+    (committed / "desom.md").write_text(page, encoding="utf-8")
+    desom.main(["--merge", str(there)])
+    assert row in (committed / "desom.md").read_text(encoding="utf-8")
 
 
 def test_a_section_of_columns_may_be_the_last():

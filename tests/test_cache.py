@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
 
 import somlib
-from somlib import SOM, Grid, cache, metrics, report, training
+from somlib import SOM, Grid, cache, clustering, metrics, report, training
 from somlib.training import saving as storage
 
 
@@ -427,7 +428,8 @@ def anew(entries, monkeypatch):
     [
         ("models.som", True),
         ("search.best_units", True),
-        ("spaces", True),
+        ("spaces.grid", True),
+        ("spaces", False),  # which only passes on names
         ("files", True),  # imported by what it imports
         ("evaluation.metrics", False),
         ("data", False),
@@ -442,7 +444,13 @@ def test_a_training_depends_on_what_its_module_imports(edited, expected, anew):
 
 @pytest.mark.parametrize(
     ("edited", "expected"),
-    [("evaluation.metrics", True), ("spaces", True), ("companion.cache", True), ("data", False)],
+    [
+        ("evaluation.metrics.clusterings", True),
+        ("arrays", True),
+        ("companion.cache", True),
+        ("evaluation.metrics.maps", False),
+        ("data", False),
+    ],
 )
 def test_a_call_depends_on_what_its_module_imports(edited, expected, anew):
     assert anew(edited, cache.call, metrics.purity, [0, 1], [0, 0]) == expected
@@ -521,9 +529,193 @@ NAMES = {
 @pytest.mark.parametrize("how", USES_PURITY)
 def test_a_notebooks_function_depends_on_what_it_uses(how, anew, tmp_path):
     score = in_notebook(USES_PURITY[how], tmp_path, **NAMES)["score"]
-    assert anew("evaluation.metrics", cache.call, score, [0, 1])
-    assert anew("search.best_units", cache.call, score, [0, 1])
+    assert anew("evaluation.metrics.clusterings", cache.call, score, [0, 1])
+    assert anew("arrays", cache.call, score, [0, 1])
     assert not anew("data", cache.call, score, [0, 1])
+
+
+TAKES_ONE = {
+    "attribute": "def f(): return clustering.MiniSomMap.__name__",
+    "under another name": "def f(): return c.MiniSomMap.__name__",
+    "twice": "def f(): return clustering.MiniSomMap.__name__ + clustering.MiniSomMap.__doc__",
+    "module of the package": "def f(): return clustering.minisom.MiniSomMap.__name__",
+    "method": "def f(): return clustering.MiniSomMap.fit.__name__",
+    "formatted": "def f(): return f'{clustering.MiniSomMap.__name__}'",
+    "inner function": "def f(): return (lambda: clustering.MiniSomMap.__name__)()",
+    "closure": """
+        def made(package):
+            return lambda: package.MiniSomMap.__name__
+        f = made(clustering)
+        """,
+    "function it calls": """
+        def name():
+            return clustering.MiniSomMap.__name__
+        def f():
+            return name()
+        """,
+    "class": """
+        Map = clustering.MiniSomMap
+        def f():
+            return Map.__name__
+        """,
+    "argument's default": "def f(kind=clustering.MiniSomMap): return kind.__name__",
+    "import inside": """
+        def f():
+            from somlib.models.baselines import MiniSomMap
+            return MiniSomMap.__name__
+        """,
+    "import by its public name inside": """
+        def f():
+            from somlib import MiniSomMap as Map
+            return Map.__name__
+        """,
+}
+
+
+@pytest.mark.parametrize("how", TAKES_ONE)
+@pytest.mark.parametrize(
+    ("edited", "expected"),
+    [
+        ("models.baselines.minisom", True),
+        ("models.baselines.centers", True),  # imported by it
+        ("training.network", True),  # imported by that
+        ("models.baselines.deep_kmeans", False),
+        ("models.baselines", False),
+    ],
+)
+def test_of_a_package_only_the_names_that_are_used_count(how, edited, expected, anew, tmp_path):
+    f = in_notebook(TAKES_ONE[how], tmp_path, clustering=clustering, c=clustering)["f"]
+    assert anew(edited, cache.call, f) == expected
+
+
+TAKES_ANY = {
+    "passed to a function": "def f(): return repr(clustering)",
+    "under a name inside": """
+        def f():
+            package = clustering
+            return package.MiniSomMap.__name__
+        """,
+    "getattr": "def f(): return getattr(clustering, 'MiniSomMap').__name__",
+    "once as a whole": "def f(): return [clustering.MiniSomMap.__name__, repr(clustering)]",
+    "its dictionary": "def f(): return clustering.__dict__['MiniSomMap'].__name__",
+    "argument's default": "def f(package=clustering): return package.MiniSomMap.__name__",
+    "closure": """
+        def made(package):
+            return lambda: repr(package)
+        f = made(clustering)
+        """,
+    "in a function it calls": """
+        def name(package=clustering):
+            return repr(package)
+        def f():
+            return clustering.MiniSomMap.__name__ + name()
+        """,
+    "import inside": """
+        def f():
+            from somlib import clustering
+            return clustering.MiniSomMap.__name__
+        """,
+    "import under a name inside": """
+        def f():
+            import somlib.models.baselines as package
+            return package.MiniSomMap.__name__
+        """,
+    "of the package above": "def f(): return above.baselines.MiniSomMap.__name__",
+    "getattr of the package above": "def f(): return getattr(above, 'baselines').__name__",
+}
+
+
+@pytest.mark.parametrize("how", TAKES_ANY)
+def test_a_package_counts_as_a_whole_if_the_names_used_cannot_be_told(how, anew, tmp_path):
+    names = {"clustering": clustering, "above": sys.modules["somlib.models"]}
+    f = in_notebook(TAKES_ANY[how], tmp_path, **names)["f"]
+    for edited in ("models.baselines.minisom", "models.baselines.deep_kmeans"):
+        assert anew(edited, cache.call, f)
+
+
+def test_a_training_does_not_depend_on_the_other_modules_of_its_package():
+    found = cache._dependencies(clustering.DEC.__module__)
+    assert {"models.baselines.dec", "models.baselines.centers", "models.autoencoders"} <= found
+    assert not {"models.baselines.deep_kmeans", "models.baselines"} & found
+
+
+def modules_run(function, *args):
+    """Return the modules of somlib whose functions run in a call."""
+    files = set()
+    sys.setprofile(lambda frame, event, _: files.add(frame.f_code.co_filename))
+    try:
+        function(*args)
+    finally:
+        sys.setprofile(None)
+    paths = {path for path in map(Path, files) if path.is_relative_to(cache._PACKAGE)}
+    return {cache._dotted(path) for path in paths}
+
+
+@pytest.mark.parametrize("name", ["SOM", "DESOM", "DEC", "VaDE", "SOMRL"])
+def test_what_runs_in_a_training_is_in_its_key(name):
+    kind = getattr(somlib, name)
+    small = {"hidden": (4,), "latent_dim": 2, "n_iter": 2, "pretrain_epochs": 1, "batch_size": 10}
+    small |= {"n_clusters": 2} if name in ("DEC", "VaDE") else {}
+    small |= {"grid": (2, 2)} if name == "DESOM" else {}
+    known = kind().get_params(deep=False).keys() - ({"n_iter"} if name == "SOM" else set())
+    model = kind(**{n: v for n, v in small.items() if n in known}, random_state=0)
+    samples = np.random.default_rng(0).random((20, 6), dtype=np.float32)
+    found = modules_run(model.fit, samples)
+    assert {kind.__module__.removeprefix("somlib."), "arrays"} <= found
+    assert found <= cache._dependencies(kind.__module__) | cache._EXCLUDED
+
+
+@pytest.mark.parametrize("name", ["purity", "trustworthiness", "summary"])
+def test_what_runs_in_a_metric_is_in_the_key_of_its_name(name):
+    samples = np.random.default_rng(0).random((20, 6))
+    args = {"purity": ([0, 1], [0, 1]), "trustworthiness": (samples, samples[:, :2])}
+    args["summary"] = (SOM(grid=(3, 3), random_state=0).fit(samples), samples)
+    found = modules_run(getattr(metrics, name), *args[name])
+    assert len(found) > 1
+    assert found <= cache._dependencies(f"somlib.metrics.{name}") | cache._EXCLUDED
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "home"),
+    [
+        ("from somlib.models.baselines.dec import DEC as Other", "Other", "models.baselines.dec"),
+        ("from somlib.models.baselines.dec import LIMIT", "LIMIT", "models.baselines.dec"),
+        ("from somlib import checks", "checks", "checks"),
+        ("from somlib import SOM", "SOM", "models.som"),
+        ("from somlib import metrics as m", "m", "evaluation.metrics"),
+        ("from somlib.spaces import Grid", "Grid", "spaces.grid"),  # passed on twice
+        ("from math import pi", "pi", "models.baselines"),
+        ("from somlib import checks", "other", "models.baselines"),
+    ],
+)
+def test_a_name_that_is_passed_on_stands_for_the_module_that_defines_it(
+    line, name, home, monkeypatch
+):
+    monkeypatch.setitem(cache.SOURCE, "models.baselines", line.encode())
+    assert cache._module_of(f"somlib.clustering.{name}") == home
+    assert cache._module_of(f"somlib.models.baselines.{name}.more") == home
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "LIMIT = 3",
+        "DEC.limit = 3",
+        "from somlib.models.baselines.dec import *",
+        "from .dec import DEC",
+        "import somlib.models.baselines.dec",
+        "if True: from somlib.models.baselines.dec import DEC",
+        "def __getattr__(name): ...",
+        "register(DEC)",
+        "__all__ = register(DEC)",
+    ],
+)
+def test_a_package_that_does_more_counts_for_each_of_its_modules(line, monkeypatch):
+    init = cache.SOURCE["models.baselines"] + line.encode()
+    monkeypatch.setitem(cache.SOURCE, "models.baselines", init)
+    assert cache._module_of("somlib.clustering.MiniSomMap") == "models.baselines"
+    found = cache._dependencies("somlib.models.baselines.minisom")
+    assert {"models.baselines", "models.baselines.deep_kmeans"} <= found
 
 
 @pytest.mark.parametrize(
@@ -582,10 +774,10 @@ def test_a_default_of_a_notebooks_inner_function_counts(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "edited", "unrelated"),
     [
-        (Grid(2, 2), "spaces", "training.schedules"),
-        ([{"grid": Grid(2, 2)}], "spaces", "training.schedules"),
-        (Grid(2, 2).distance, "spaces", "training.schedules"),
-        (metrics.purity, "evaluation.metrics", "data"),
+        (Grid(2, 2), "spaces.grid", "training.schedules"),
+        ([{"grid": Grid(2, 2)}], "spaces.grid", "training.schedules"),
+        (Grid(2, 2).distance, "spaces.grid", "training.schedules"),
+        (metrics.purity, "evaluation.metrics.clusterings", "data"),
         (metrics, "evaluation.metrics", "data"),
         (report, "files", "companion.report"),
         (SOM, "models.som", "evaluation.metrics"),
@@ -630,6 +822,26 @@ def test_modules_import_each_other_in_words_that_can_be_followed(stem):
         elif isinstance(node, ast.Attribute | ast.Name):
             name = node.attr if isinstance(node, ast.Attribute) else node.id
             assert name not in ("import_module", "__import__")
+
+
+@pytest.mark.parametrize("stem", sorted(cache.SOURCE.keys() - {"", "__main__"}))
+def test_importing_a_module_changes_no_other(stem):
+    """So a result does not depend on the modules that its package imports beside its own."""
+    definitions = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.If)
+    for node in ast.parse(cache.SOURCE[stem]).body:
+        match node:
+            case ast.Assign(targets) if all(isinstance(x, ast.Name | ast.Tuple) for x in targets):
+                pass
+            case ast.AnnAssign(ast.Name()) | ast.Expr(ast.Constant()):
+                pass
+            case _:
+                assert isinstance(node, definitions), ast.unparse(node)
+
+
+@pytest.mark.parametrize("stem", sorted(cache.SOURCE.keys()))
+def test_no_package_passes_on_a_name_of_one_of_its_modules(stem):
+    passed_on = cache._passed_on(cache.SOURCE[stem]) or {}
+    assert not [name for name in passed_on if f"{stem}.{name}" in cache.SOURCE]
 
 
 def test_a_deterministic_training_is_another_result():

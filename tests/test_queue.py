@@ -92,6 +92,32 @@ def test_the_estimate_says_what_it_does_not_know(tmp_path):
     assert queue.estimate(known, queued) == "trainings left: about 3.0 h"
 
 
+def test_figures_of_a_clone_are_no_measure_of_trainings(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    for name in ("01_a", "06_results"):
+        own = report.start(name, profile="full", device="cpu", seeds=3)
+        own.save_table(pd.DataFrame({"n": [3]}), f"toy-{name[:2]}", caption="Seeds.")
+    known = queue.measured(cache.folder(), tmp_path / "figures" / "full", ("06_results",))
+    queued = queue.ordered(jobs(tmp_path, "01_a", "06_results"), known, ("06_results",))
+    assert queue.estimate(known, queued) == (
+        "trainings left: about 0 s; not measured before the first seed: 01_a"
+    )
+
+
+def test_the_seeds_of_a_round_count_when_it_is_done(tmp_path, monkeypatch):
+    """Their first model is in the cache long before their last."""
+    monkeypatch.setattr(queue, "measured", lambda *_: {"01_a": took(20.0, 1.0, 1.0)})
+    (job,) = jobs(tmp_path, "01_a")
+    running = runner.Runner([job], tmp_path, tmp_path / "figures" / "full", 1, {}, in_rounds=True)
+    running.running[job.notebook] = None, 0.0
+    for before, left in ((0, None), (1, 9 * 20.0)):
+        running.seeds_before = {"01_a": before}
+        own = running._measured()["01_a"]
+        assert (own.seeds, own.left(10), own.total) == (before, left, 22.0)
+    del running.running[job.notebook]
+    assert running._measured()["01_a"].seeds == 3
+
+
 # --- a whole run ------------------------------------------------------------------------------
 
 START = """\

@@ -75,6 +75,48 @@ def test_what_was_exported_is_imported_byte_for_byte_and_once(machine, tmp_path,
     assert re.search(r"^0 results imported, 0.0 MB; 3 were in", capsys.readouterr().out, re.M)
 
 
+def test_the_folder_of_a_run_is_named_as_for_the_run_itself(machine, tmp_path, capsys):
+    fill()
+    machine("elsewhere")
+    assert somlib("export", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert f"no results in {tmp_path / 'elsewhere' / 'runs' / 'cache'}; run `somlib" in told
+    assert "--output DIR" in told
+    assert not (tmp_path / "out").exists()
+    assert somlib("export", tmp_path / "out", "--output", tmp_path / "one") == 0
+    assert somlib("import", tmp_path / "out", "--output", tmp_path / "two") == 0
+    assert contents(machine("two")) == contents(machine("one"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_results_of_a_device_that_is_not_here_are_not_taken_in_silence(
+    machine, tmp_path, monkeypatch, capsys
+):
+    fill(seeds=[0])
+    (path,) = cache.folder().glob("Autoencoder-*.json")
+    described = json.loads(path.read_text())
+    described["made_from"]["params"]["device"] = described["made_on"]["device"] = "cuda:7"
+    new = path.with_name(f"Autoencoder-{cache.key_of(described['made_from'])}.json")
+    path.with_suffix(".npz").rename(new.with_suffix(".npz"))
+    path.unlink()
+    new.write_text(json.dumps(described))
+    results.export(tmp_path / "out")
+    machine("two")
+    sentence = "without --other-machines, results computed on cuda:7 are not used here\n"
+    for _ in range(2):  # also when they are there already
+        assert somlib("import", tmp_path / "out") == 0
+        assert sentence in capsys.readouterr().out
+    assert somlib("import", tmp_path / "out", "--other-machines", "--device", "cpu") == 0
+    assert "on cuda:7" not in capsys.readouterr().out
+
+
+def test_an_export_that_does_not_exist_is_refused(tmp_path, machine, capsys):
+    assert somlib("import", tmp_path / "none") == 2
+    told = capsys.readouterr().err
+    assert told == (f"somlib: FOLDER {tmp_path / 'none'}: it does not exist; expected what `somlib "
+                    "results export` has written\n")  # fmt: skip
+
+
 def test_an_imported_result_is_not_computed_again(machine, tmp_path, monkeypatch):
     fill()
     results.export(tmp_path / "out")

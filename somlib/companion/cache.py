@@ -3,11 +3,15 @@
 The key of a result is all that it was computed from: parameters, data, seed, versions and the
 source of the modules it depends on, which are found by following imports (plots and reports
 excluded). If any of these changes, the result is computed again; an edit of another module has no
-effect. runs/cache/ holds an .npz per result and a .json with its key and the hash of the .npz, so
-that a damaged file is noticed; it also says how many seconds the result took, on which machine,
-and which notebook asked for it. What failed has a .failed with its key and the error. The folder
-may be deleted at any time. If several processes ask for the same result, one computes it and the
-others wait.
+effect. A name that a package only passes on, such as `clustering.MiniSomMap`, stands for the module
+that it comes from; where the source does not tell which names are used, as with `getattr`, all
+modules of the package count.
+
+runs/cache/ holds an .npz per result and a .json with its key and the hash of the .npz, so that a
+damaged file is noticed; it also says how many seconds the result took, on which machine, and which
+notebook asked for it. What failed has a .failed with its key and the error. The folder may be
+deleted at any time. If several processes ask for the same result, one computes it and the others
+wait.
 """
 
 import ast
@@ -557,11 +561,8 @@ def _code(thing: Any, inside: tuple[Any, ...] = ()) -> Any:
                 "would be cached whatever it holds; pass it as an argument"
             )
     given = [*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
-    values = [*used.values(), *closure.values(), *given]
-    uses = [
-        _code(value, (*inside, thing)) if isinstance(value, FunctionType) else _content(value)
-        for value in values
-    ]
+    variables = [*(used | closure).items(), *(("", value) for value in given)]
+    uses = [_use(*variable, definitions, (*inside, thing)) for variable in variables]
     imports = sorted(set().union(*map(_imported_names, definitions)))
     return {
         "name": name,
@@ -569,6 +570,20 @@ def _code(thing: Any, inside: tuple[Any, ...] = ()) -> Any:
         "uses": uses,
         "imports": [_named(imported, imported) for imported in imports],
     }
+
+
+def _use(variable: str, value: Any, definitions: Sequence[ast.AST], inside: tuple[Any, ...]) -> Any:
+    """Return the content of a variable that definitions use: of a package, of its names used."""
+    if isinstance(value, FunctionType):
+        return _code(value, inside)
+    if isinstance(value, ModuleType) and _passes_on(_module_of(value.__name__)):
+        nodes = [node for definition in definitions for node in ast.walk(definition)]
+        mentions = [node for node in nodes if isinstance(node, ast.Name) and node.id == variable]
+        named = [n for n in nodes if isinstance(n, ast.Attribute) and n.value in mentions]
+        if mentions and len(named) == len(mentions):  # otherwise it is passed around
+            names = sorted({f"{value.__name__}.{node.attr}" for node in named})
+            return [_named(name, name) for name in names]
+    return _content(value)
 
 
 def _definitions(function: FunctionType) -> list[ast.AST]:
@@ -626,7 +641,7 @@ def _dependencies(module: str) -> set[str]:
     Examples
     --------
     >>> sorted(_dependencies("somlib.search.best_units"))
-    ['search', 'search.best_units', 'search.products', 'search.screen']
+    ['search.best_units', 'search.products', 'search.screen']
     >>> _dependencies("numpy.linalg")
     set()
     """
@@ -643,8 +658,11 @@ def _dependencies(module: str) -> set[str]:
         if name not in found:
             found.add(name)
             ahead += _imports(SOURCE[name])
+            if _passes_on(name):  # used as a whole, so any of its modules may be meant
+                ahead += [below for below in SOURCE if below.startswith(f"{name}.")]
             room = name.rpartition(".")[0]
-            ahead += [room] if room else []  # importing a module runs the room's __init__
+            if room and not _passes_on(room):
+                ahead.append(room)  # importing a module runs the room's __init__
     return found - _EXCLUDED
 
 
@@ -655,7 +673,7 @@ def _imports(source: bytes) -> frozenset[str]:
     Examples
     --------
     >>> sorted(_imports(b"from somlib import SOM, files; from somlib.spaces import Grid"))
-    ['files', 'models.som', 'spaces']
+    ['files', 'models.som', 'spaces.grid']
     >>> sorted(_imports(b"import somlib; somlib.metrics.purity"))
     ['evaluation.metrics']
     """
@@ -685,15 +703,50 @@ def _module_of(name: str) -> str:
     --------
     >>> _module_of("somlib.models.desom.DESOM"), _module_of("somlib.SOM"), _module_of("numpy")
     ('models.desom', 'models.som', '')
+    >>> _module_of("somlib.clustering"), _module_of("somlib.clustering.MiniSomMap")
+    ('models.baselines', 'models.baselines.minisom')
     """
     package, *parts = name.split(".")
     if package != "somlib" or not parts:
         return ""
-    if home := NAMES.get(parts[0]) or MODULES.get(parts[0]):
+    if home := NAMES.get(parts[0]):
+        parts = [*home.split("."), *parts]
+    elif home := MODULES.get(parts[0]):
         parts = [*home.split("."), *parts[1:]]
+    below = ""
     while parts and ".".join(parts) not in SOURCE:
-        parts.pop()
-    return ".".join(parts)
+        below = parts.pop()
+    module = ".".join(parts)
+    origin = (_passed_on(SOURCE[module]) or {}).get(below, "")
+    return _module_of(origin) or module
+
+
+def _passes_on(module: str) -> bool:
+    """Return whether a module of somlib only passes on names of others."""
+    return _passed_on(SOURCE[module]) is not None
+
+
+@functools.cache
+def _passed_on(source: bytes) -> dict[str, str] | None:
+    """Return the names that a source passes on and their origins; None if it does anything else.
+
+    Examples
+    --------
+    >>> _passed_on(b"from somlib.spaces import Grid as G; __all__ = ['G']")
+    {'G': 'somlib.spaces.Grid'}
+    >>> _passed_on(b"from somlib.spaces import Grid; Grid.shape = None") is None
+    True
+    """
+    names: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Expr(ast.Constant()) | ast.Assign([ast.Name("__all__")], ast.List()):
+                continue
+            case ast.ImportFrom(str(module), aliases, 0) if aliases[0].name != "*":
+                names |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
+            case _:
+                return None
+    return names
 
 
 def _installed(package: str) -> bool:

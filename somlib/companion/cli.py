@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import somlib
 from somlib import __version__, files
@@ -118,10 +119,7 @@ def _parser() -> argparse.ArgumentParser:
             help="quick: small sizes, in minutes; full: the papers' protocol (default: quick)",
         )  # fmt: skip
     for command in (run, page, whole):
-        command.add_argument(
-            "--output", dest="folder", metavar="DIR",
-            help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
-        )  # fmt: skip
+        _add_output(command)
     _add_reproduce(run)
     whole.set_defaults(command=make_book)
     students.set_defaults(command=handout)
@@ -148,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
             "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help=what
         )
     return parser
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--output", dest="folder", metavar="DIR",
+        help="folder of figures/ and runs/ (default: SOMLIB_OUTPUT, or else the project)",
+    )  # fmt: skip
 
 
 def _add_device(command: argparse.ArgumentParser, use: str = "where to compute") -> None:
@@ -202,12 +207,19 @@ def _add_results(results: argparse.ArgumentParser) -> None:
     back = ways.add_parser("import", help="put exported results into the cache")
     out.set_defaults(command=export_results)
     back.set_defaults(command=import_results)
-    out.add_argument("folder", metavar="FOLDER", help="created if it does not exist")
+    for command in (out, back):
+        _add_output(command)
+    out.add_argument(
+        "export", metavar="FOLDER",
+        help="created if it does not exist; an earlier export there is added to",
+    )  # fmt: skip
     out.add_argument(
         "--limit", metavar="MB",
         help="write at most so much, first what took longest per megabyte (default: all)",
     )  # fmt: skip
-    back.add_argument("folders", metavar="FOLDER", nargs="+", help="an export")
+    back.add_argument(
+        "exports", metavar="FOLDER", nargs="+", help="written by `somlib results export`"
+    )
     back.add_argument(
         "--other-machines", action="store_true",
         help="also take results of the same code and data from other devices and versions, as if "
@@ -571,21 +583,36 @@ def export_results(options: argparse.Namespace) -> int:
     """Write the results in the cache to a folder; print what was left out, and why."""
     from somlib.companion import results
 
-    if not options.folder:
+    if not options.export:
         raise Refused("FOLDER '': expected the name of a folder")
     limit = None if options.limit is None else _megabytes(options.limit)
-    _require_writable(Path(options.folder), "choose another FOLDER")
-    try:
-        made = results.export(Path(options.folder), limit)
-    except (results.RefusedError, OSError) as error:
-        raise Refused(f"FOLDER {options.folder}: {error}") from error
+    with _cache_of(options) as folder:
+        if not any(folder.glob("*.json")):
+            raise Refused(
+                f"no results in {folder}; run `somlib reproduce` first, or give the --output DIR "
+                "of the run here too"
+            )
+        _require_writable(Path(options.export), "choose another FOLDER")
+        try:
+            made = results.export(Path(options.export), limit)
+        except (results.RefusedError, OSError) as error:
+            raise Refused(f"FOLDER {options.export}: {error}") from error
     for sentence in made.refused:
         print(f"left out: {sentence}")
     print(
         f"{len(made.taken)} results exported, {made.megabytes:.1f} MB; {len(made.there)} were in "
-        f"{options.folder} already, {len(made.refused)} left out"
+        f"{options.export} already, {len(made.refused)} left out"
     )
     return 0
+
+
+@contextmanager
+def _cache_of(options: argparse.Namespace) -> Iterator[Path]:
+    """Use the cache of the folder that `--output` names inside a `with`."""
+    from somlib.companion import cache
+
+    with patch.dict(os.environ, SOMLIB_OUTPUT=str(_output_folder(options))):
+        yield cache.folder()
 
 
 def _megabytes(text: str) -> float:
@@ -599,29 +626,34 @@ def _megabytes(text: str) -> float:
 
 def import_results(options: argparse.Namespace) -> int:
     """Put exported results into the cache; exit code 1 if some are refused."""
-    from somlib.companion import cache, results
+    from somlib.companion import results
 
     if options.device != "auto":
         if not options.other_machines:
             raise Refused(f"--device {options.device}: expected together with --other-machines")
         _require_device(options.device)
-    _require_writable(cache.folder(), "set SOMLIB_OUTPUT to another folder")
-    device = None
-    if options.other_machines:
-        from somlib.training.loop import resolve_device
+    from somlib.training.loop import resolve_device
 
-        device = str(resolve_device(options.device))
-    try:
-        made = results.import_from([Path(folder) for folder in options.folders], device)
-    except results.RefusedError as error:
-        raise Refused(f"FOLDER {', '.join(options.folders)}: {error}") from error
+    device = str(resolve_device(options.device)) if options.other_machines else None
+    with _cache_of(options) as folder:
+        _require_writable(folder)
+        try:
+            made = results.import_from([Path(name) for name in options.exports], device)
+        except results.RefusedError as error:
+            raise Refused(f"FOLDER {', '.join(options.exports)}: {error}") from error
+        used = results.devices([*made.taken, *made.there]) - {"auto", "cpu"}
     for sentence in made.refused:
         print(f"refused: {sentence}")
     if any("made by other versions" in sentence for sentence in made.refused):
         print("with --other-machines, results of other versions are taken too")
+    for name in sorted(used):
+        try:
+            resolve_device(name)
+        except (RuntimeError, ValueError):
+            print(f"without --other-machines, results computed on {name} are not used here")
     print(
         f"{len(made.taken)} results imported, {made.megabytes:.1f} MB; {len(made.there)} were in "
-        f"{cache.folder()} already, {len(made.refused)} refused"
+        f"{folder} already, {len(made.refused)} refused"
     )
     return 1 if made.refused else 0
 

@@ -9,6 +9,7 @@ from.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,9 @@ class Measured:
     failed : list of str
         Names and errors of those that failed.
     shown : int
-        With how many seeds its figures and tables were made.
+        With how many seeds its figures and tables were made, if it has no trainings of its own.
+    most : float
+        How many seeds count at most: while a round runs, those of the rounds before.
     """
 
     seconds: dict[int, float] = field(default_factory=lambda: defaultdict(float))
@@ -51,13 +54,15 @@ class Measured:
     number: int = 0
     failed: list[str] = field(default_factory=list)
     shown: int = 0
+    most: float = math.inf
 
     @property
     def seeds(self) -> int:
         """For how many seeds, counted from 0, there are results; without any, figures."""
         if not self.seconds:
             return self.shown
-        return next(s for s in range(len(self.seconds) + 1) if s not in self.seconds)
+        found = next(s for s in range(len(self.seconds) + 1) if s not in self.seconds)
+        return int(min(found, self.most))
 
     @property
     def total(self) -> float:
@@ -75,7 +80,7 @@ class Measured:
         return max(0, seeds - self.seeds) * self.seconds.get(self.seeds - 1, 0.0)
 
 
-def measured(folder: Path, page: Path) -> dict[str, Measured]:
+def measured(folder: Path, page: Path, readers: Collection[str] = ()) -> dict[str, Measured]:
     """Return by notebook what there is of one profile, of results those of the present code.
 
     Parameters
@@ -84,10 +89,14 @@ def measured(folder: Path, page: Path) -> dict[str, Measured]:
         The cache.
     page : pathlib.Path
         The folder of the figures, whose name is the profile.
+    readers : collection of str
+        Notebooks that read what the others have made. They are known by their figures, the others
+        only by their results: a clone of the project has figures, but has trained nothing.
     """
     found: dict[str, Measured] = defaultdict(Measured)
     for record in report.records(page):
-        found[record["notebook"]].shown = len(record["seeds"])
+        if record["notebook"] in readers:
+            found[record["notebook"]].shown = len(record["seeds"])
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.failed")]):
         try:
             facts = json.loads(path.read_bytes())
@@ -241,7 +250,8 @@ def write_page(
         report.markdown(pd.DataFrame(rows)),
         "",
         "*Took* counts trainings and other cached results. *Left* takes each further seed to last "
-        "as long as the last one. [Figures and tables](README.md)",
+        "as long as the last one; those of a round that is running count when it is done. "
+        "[Figures and tables](README.md)",
         *(
             ["", "Failed, and tried again when they are next asked for:", "", *failed]
             if failed

@@ -226,8 +226,16 @@ def import_from(folders: Sequence[Path], device: str | None = None) -> Outcome:
     return Outcome(sorted(taken), there, refused, sum(taken.values()) / 1e6)
 
 
+def devices(names: Collection[str]) -> set[str]:
+    """Return the devices that results in the cache were computed on, as their keys name them."""
+    described = [(cache.folder() / f"{name}.json").read_bytes() for name in names]
+    return {cache.device_of(json.loads(content)["made_from"]) for content in described}
+
+
 def _contents(folder: Path) -> dict[str, Any]:
     """Return the list of an export, or raise a RefusedError."""
+    if not folder.is_dir():
+        raise RefusedError("it does not exist; expected what `somlib results export` has written")
     path = folder / CONTENTS
     try:
         contents = json.loads(path.read_bytes())

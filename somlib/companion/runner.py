@@ -113,6 +113,7 @@ class Runner:
         in_rounds: bool = False,
     ) -> None:
         self.copies, self.page, self.at_once, self.claims = copies, page, at_once, claims
+        self.running: dict[Path, tuple[threading.Thread, float]] = {}
         usual = self.usual = usual_seconds(records(page))
         longest = sorted(jobs, key=lambda job: -usual.get(job.notebook.stem, math.inf))
         self.waiting = sorted(longest, key=lambda job: job.notebook.stem in LAST)
@@ -120,7 +121,7 @@ class Runner:
         if self.in_rounds:
             self.waiting = queues.ordered(jobs, self._measured(), LAST)
         self.all_rounds, self.states, self.left = list(self.waiting), dict[str, str](), ""
-        self.running: dict[Path, tuple[threading.Thread, float]] = {}
+        self.seeds_before: dict[str, int] = {}
         self.ended: queue.SimpleQueue[tuple[Path, str | None]] = queue.SimpleQueue()
         self.outcomes: list[Outcome] = []
         self.kernels = own_kernel()
@@ -156,7 +157,11 @@ class Runner:
 
     def _measured(self) -> dict[str, queues.Measured]:
         """Return what is known of the trainings of a run in rounds."""
-        return queues.measured(self.page.parents[1] / "runs" / "cache", self.page)
+        known = queues.measured(self.page.parents[1] / "runs" / "cache", self.page, LAST)
+        for notebook in self.running:  # of whose last seed there are only some results
+            if own := known.get(notebook.stem):
+                own.most = self.seeds_before[notebook.stem]
+        return known
 
     def _write_progress(self) -> None:
         """Write the page of progress of a run in rounds, and note what is left."""
@@ -167,6 +172,9 @@ class Runner:
                 queues.write_page(self.page, known, self.all_rounds, self.states)
 
     def _start(self, job: Job) -> None:
+        if self.in_rounds:
+            known = self._measured().get(job.notebook.stem, queues.Measured())
+            self.seeds_before[job.notebook.stem] = known.seeds
         seeds = job.parameters.get("n_seeds")
         self.states[job.notebook.stem] = f"running with {seeds} seed{'s' if seeds != 1 else ''}"
         usual = self.usual.get(job.notebook.stem)
