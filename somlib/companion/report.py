@@ -7,6 +7,7 @@ so that whatever has a record is complete.
 """
 
 import ast
+import functools
 import json
 import os
 import platform
@@ -639,12 +640,15 @@ def provenance(device: str) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Return the versions that a result may depend on; None for packages not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "somlib": __version__}
-    for name in ("torch", "numpy", "scikit-learn", "matplotlib"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return found | {n: _version(n) for n in ("torch", "numpy", "scikit-learn", "matplotlib")}
+
+
+@functools.cache  # each cached result asks, and each answer reads a long file
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def platform_of(device: str) -> str:
