@@ -21,6 +21,7 @@ import psutil
 import pytest
 from helpers import PARAMETERS, make_project, write_notebook
 from kill_runner import PACKAGE, kill_and_compare
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from somlib import SOM, files, report
@@ -278,6 +279,12 @@ def test_executed_copies_figures_and_page_are_there(whole):
     assert {f"figures/quick/toy-walk{suffix}" for suffix in (".png", ".svg", ".json")} <= made
     assert "![Two jagged lines.]" in (whole.project / "figures/quick/README.md").read_text()
     assert not [name for name in made if ".partial-" in name]
+
+
+def test_the_html_of_a_copy_is_the_one_of_nbconvert(whole):
+    copy = whole.project / "runs" / "quick" / "01_toy.ipynb"
+    expected, _ = HTMLExporter().from_notebook_node(nbformat.read(copy, as_version=4))
+    assert copy.with_suffix(".html").read_text(encoding="utf-8") == expected
 
 
 def test_parameters_arrive_typed_and_the_kernel_is_this_interpreter(whole):
