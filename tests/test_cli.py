@@ -190,6 +190,12 @@ def test_the_last_time_of_a_notebook_is_its_longest_duration():
     assert usual == {"01_toy": 3.4, "02_bad": 4.0}
 
 
+def test_without_last_times_the_notebooks_that_are_known_to_be_long_start_first(tmp_path):
+    names = ["00_a", "01_b", "03_desom", "04_dc_somrl", "05_c", "06_results"]
+    order = [job.notebook.stem for job in planned_runner(tmp_path, 2, *names).waiting]
+    assert order == ["03_desom", "04_dc_somrl", "00_a", "01_b", "05_c", "06_results"]
+
+
 def test_the_longest_start_first_and_what_reads_the_others_runs_last_and_alone(
     tmp_path, monkeypatch
 ):

@@ -25,6 +25,9 @@ from somlib import files
 from somlib.companion import queue as queues
 from somlib.companion.report import index, records
 
+FIRST = ("03_desom", "04_dc_somrl")
+"""Notebooks that take longest: they start first where no last time is known."""
+
 LAST = ("06_results",)
 """Notebooks that read what the others have made."""
 
@@ -90,9 +93,9 @@ class Runner:
     Parameters
     ----------
     jobs : list of Job
-        The notebooks. Those that took longest the last time start first, those in `LAST` last. The
-        full profile runs in rounds of seeds, see `queue`; a notebook that fails is left out of the
-        later ones.
+        The notebooks. Those that took longest the last time start first, or of unknown time those
+        in `FIRST`; those in `LAST` last. The full profile runs in rounds of seeds, see `queue`; a
+        notebook that fails is left out of the later ones.
     copies, page : pathlib.Path
         The folders of the executed copies and of the figures.
     at_once : int
@@ -114,8 +117,12 @@ class Runner:
     ) -> None:
         self.copies, self.page, self.at_once, self.claims = copies, page, at_once, claims
         usual = self.usual = usual_seconds(records(page))
-        longest = sorted(jobs, key=lambda job: -usual.get(job.notebook.stem, math.inf))
-        self.waiting = sorted(longest, key=lambda job: job.notebook.stem in LAST)
+
+        def turn(job: Job) -> tuple[bool, float, bool]:
+            name = job.notebook.stem
+            return name in LAST, -usual.get(name, math.inf), name not in FIRST
+
+        self.waiting = sorted(jobs, key=turn)
         self.in_rounds = in_rounds and bool(jobs)
         if self.in_rounds:
             self.waiting = queues.ordered(jobs, self._measured(), LAST)
