@@ -21,6 +21,7 @@ import psutil
 import pytest
 from helpers import PARAMETERS, make_project, write_notebook
 from kill_runner import PACKAGE, kill_and_compare
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from somlib import SOM, files, report
@@ -189,6 +190,12 @@ def test_the_last_time_of_a_notebook_is_its_longest_duration():
     assert usual == {"01_toy": 3.4, "02_bad": 4.0}
 
 
+def test_without_last_times_the_notebooks_that_are_known_to_be_long_start_first(tmp_path):
+    names = ["00_a", "01_b", "03_desom", "04_dc_somrl", "05_c", "06_results"]
+    order = [job.notebook.stem for job in planned_runner(tmp_path, 2, *names).waiting]
+    assert order == ["03_desom", "04_dc_somrl", "00_a", "01_b", "05_c", "06_results"]
+
+
 def test_the_longest_start_first_and_what_reads_the_others_runs_last_and_alone(
     tmp_path, monkeypatch
 ):
@@ -278,6 +285,12 @@ def test_executed_copies_figures_and_page_are_there(whole):
     assert {f"figures/quick/toy-walk{suffix}" for suffix in (".png", ".svg", ".json")} <= made
     assert "![Two jagged lines.]" in (whole.project / "figures/quick/README.md").read_text()
     assert not [name for name in made if ".partial-" in name]
+
+
+def test_the_html_of_a_copy_is_the_one_of_nbconvert(whole):
+    copy = whole.project / "runs" / "quick" / "01_toy.ipynb"
+    expected, _ = HTMLExporter().from_notebook_node(nbformat.read(copy, as_version=4))
+    assert copy.with_suffix(".html").read_text(encoding="utf-8") == expected
 
 
 def test_parameters_arrive_typed_and_the_kernel_is_this_interpreter(whole):

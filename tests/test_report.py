@@ -507,6 +507,29 @@ def test_a_notebook_shows_captions_under_figures_and_each_claim_once(tmp_path, m
     assert values == []
 
 
+COUNT = """\
+from matplotlib.layout_engine import ConstrainedLayoutEngine as Engine
+layouts, execute = [], Engine.execute
+def noted(engine, fig):
+    layouts.append(fig)
+    execute(engine, fig)
+Engine.execute = noted"""
+
+
+def test_a_figure_drawn_in_one_cell_and_saved_in_the_next_is_laid_out_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
+    _, _, drawn, _, once, _, changed = executed(
+        COUNT,
+        BEGIN,  # again, as a reader may
+        DRAW.replace("()", "(layout='constrained')"),
+        SAVE.format("a"),
+        "assert layouts == [fig]",
+        f"ax.set_title('new')\n{SAVE.format('b')}",
+        "assert layouts == [fig, fig]",
+    )
+    assert (drawn, once, changed) == (["picture"], [], [])
+
+
 def test_a_cell_may_be_run_again_but_an_id_may_not_stand_in_one_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("SOMLIB_OUTPUT", str(tmp_path))
     values = 'run.values("ours", "SOM", "digits", {"purity": [0.5]}, seeds=run.seeds)'

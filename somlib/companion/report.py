@@ -7,7 +7,7 @@ so that whatever has a record is complete.
 """
 
 import ast
-import io
+import functools
 import json
 import os
 import platform
@@ -27,12 +27,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from somlib import __version__
-from somlib.companion import display, evidence, verdicts
+from somlib.companion import display, evidence, pictures, verdicts
 from somlib.companion.comparison import compared as compared
 from somlib.companion.comparison import printed as printed
 from somlib.companion.comparison import published as published
@@ -157,13 +156,10 @@ class Run:
         """
         record = self._record("figure", name, caption=caption, alt=alt)
         path = self.figures / f"{name}.png"
-        with self._marked(fig):
-            _write(path, _png(fig, name))
-            with (
-                replacing(path.with_suffix(".svg")) as partial,
-                matplotlib.rc_context({"svg.hashsalt": name}),
-            ):
-                fig.savefig(partial, format="svg", bbox_inches="tight", metadata={"Date": None})
+        with self._drawn(fig) as box:
+            _write(path, _png(fig, box, name))
+            with replacing(path.with_suffix(".svg")) as partial:
+                pictures.svg(fig, box, partial, name)
         self._write_record(record)
         display.show_drawn(fig)
         display.show(f"**{name}.** {record['caption']}")
@@ -205,8 +201,8 @@ class Run:
         """
         record = self._record("interactive", name, caption=caption, alt=alt)
         if fallback is not None:
-            with self._marked(fallback):
-                picture = _png(fallback, name)
+            with self._drawn(fallback) as box:
+                picture = _png(fallback, box, name)
             close(fallback)
         elif piece.picture is not None:
             picture = piece.picture
@@ -483,14 +479,11 @@ class Run:
             self._origins.add(origin)
 
     @contextmanager
-    def _marked(self, fig: Figure) -> Iterator[None]:
-        """Mark a figure "quick" inside a `with`, in the quick profile."""
-        mark = _mark(fig) if self.quick else None
-        try:
-            yield
-        finally:
-            if mark is not None:
-                mark.remove()
+    def _drawn(self, fig: Figure) -> Iterator[Bbox]:
+        """Lay a figure out inside a `with`, in the quick profile marked so; yield its box."""
+        mark = "quick" if self.quick else ""
+        with pictures.laid_out(fig) as box, pictures.marked(fig, box, mark) as whole:
+            yield pictures.framed(whole)
 
     def _keep(self, what: str, table: pd.DataFrame) -> None:
         folder = self.figures / what
@@ -595,6 +588,7 @@ def start(
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.use_deterministic_algorithms(deterministic)
     _reset_matplotlib()
+    display.lay_out_once()
     pd.set_option("display.max_colwidth", None)
     made_by = provenance(device)
     return Run(notebook, profile, device, deterministic, range(seeds), parameters, made_by)
@@ -646,12 +640,15 @@ def provenance(device: str) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Return the versions that a result may depend on; None for packages not installed."""
     found: dict[str, str | None] = {"python": platform.python_version(), "somlib": __version__}
-    for name in ("torch", "numpy", "scikit-learn", "matplotlib"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return found | {n: _version(n) for n in ("torch", "numpy", "scikit-learn", "matplotlib")}
+
+
+@functools.cache  # each cached result asks, and each answer reads a long file
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def platform_of(device: str) -> str:
@@ -746,36 +743,12 @@ def gallery() -> str:
 # ---------------------------------------------------------------- figures and tables
 
 
-def _mark(fig: Figure) -> Text:
-    """Write "quick" below the lower right corner of the figure, where it covers nothing."""
-    fig.draw_without_rendering()  # computes the layout
-    width, height = fig.get_size_inches()
-    box = fig.get_tightbbox()
-    corner = (box.x1 / width, box.y0 / height)
-    return fig.text(*corner, "quick", ha="right", va="top", color="0.6", fontsize=7)
-
-
-def _png(fig: Figure, name: str) -> bytes:
+def _png(fig: Figure, box: Bbox, name: str) -> bytes:
     """Return a figure as PNG of at most `PNG_LIMIT` bytes."""
-    dpi = 150.0
-    while True:
-        file = io.BytesIO()
-        anonymous = {"Software": None}
-        fig.savefig(file, format="png", dpi=dpi, bbox_inches="tight", metadata=anonymous)
-        if file.tell() > PNG_LIMIT:  # 256 colors take a third
-            with Image.open(file) as image:
-                few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            file = io.BytesIO()
-            few.save(file, format="png", optimize=True)
-        size = file.tell()
-        if size <= PNG_LIMIT:
-            return file.getvalue()
-        dpi *= min(0.9, (PNG_LIMIT / size) ** 0.5)
-        if dpi < 20:
-            raise ValueError(
-                f"figure {name!r} takes {size} bytes even at the lowest readable "
-                f"resolution; expected at most {PNG_LIMIT}. Draw fewer panels, or split it."
-            )
+    try:
+        return pictures.png(fig, box, PNG_LIMIT)
+    except ValueError as error:
+        raise ValueError(f"figure {name!r} {error}") from error
 
 
 def markdown(table: pd.DataFrame) -> str:
