@@ -589,7 +589,7 @@ def _use(variable: str, value: Any, definitions: Sequence[ast.AST], inside: tupl
 def _definitions(function: FunctionType) -> list[ast.AST]:
     """Return the definition of a function: of a lambda, all that begin in its line."""
     code = function.__code__
-    lines, _ = inspect.findsource(code)  # the whole cell
+    lines, _ = inspect.findsource(function)  # the whole cell
     found: list[ast.AST] = []
     for node in ast.walk(ast.parse("".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
