@@ -53,14 +53,14 @@ batch epoch: finding the three lowest bounds of each sample, measuring the units
 doubtful winners, summing the Voronoi cells, and errors and labels of the finished map, one search
 more than there are passes, which XPySom and MiniSom do not make. Tried and kept: oneDNN's
 product in place of PyTorch's own and of NumPy's (where it does not round: `search.products`), one
-table reused for all blocks, norms computed once, three passes of `argmin` in place of a selection,
-sums by `embedding_bag`. Tried and dropped: PyTorch's threads for the rest beside NumPy's for the
-products (twice as slow), oneDNN's large products between NumPy's small ones in online training
-(seven times as slow), smaller and larger blocks, a lower bound on doubt (5 % faster, but no longer
-exact). On data of a few kilobytes each step costs more in calls than in arithmetic; there XPySom,
-which does less in each epoch, is faster, and all of it is over in milliseconds. TorchSOM with b =
-32 reaches lower errors than batch training in ten passes because it takes hundreds of steps in
-each."""
+table reused for all blocks, norms computed once, passes of `argmin` in place of a selection,
+sums by `embedding_bag` over sorted samples, or block by block where they are few. Tried and
+dropped: PyTorch's threads for the rest beside NumPy's for the products (twice as slow), oneDNN's
+large products between NumPy's small ones in online training (seven times as slow), smaller and
+larger blocks, a lower bound on doubt (5 % faster, but no longer exact). On data of a few kilobytes
+all distances are measured term by term, and each step costs more in calls than in arithmetic:
+XPySom, which does less in each epoch, is faster there. TorchSOM with b = 32 reaches lower errors
+than batch training in ten passes because it takes hundreds of steps in each."""
 
 CONNECTIVITY = 8
 """Who counts as a neighbor in all topographic errors here; MiniSom and TorchSOM count so too."""
