@@ -282,6 +282,11 @@ def _require_range(X: Array, squares: float, *, small: bool) -> None:
     )
 
 
+def _sum_of_squares(X: Array) -> float:
+    flat = X.ravel()
+    return float(np.einsum("i,i", flat, flat))  # without threads, which would go on spinning
+
+
 def _require_known(X: Array, name: str, missing: bool, hint: str) -> float:
     """Raise a ValueError for infinity, and for NaN unless allowed and not a whole row or column.
 
@@ -294,12 +299,12 @@ def _require_known(X: Array, name: str, missing: bool, hint: str) -> float:
     for rows in row_blocks(X) if X.ndim else (X[None],):
         with np.errstate(invalid="ignore", over="ignore"):
             # the sum is finite, and needs no memory, unless something is wrong
-            sums = float(np.vdot(rows, rows))
+            sums = _sum_of_squares(rows)
             sound = np.isfinite(sums)
             finite = np.ones(1, bool) if sound else np.isfinite(rows)
             if not sound:
                 known = np.where(finite, rows, 0)
-                sums = float(np.vdot(known, known))
+                sums = _sum_of_squares(known)
         squares += sums
         if not finite.all():
             bad = np.argwhere(np.isinf(rows) if missing else ~finite)

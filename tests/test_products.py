@@ -12,6 +12,7 @@ import torch
 from somlib import SOM, som
 from somlib.search import products as module
 from somlib.search.products import by_numpy, one_torch_thread, product, products
+from somlib.search.screen import screening
 
 
 def precisions():
@@ -156,7 +157,8 @@ def test_a_product_is_the_product(monkeypatch, either, dtype, shape, into):
     [
         (LARGE, torch.float32, True, "torch"),
         (LARGE, torch.float32, False, "numpy"),
-        (LARGE, torch.float64, True, "numpy"),
+        (LARGE, torch.float64, True, "torch"),
+        (LARGE, torch.float64, False, "numpy"),
         (OF_FEW, torch.float32, True, "numpy"),
     ],
 )
@@ -192,6 +194,26 @@ def test_online_training_leaves_all_products_to_numpy(monkeypatch, asked):
     X = np.random.default_rng(0).random((300, 40), np.float32)
     SOM((5, 6), mode="online", n_epochs=2, random_state=0, device="cpu").fit(X)
     assert set(inside) == {"numpy"}
+
+
+@pytest.mark.parametrize("screened", [True, False])
+def test_batch_training_asks_numpy_for_nothing_after_which_its_threads_spin(monkeypatch, screened):
+    sizes = []
+
+    def watched(function):
+        def noted(a, b, *rest, **options):
+            sizes.append(a.size * b.shape[-1] if a.ndim > 1 else 16 * a.size)
+            return function(a, b, *rest, **options)
+
+        return noted
+
+    monkeypatch.setattr(module, "onednn_is_exact", lambda: True)
+    for name in ("matmul", "dot", "vdot"):
+        monkeypatch.setattr(np, name, watched(getattr(np, name)))
+    X = np.random.default_rng(0).random((1100, 300), np.float32)
+    with screening(screened):
+        SOM((24, 24), n_epochs=2, init="sample", random_state=0, device="cpu").fit(X)
+    assert max(sizes, default=0) <= module.MAX_NUMPY_MULTIPLICATIONS
 
 
 def test_a_large_product_gets_all_threads_also_where_the_rest_has_one(asked):

@@ -111,6 +111,7 @@ class Blocks:
     _norm: torch.Tensor | None = field(default=None, init=False, repr=False)
     _factors: torch.Tensor | None = field(default=None, init=False, repr=False)
 
+    @one_torch_thread
     def __post_init__(self) -> None:
         if not isinstance(self.X, np.memmap):
             self._resident = self._load(slice(None))

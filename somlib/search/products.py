@@ -18,8 +18,9 @@ import torch
 Precision = Literal["highest", "high", "medium"]
 """PyTorch's words for the precision of float32 products; see `products`."""
 
-MAX_NUMPY_MULTIPLICATIONS = 2**24
-"""Multiplications up to which NumPy is done before another library has its threads."""
+MAX_NUMPY_MULTIPLICATIONS = 2**18
+"""Multiplications up to which NumPy's library computes in one thread. After larger ones its threads
+wait for some 25 ms by spinning, and take the cores from PyTorch's."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,14 +144,16 @@ def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -
     """Return a @ b of two matrices, in `out` where given.
 
     On the CPU by oneDNN where that is exact, and else by NumPy, whose product was a fifth faster
-    than the one that PyTorch chooses by itself, where it was measured (see `make bench`).
+    than the one that PyTorch chooses by itself, where it was measured (see `make bench`). Where
+    PyTorch has the products of float32 it has those of float64, too, although NumPy is as fast, for
+    the sake of the threads (`MAX_NUMPY_MULTIPLICATIONS`).
     """
     if a.device.type != "cpu":
         return torch.matmul(a, b, out=out)
     large = (
         a.shape[0] * a.shape[1] * b.shape[1] > MAX_NUMPY_MULTIPLICATIONS and not _numpy_alone.get()
     )
-    if not (large and a.dtype == torch.float32 and onednn_is_exact()):
+    if not (large and onednn_is_exact()):
         to = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
     return _by_onednn(a, b, out, "highest")

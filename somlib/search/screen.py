@@ -44,8 +44,11 @@ from somlib.search.products import product, rounded_product, rounds_faster
 SHARE, FEWEST, MOST = 8, 16, 128
 """Directions: one for each `SHARE` features, but at least and at most so many."""
 
-PAIRS_COST = 100
+PAIRS_COST = 150
 """What measuring the units that a screen leaves of a sample costs, in units of a product."""
+
+COORDINATES_COST = 6
+"""What a multiplication in a sample's coordinates costs, in those of a product in float32."""
 
 LEAST_SAVED = 2**26
 """Multiplications that a screen has to save in each search: its calls take time, too."""
@@ -138,7 +141,7 @@ def chosen(
     """
     q = min(max(d // SHARE, FEWEST), MOST)
     plain = d * n_units
-    short = (q + 5) * n_units + PAIRS_COST * d + 2 * q * d / n_passes
+    short = (q + 5) * n_units + PAIRS_COST * d + COORDINATES_COST * q * d / n_passes
     if (wanted := _forced.get()) is None:
         wanted = n * (plain - short) > LEAST_SAVED
     if not wanted:

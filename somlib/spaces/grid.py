@@ -247,7 +247,8 @@ class Grid:
         """Return the distances between units given by arrays of indices, which are not checked."""
         if self.n_units <= _TABLE_UNITS:
             return np.asarray(_table(self)[first, second])
-        return np.asarray(self.distance(self.coords[first], self.coords[second]))
+        a, b = (torch.from_numpy(self.coords[units]) for units in (first, second))
+        return self._distance(a, b).numpy()
 
     def _pair(self, a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
         """Return two arrays of units, checked, that broadcast."""
