@@ -258,8 +258,9 @@ def torchsom_fine(case: Case, X: Array, start: Array) -> Train:
     return torchsom(case, X, start, batch_size=32)
 
 
-def python_som(case: Case, X: Array, start: Array) -> Train:
+def python_som(case: Case, X: Array, start: Array, compiled: bool = False) -> Train:
     from python_som import SOM as PythonSOM  # noqa: N811
+    from python_som import _som as module
 
     som = PythonSOM(
         case.rows,
@@ -276,10 +277,20 @@ def python_som(case: Case, X: Array, start: Array) -> Train:
     mode: Any = "batch" if case.mode == "batch" else "sequential"
 
     def train() -> Array:
-        som.train(X, n_iteration=case.n_steps, mode=mode)
+        kernel = module.bmu_kernel
+        if not compiled:  # else it takes what numba compiles wherever that is installed
+            module.bmu_kernel = lambda: None
+        try:
+            som.train(X, n_iteration=case.n_steps, mode=mode)
+        finally:
+            module.bmu_kernel = kernel
         return _rows(case, som.get_weights())
 
     return train
+
+
+def python_som_compiled(case: Case, X: Array, start: Array) -> Train:
+    return python_som(case, X, start, compiled=True)
 
 
 def somoclu(case: Case, X: Array, start: Array) -> Train:
@@ -390,6 +401,13 @@ LIBRARIES = (
     Library("XPySom", "XPySom", "float32", xpysom),
     Library("XPySom, helped", "XPySom", "float32", xpysom_float32),
     Library("python-som", "python-som", "float64", python_som, python_som),
+    Library(
+        "python-som, numba",
+        "numba",
+        "float64",
+        python_som_compiled,
+        only=("agreement", "batch-small", "batch-digits", HEADLINE),
+    ),
     Library("MiniSom", "MiniSom", "float64", minisom, minisom),
     Library("somoclu", "somoclu", "float32", somoclu),
     Library(
@@ -554,7 +572,6 @@ def _trained(case: Case, library: Library, X: Array) -> None:
 
 
 def prose(equal: pd.DataFrame) -> list[str]:
-    numba = "with" if find_spec("numba") else "without"
     took_part = equal.library[equal.verdict == DIFFERS]
     notes = [f"- {x.name}: {x.differs}." for x in LIBRARIES if x.name in set(took_part)]
     return [
@@ -569,9 +586,10 @@ def prose(equal: pd.DataFrame) -> list[str]:
         "XPySom train only. XPySom and somoclu train in batches only. XPySom hands σ on as a NumPy "
         "scalar, by which NumPy 2 makes it compute half of its work in float64; `XPySom, helped` "
         "is given a plain number and stays in float32. MiniSom's batch training is "
-        f"`train_batch_offline`. python-som ran {numba} the optional numba. somoclu has to be "
-        "built from source: `pip install --no-build-isolation --no-binary somoclu somoclu`. *Bare "
-        "products* are the matrix products that batch training cannot do without, alone.",
+        "`train_batch_offline`. python-som searches by NumPy, or by what the optional numba "
+        "compiles. somoclu has to be built from source: `pip install --no-build-isolation "
+        "--no-binary somoclu somoclu`. *Bare products* are the matrix products that batch training "
+        "cannot do without, alone.",
         "## Equal work",
         "Largest difference between the weights after a small case and ours in float64.",
         report.markdown(equal),
