@@ -572,6 +572,8 @@ ACCEPTED_TEXTS = {
     "slides --output": FILES | HERE,
     "book --output": FILES | HERE,
     "pretrain --output": FILES | HERE,
+    "results export --output": HERE,
+    "results import --output": FILES | HERE,
     "results export FOLDER": FILES | {"folder": "this folder"},
     "results export --limit": {"fraction": "a number of megabytes"},
     "fit --checkpoint": {kind: reason for kind, reason in FILES.items() if kind != "space"},
@@ -600,7 +602,9 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("SOMLIB_OUTPUT", raising=False)
     monkeypatch.setattr(runner, "Runner", begin)
     monkeypatch.setattr(report, "index", begin)
+    results.export(tmp_path / "carried", None)
     monkeypatch.setattr(results, "export", begin)
+    monkeypatch.setattr(results, "devices", begin)  # after an import
     monkeypatch.setattr(files, "replacing", begin)
     monkeypatch.setattr(slides, "copy_scripts", begin)
     monkeypatch.setattr(book, "missing", begin)
@@ -608,6 +612,9 @@ def project(tmp_path, monkeypatch):
     executed = tmp_path / "runs" / "quick"
     executed.mkdir(parents=True)
     shutil.copy(tmp_path / "notebooks" / "01_toy.ipynb", executed)
+    cached = tmp_path / "runs" / "cache"
+    cached.mkdir(exist_ok=True)
+    (cached / "fit-0.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(report, "records", lambda folder: [folder])
     np.save("x.npy", X)
     return tmp_path

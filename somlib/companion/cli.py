@@ -587,7 +587,11 @@ def export_results(options: argparse.Namespace) -> int:
         raise Refused("FOLDER '': expected the name of a folder")
     limit = None if options.limit is None else _megabytes(options.limit)
     with _cache_of(options) as folder:
-        if not any(folder.glob("*.json")):
+        try:
+            empty = not any(folder.glob("*.json"))
+        except OSError as error:
+            raise Refused(f"--output {options.folder}: {error.strerror}") from error
+        if empty:
             raise Refused(
                 f"no results in {folder}; run `somlib reproduce` first, or give the --output DIR "
                 "of the run here too"
@@ -639,7 +643,7 @@ def import_results(options: argparse.Namespace) -> int:
         _require_writable(folder)
         try:
             made = results.import_from([Path(name) for name in options.exports], device)
-        except results.RefusedError as error:
+        except (results.RefusedError, OSError) as error:
             raise Refused(f"FOLDER {', '.join(options.exports)}: {error}") from error
         used = results.devices([*made.taken, *made.there]) - {"auto", "cpu"}
     for sentence in made.refused:
