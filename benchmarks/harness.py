@@ -125,6 +125,10 @@ def heading(made_by: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- time
 
 
+NO_GPU = "not run: no GPU"
+"""Why a case for a GPU is not run elsewhere."""
+
+
 class NotRun(Exception):  # noqa: N818
     """Raised by an entrant that does not run, for the reason given, which is no fault."""
 
@@ -209,6 +213,12 @@ def _row(
         "note": note or entrant.remark,
         "turns": taken,
     }
+
+
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done all that it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -30,7 +30,6 @@ from somlib.training.layers import Activation
 SHORT_FIT = 5
 """Iterations of the fit whose time is taken off that of a longer one."""
 
-NO_GPU = "not run: no GPU"
 
 PAPER = (500, 500, 2000)
 """Hidden widths of the papers' networks for MNIST."""
@@ -154,7 +153,7 @@ def entrants(case: Case, gpu: bool) -> list[harness.Entrant]:
             x.precision,
             partial(_ready, case, x),
             lambda seconds: {"milliseconds per iteration": 1000 * seconds / case.iterations},
-            absent="" if gpu or case.device == "cpu" else NO_GPU,
+            absent="" if gpu or case.device == "cpu" else harness.NO_GPU,
             remark=f"extrapolated: {case.n_seeds} times one training" * x.extrapolated,
         )
         for x in case.trainers
@@ -250,8 +249,7 @@ def multiplied(
                 for _ in range(n):
                     for left, right, out in one:
                         product(left, right, out=out)
-        if case.device == "cuda":
-            torch.cuda.synchronize()
+        harness.wait_for(case.device)
 
     return train
 

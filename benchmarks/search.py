@@ -59,16 +59,18 @@ class Case:
     source: Source = "mnist"
     n: int = 10_000
     d: int = 784
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
         """Number of units."""
-        return f"units-{self.side**2}"
+        return f"{'gpu-' * (self.device != 'cpu')}units-{self.side**2}"
 
     @property
     def label(self) -> str:
         """The case in short."""
-        return f"{self.n} × {self.d}, map {self.side} × {self.side}"
+        where = "" if self.device == "cpu" else "GPU, "
+        return f"{where}{self.n} × {self.d}, map {self.side} × {self.side}"
 
     @property
     def description(self) -> str:
@@ -76,7 +78,10 @@ class Case:
         return f"{self.label}; {harness.samples(self.source, self.n, self.d)[1]}"
 
 
-CASES = tuple(Case(side) for side in (10, 20, 30, 50, 80, 100))
+CASES = (
+    *(Case(side) for side in (10, 20, 30, 50, 80, 100)),
+    *(Case(side, n=70_000, device="cuda") for side in (20, 30, 50, 100)),
+)
 
 
 def toy(case: Case) -> Case:
@@ -88,7 +93,7 @@ def toy(case: Case) -> Case:
 def maps(case: Case) -> tuple[Array, ...]:
     """Return the samples, and the prototypes after each epoch but the first."""
     X = harness.samples(case.source, case.n, case.d)[0]
-    som = SOM((case.side, case.side), n_epochs=EPOCHS, random_state=0, device="cpu")
+    som = SOM((case.side, case.side), n_epochs=EPOCHS, random_state=0, device=case.device)
     epochs: list[Array] = []
 
     def note(epoch: int, logs: Logs) -> None:
@@ -100,14 +105,15 @@ def maps(case: Case) -> tuple[Array, ...]:
 
 def search(blocks: Blocks, W: Array) -> torch.Tensor:
     """Return the two best units of all samples."""
-    codebook = Codebook(torch.from_numpy(W - blocks.center), blocks.screen)
+    prototypes = torch.from_numpy(W - blocks.center).to(blocks.device)
+    codebook = Codebook(prototypes, blocks.screen)
     return torch.cat([best_units(x, codebook)[0] for x in blocks.split(len(W))])
 
 
-def blocks_of(X: Array, W: Array, wanted: bool) -> Blocks:
+def blocks_of(X: Array, W: Array, wanted: bool, device: str) -> Blocks:
     """Return samples with the factors of a screen, or without."""
     with screening(wanted):
-        return Blocks(X, W.mean(0), torch.device("cpu"), n_units=len(W))
+        return Blocks(X, W.mean(0), torch.device(device), n_units=len(W))
 
 
 def bare(X: torch.Tensor, W: torch.Tensor, out: torch.Tensor) -> None:
@@ -121,24 +127,28 @@ def entrants(case: Case, gpu: bool = False) -> list[harness.Entrant]:
 
     def ready(kind: str) -> Clock:
         X, *_, W = maps(case)
+        screened, unscreened = (blocks_of(X, W, wanted, case.device) for wanted in (True, False))
+        x, w = (torch.from_numpy(array).to(case.device) for array in (X, W))
+        block = torch.empty(512 if case.device == "cpu" else len(X), len(W), device=case.device)
         work: dict[str, Callable[[], object]] = {
-            "somlib, screened": partial(search, blocks_of(X, W, True), W),
-            "somlib, coordinates and all": lambda: search(blocks_of(X, W, True), W),
-            "somlib, product of all": partial(search, blocks_of(X, W, False), W),
-            "bare product": partial(
-                bare, torch.from_numpy(X), torch.from_numpy(W), torch.empty(512, len(W))
-            ),
+            "somlib, screened": partial(search, screened, W),
+            "somlib, coordinates and all": lambda: search(blocks_of(X, W, True, case.device), W),
+            "somlib, product of all": partial(search, unscreened, W),
+            "bare product": partial(bare, x, w, block),
         }
         work[kind]()
 
         def clock() -> float:
+            harness.wait_for(case.device)
             begin = time.perf_counter()
             work[kind]()
+            harness.wait_for(case.device)
             return time.perf_counter() - begin
 
         return clock
 
-    return [harness.Entrant(kind, "float32", partial(ready, kind)) for kind in KINDS]
+    absent = "" if gpu or case.device == "cpu" else harness.NO_GPU
+    return [harness.Entrant(kind, "float32", partial(ready, kind), absent=absent) for kind in KINDS]
 
 
 def agreement(case: Case = Case(20, n=3000)) -> pd.DataFrame:
@@ -146,7 +156,7 @@ def agreement(case: Case = Case(20, n=3000)) -> pd.DataFrame:
     X, *epochs = maps(case)
     x, rows = torch.from_numpy(X[:1000]), []
     for epoch, (before, after) in enumerate(pairwise(epochs), 2):
-        found = [search(blocks_of(X, after, wanted), after) for wanted in (True, False)]
+        found = [search(blocks_of(X, after, wanted, "cpu"), after) for wanted in (True, False)]
         old, new, move = (torch.from_numpy(W) for W in (before, after, after - before))
         distance, moved = torch.cdist(x, old), move.norm(dim=1)
         units = distance.topk(2, 1, largest=False).indices
@@ -180,7 +190,7 @@ def over_units(times: pd.DataFrame, labels: Mapping[str, str], measured: str) ->
     with plots.style():
         fig, ax = plt.subplots(figsize=(6, 4.2))
         for name, color, marker in zip(KINDS, *plots.palette(len(KINDS)), strict=True):
-            rows = times[times.library == name]
+            rows = times[(times.library == name) & times.case.str.startswith("units-")]
             line = "--" if name.startswith("bare") else "-"
             units = rows.case.str.removeprefix("units-").astype(int)
             ax.plot(units, rows[measured], line, color=color, marker=marker, label=name)
@@ -207,9 +217,12 @@ SUBJECT = harness.Subject(
         Aim("units-400", "somlib, screened", "bare product", "≤", 1.25),
         Aim("units-2500", "somlib, screened", "bare product", "≤", 1.1),
         Aim("units-10000", "somlib, screened", "bare product", "≤", 1.05),
+        Aim("gpu-units-2500", "somlib, screened", "somlib, product of all", "≤", None),
+        Aim("gpu-units-10000", "somlib, screened", "somlib, product of all", "≤", None),
     ),
     comment=COMMENT,
     figure=over_units,
+    on_gpu=lambda case: case.device == "cuda",
 )
 
 

@@ -81,6 +81,7 @@ class Case:
     rows: int
     cols: int
     n_passes: int
+    device: str = "cpu"
 
     @property
     def sigma(self) -> Schedule:
@@ -106,7 +107,8 @@ class Case:
     def label(self) -> str:
         """The case in short."""
         passes = f"{self.n_passes} pass{'es' * (self.n_passes > 1)}"
-        return f"{self.mode}\n{self.n} × {self.d}, map {self.rows} × {self.cols}, {passes}"
+        where = self.mode if self.device == "cpu" else f"{self.mode}, GPU"
+        return f"{where}\n{self.n} × {self.d}, map {self.rows} × {self.cols}, {passes}"
 
     @property
     def description(self) -> str:
@@ -136,6 +138,8 @@ CASES = (
     Case("online-digits", "online", "digits", 1797, 64, 15, 15, 10),
     Case("online-10k", "online", "mnist", 10_000, 784, 20, 20, 1),
     Case("online-70k", "online", "mnist", 70_000, 784, 20, 20, 1),
+    Case("gpu-70k", "batch", "mnist", 70_000, 784, 20, 20, 10, "cuda"),
+    Case("gpu-70k-wide", "batch", "mnist", 70_000, 784, 100, 100, 10, "cuda"),
 )
 HEADLINE, MIDDLE, WIDEST = "batch-10k", "batch-60k-middle", "batch-70k-wide"
 DIFFERS = "differs, see below"
@@ -170,7 +174,7 @@ def somlib(case: Case, X: Array, start: Array) -> Train:
         init=start,
         shuffle=False,
         random_state=0,
-        device="cpu",
+        device=case.device,
     )
     return lambda: som.fit(X).weights_
 
@@ -207,7 +211,7 @@ def xpysom(case: Case, X: Array, start: Array, keep_float32: bool = False) -> Tr
         learning_rate=case.alpha.start,
         learning_rateN=case.alpha.end,
         std_coeff=1.0,  # its own Gaussian, at 0.5, is half as wide as its σ
-        xp=np,
+        xp=np if case.device == "cpu" else importlib.import_module("cupy"),
     )
     if keep_float32:
         # its σ is a NumPy scalar, which makes NumPy ≥ 2 carry the neighborhood in float64
@@ -236,16 +240,17 @@ def torchsom(case: Case, X: Array, start: Array, batch_size: int = 1) -> Train:
         case.d,
         epochs=case.n_passes,
         batch_size=min(batch_size, len(X)),
-        device="cpu",
+        device=case.device,
     )
     at = [(case.sigma(i, case.n_passes), case.alpha(i, case.n_passes)) for i in range(som.epochs)]
     som.sigma_schedule, som.lr_schedule = torch.tensor(at).T
     som.weights.data = torch.from_numpy(_sheet(case, start).copy())
-    x = torch.from_numpy(X)
+    som.weights.data = som.weights.data.to(case.device)
+    x = torch.from_numpy(X).to(case.device)
 
     def train() -> Array:
         som.fit(x, verbose=False)
-        return _rows(case, som.weights.numpy())
+        return _rows(case, som.weights.numpy(force=True))
 
     return train
 
@@ -311,7 +316,8 @@ def somoclu(case: Case, X: Array, start: Array) -> Train:
 
 
 def products_torch(case: Case, X: Array, start: Array) -> Train:
-    return _products(case, torch.from_numpy(X), torch.from_numpy(start), torch.mm)
+    x, w = (torch.from_numpy(array).to(case.device) for array in (X, start))
+    return _products(case, x, w, torch.mm)
 
 
 def products_numpy(case: Case, X: Array, start: Array) -> Train:
@@ -361,6 +367,7 @@ class Library:
     differs: str = ""
     only: tuple[str, ...] = ()
     is_map: bool = True
+    on_gpu: bool = False
 
     @property
     def absent(self) -> str:
@@ -378,6 +385,8 @@ class Library:
     def takes(self, case: Case) -> bool:
         """Whether it has this way of training, and the case is one of its own."""
         has = self.batch if case.mode == "batch" else self.online
+        if case.device != "cpu":
+            return has is not None and self.on_gpu
         return has is not None and (not self.only or case.name in self.only)
 
     def prepare(self, case: Case, X: Array, start: Array) -> Train:
@@ -387,7 +396,7 @@ class Library:
         return has(case, X, start)
 
 
-OURS = Library("somlib", "somlib", "float32", somlib, somlib)
+OURS = Library("somlib", "somlib", "float32", somlib, somlib, on_gpu=True)
 LIBRARIES = (
     OURS,
     Library(
@@ -398,7 +407,7 @@ LIBRARIES = (
         somlib,
         only=("agreement", "batch-small", HEADLINE, "online-small", "online-10k"),
     ),
-    Library("XPySom", "XPySom", "float32", xpysom),
+    Library("XPySom", "XPySom", "float32", xpysom, on_gpu=True),
     Library("XPySom, helped", "XPySom", "float32", xpysom_float32),
     Library("python-som", "python-som", "float64", python_som, python_som),
     Library(
@@ -419,6 +428,7 @@ LIBRARIES = (
         "its batch training is one gradient step m += α/b Σ h (x − m) for each b samples (here "
         "10 000, α = 1) in place of their mean; in its online training (b = 1) σ and α change "
         "between passes only, and the order is its own",
+        on_gpu=True,
     ),
     Library(
         "TorchSOM, b = 32",
@@ -430,7 +440,13 @@ LIBRARIES = (
         only=("agreement", "batch-digits", HEADLINE),
     ),
     Library(
-        "bare products, torch", "torch", "float32", products_torch, only=(HEADLINE,), is_map=False
+        "bare products, torch",
+        "torch",
+        "float32",
+        products_torch,
+        only=(HEADLINE,),
+        is_map=False,
+        on_gpu=True,
     ),
     Library(
         "bare products, NumPy", "numpy", "float32", products_numpy, only=(HEADLINE,), is_map=False
@@ -457,6 +473,9 @@ AIMS = (
     Aim(MIDDLE, "somlib", "bare products, oneDNN", "≤", 1.1),
     Aim(WIDEST, "somlib", "bare products, oneDNN", "≤", 1.05),
     Aim(WIDEST, "somlib", None, "≤", 1000, "MB above data"),
+    Aim("gpu-70k", "XPySom", "somlib", "≥", 1),
+    Aim("gpu-70k-wide", "XPySom", "somlib", "≥", 1),
+    Aim("gpu-70k-wide", "somlib", "bare products, torch", "≤", None),
 )
 """What the project set out to be."""
 
@@ -511,8 +530,9 @@ def entrants(
             "TE": np.nan if W is None else topographic_error(X, W, case.grid, CONNECTIVITY),
         }
 
+    no_gpu = "" if gpu or case.device == "cpu" else harness.NO_GPU
     return [
-        harness.Entrant(x.name, x.dtype, partial(ready, x), partial(errors, x), x.absent)
+        harness.Entrant(x.name, x.dtype, partial(ready, x), partial(errors, x), no_gpu or x.absent)
         for x in libraries
         if x.takes(case)
     ]
@@ -541,6 +561,7 @@ def timed(case: Case, library: Library) -> tuple[float, Any]:
     train = library.prepare(case, X, case.start(X))
     begin = time.perf_counter()
     weights = train()
+    harness.wait_for(case.device)
     return time.perf_counter() - begin, weights
 
 
@@ -589,7 +610,8 @@ def prose(equal: pd.DataFrame) -> list[str]:
         "`train_batch_offline`. python-som searches by NumPy, or by what the optional numba "
         "compiles. somoclu has to be built from source: `pip install --no-build-isolation "
         "--no-binary somoclu somoclu`. *Bare products* are the matrix products that batch training "
-        "cannot do without, alone.",
+        "cannot do without, alone. On a GPU, XPySom computes by CuPy; the time includes handing "
+        "over the samples, which TorchSOM and the bare products have there already.",
         "## Equal work",
         "Largest difference between the weights after a small case and ours in float64.",
         report.markdown(equal),
@@ -612,6 +634,7 @@ SUBJECT = harness.Subject(
     remembered=[case for case in CASES if case.name in (HEADLINE, WIDEST)],
     memory=memory,
     packages=[x.package for x in LIBRARIES],
+    on_gpu=lambda case: case.device == "cuda",
 )
 
 

@@ -195,8 +195,8 @@ def test_a_run_writes_table_figure_and_record(name, tmp_path):
         if name == "som":
             maps = ran[~ran.index.str.startswith("bare")]
             assert maps[["QE", "TE"]].notna().all(axis=None)
-        elif name != "search" and case.device == "cuda":
-            assert set(rows.note) == {networks.NO_GPU}
+        if subject.on_gpu(case):
+            assert set(rows.note) == {harness.NO_GPU}
     columns = ["case", "library", "precision", "seconds"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{name}.csv")[columns], times[columns])
     record = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from somlib.search import products, screen
 from somlib.search.best_units import Block, Blocks, Codebook, best_units
 from somlib.search.screen import Screen, directions, screening
 
+CPU = torch.device("cpu")
 KINDS = {
     "plain": lambda x, w, rng: (x, w),
     "far away": lambda x, w, rng: (x + 1e9, w + 1e9),
@@ -73,39 +74,57 @@ def multiply(request, monkeypatch):
         monkeypatch.setattr(screen, "product", bad)
 
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+
+
+@pytest.fixture(params=["cpu", "as on a GPU", pytest.param("cuda", marks=NEEDS_GPU)])
+def device(request, monkeypatch):
+    """Where a search computes; "as on a GPU" is the CPU with the operations that a GPU has."""
+    if request.param != "as on a GPU":
+        return request.param
+    monkeypatch.setattr(search, "_on_gpu", lambda x: True)
+    return "cpu"
+
+
 def block_of(X, kind):
     norm = torch.linalg.vector_norm(X, dim=1)
     return Block(slice(0, len(X)), X, None, norm, kind.samples(X, norm))
 
 
+def moved(problem, device):
+    X, W, kind = problem
+    U = None if kind.U is None else kind.U.to(device)
+    return X.to(device), W.to(device), Screen(U, kind.rounded)
+
+
 @settings(max_examples=300)
 @given(problems())
-def check_bounds(problem):
-    X, W, kind = problem
+def check_bounds(device, problem):
+    X, W, kind = moved(problem, device)
     block, codebook = block_of(X, kind), Codebook(W, kind)
     if float(block.norm.max()) + codebook.longest > search.LONGEST:
         return
-    out = torch.empty(len(X), len(W))
-    bounds = kind.bounds(block.factors, codebook.factors, out).double().numpy()
-    x, w = X.double().numpy(), W.double().numpy()
+    out = torch.empty(len(X), len(W), device=device)
+    bounds = kind.bounds(block.factors, codebook.factors, out).double().numpy(force=True)
+    x, w = (array.double().numpy(force=True) for array in (X, W))
     true = (w**2).sum(1) - 2 * x @ w.T
     lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=1) + (w**2).sum(1)
-    lost = codebook.lost(block.norm.double()).numpy()[:, None]
+    lost = codebook.lost(block.norm.double()).numpy(force=True)[:, None]
     allowed = true + 1e-10 * lengths + lost  # rounding in float64 of the truth itself
     assert not (np.isfinite(bounds) & (bounds > allowed)).any()
 
 
 @settings(max_examples=300)
 @given(problems(), st.booleans())
-def check_winners(problem, patient):
-    X, W, kind = problem
+def check_winners(device, problem, patient):
+    X, W, kind = moved(problem, device)
     block, codebook = block_of(X, kind), Codebook(W, kind)
     before, search.MOST_PAIRS = search.MOST_PAIRS, np.inf if patient else search.MOST_PAIRS
     try:
-        units, squared = best_units(block, codebook)
+        units, squared = (found.cpu() for found in best_units(block, codebook))
     finally:
         search.MOST_PAIRS = before
-    x, w = X.double().numpy(), W.double().numpy()
+    x, w = (array.double().numpy(force=True) for array in (X, W))
     true = ((x[:, None] - w) ** 2).sum(-1)
     found = np.take_along_axis(true, units.numpy(), 1)
     best = np.sort(true, 1)[:, [0, min(1, len(W) - 1)]]
@@ -120,12 +139,12 @@ def check_winners(problem, patient):
     assert (squared >= 0).all()
 
 
-def test_bounds_are_never_too_high(multiply):
-    check_bounds()
+def test_bounds_are_never_too_high(multiply, device):
+    check_bounds(device)
 
 
-def test_winners_are_those_of_the_literal_search(multiply):
-    check_winners()
+def test_winners_are_those_of_the_literal_search(multiply, device):
+    check_winners(device)
 
 
 # ---------------------------------------------------------------- in training
@@ -138,15 +157,15 @@ def decaying(n=1200, d=60):
     return X.astype(np.float32)
 
 
-def winners_of_each_epoch(X, wanted, **parameters):
+def winners_of_each_epoch(X, wanted, device):
     """Return the units of all passes of a training, and the map."""
     seen, note = [], search.best_units
-    som = SOM((13, 17), n_epochs=6, random_state=0, device="cpu", **parameters)
+    som = SOM((13, 17), n_epochs=6, random_state=0, device=device)
     weight = np.arange(len(X)) % 3 + 0.5
 
     def noted(*arguments):
         units, squared = note(*arguments)
-        seen.append(units.clone())
+        seen.append(units.cpu().clone())
         return units, squared
 
     with screening(wanted), pytest.MonkeyPatch.context() as patch:
@@ -160,7 +179,7 @@ def winners_of_each_epoch(X, wanted, **parameters):
 @pytest.mark.parametrize("block", [37, 500, 10_000])
 @pytest.mark.parametrize("where", ["float32", "float64", "memmap"])
 def test_a_whole_training_has_the_same_winners_in_every_epoch(
-    tmp_path, monkeypatch, where, block, rounded
+    tmp_path, monkeypatch, where, block, rounded, device
 ):
     X = decaying()
     if where == "memmap":
@@ -169,24 +188,26 @@ def test_a_whole_training_has_the_same_winners_in_every_epoch(
     X = X.astype(np.float64) if where == "float64" else X
     monkeypatch.setattr(search, "BLOCK_ROWS", block)
     monkeypatch.setattr(search, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(search, "GPU_BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(screen, "rounds_faster", lambda *shape: rounded)
     used, screened = [], search._screened
-    plain, without = winners_of_each_epoch(X, False)
+    plain, without = winners_of_each_epoch(X, False, device)
 
     def watched(*arguments):
         used.append(screened(*arguments))
         return used[-1]
 
     monkeypatch.setattr(search, "_screened", watched)
-    found, som = winners_of_each_epoch(X, True)
+    found, som = winners_of_each_epoch(X, True, device)
     assert any(table is not None for table in used)
     assert torch.equal(found, plain)
     np.testing.assert_array_equal(som.labels_, without.labels_)
     np.testing.assert_allclose(som.weights_, without.weights_, rtol=1e-6, atol=1e-6)
 
 
-def test_a_screen_that_leaves_too_many_units_is_dropped():
+def test_a_screen_that_leaves_too_many_units_is_dropped(device):
     X = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 80)).astype(np.float32))
+    X = X.to(device)
     kind = Screen(directions(X, 2), rounded=False)  # of noise, two directions tell nothing
     block, codebook = block_of(X, kind), Codebook(X[:150] + 0.5, kind)
     expected = (X[:, None] - codebook.W).double().square().sum(2).sort(dim=1).indices[:, :2]
@@ -195,9 +216,10 @@ def test_a_screen_that_leaves_too_many_units_is_dropped():
         assert codebook.screen is None
 
 
-def test_a_map_of_digits_is_the_same_with_and_without():
+def test_a_map_of_digits_is_the_same_with_and_without(device):
     X = data.load("digits").X
-    for a, b in zip(*(winners_of_each_epoch(X, wanted) for wanted in (True, False)), strict=True):
+    trained = [winners_of_each_epoch(X, wanted, device) for wanted in (True, False)]
+    for a, b in zip(*trained, strict=True):
         assert (
             torch.equal(a, b)
             if isinstance(a, torch.Tensor)
@@ -208,6 +230,19 @@ def test_a_map_of_digits_is_the_same_with_and_without():
 # ---------------------------------------------------------------- whether there is one
 
 
+def test_on_a_gpu_a_screen_rounds_and_keeps_all_features(monkeypatch):
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(screen, "rounds_faster", lambda *shape: True)
+    assert screen.chosen(None, 60_000, 784, 2500, 10, gpu) == Screen(None, rounded=True)
+    assert screen.chosen(None, 60_000, 784, 400, 10, gpu) is None
+    assert screen.chosen(None, 1000, 784, 2500, 10, gpu) is None
+    assert screen.chosen(None, 60_000, 784, 2500, 10, torch.device("mps")) is None
+    monkeypatch.setattr(screen, "rounds_faster", lambda *shape: False)
+    assert screen.chosen(None, 60_000, 784, 2500, 10, gpu) is None
+    with screening(True):
+        assert screen.chosen(None, 240, 4, 100, 1, gpu) == Screen(None, rounded=True)
+
+
 def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
     def few(d=784):
         return torch.randn(50, d, generator=torch.Generator().manual_seed(0))
@@ -215,14 +250,14 @@ def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
     def unasked():
         raise AssertionError
 
-    assert screen.chosen(few, 60_000, 784, 2500, 10) is not None
+    assert screen.chosen(few, 60_000, 784, 2500, 10, CPU) is not None
     # measuring what is left would cost as much, or finding coordinates for a single search
     for n, d, K, passes in ((60_000, 784, 50, 10), (60_000, 784, 250, 1), (240, 4, 100, 10)):
-        assert screen.chosen(unasked, n, d, K, passes) is None
+        assert screen.chosen(unasked, n, d, K, passes, CPU) is None
     with screening(False):
-        assert screen.chosen(unasked, 60_000, 784, 2500, 10) is None
+        assert screen.chosen(unasked, 60_000, 784, 2500, 10, CPU) is None
     with screening(True):
-        kind = screen.chosen(unasked, 240, 4, 100, 10)
+        kind = screen.chosen(unasked, 240, 4, 100, 10, CPU)
     assert kind is not None
     assert kind.U is None  # four features are few enough
 
@@ -233,18 +268,18 @@ def test_blocks_have_the_factors_of_their_samples(tmp_path):
     center = X.mean(0)
     for samples in (X, np.load(tmp_path / "x.npy", mmap_mode="r")):
         with screening(True):
-            blocks = Blocks(samples, center, torch.device("cpu"), n_units=20)
+            blocks = Blocks(samples, center, CPU, n_units=20)
         assert blocks.screen is not None
         for block in blocks.split(20):
             torch.testing.assert_close(
                 block.factors, blocks.screen.samples(block.x, block.norm), rtol=1e-5, atol=1e-6
             )
-    assert Blocks(X, center, torch.device("cpu"), missing=True, n_units=20).screen is None
+    assert Blocks(X, center, CPU, missing=True, n_units=20).screen is None
 
 
 def test_rounding_is_used_only_where_it_was_measured_to_be_faster(monkeypatch):
     products._rounds_faster.cache_clear()
-    assert not products.rounds_faster(784, 2500) or not products.onednn_is_exact()
+    assert not products.rounds_faster(784, 2500, CPU) or not products.onednn_is_exact()
     calls = []
 
     def slow(a, b, out=None):
@@ -256,20 +291,20 @@ def test_rounding_is_used_only_where_it_was_measured_to_be_faster(monkeypatch):
     monkeypatch.setattr(products, "rounded_product", lambda a, b, out=None: a)
     try:
         for _ in range(2):
-            assert products.rounds_faster(300, 400)
-            assert products.rounds_faster(260, 500)  # of the same class
+            assert products.rounds_faster(300, 400, CPU)
+            assert products.rounds_faster(260, 500, CPU)  # of the same class
         assert len(calls) == 4
         monkeypatch.setattr(products, "product", lambda a, b, out=None: a)
         monkeypatch.setattr(products, "rounded_product", slow)
-        assert not products.rounds_faster(300, 100)
+        assert not products.rounds_faster(300, 100, CPU)
     finally:
         products._rounds_faster.cache_clear()
 
 
-def test_a_rounded_product_loses_nothing_of_what_bfloat16_holds():
+def test_a_rounded_product_loses_nothing_of_what_bfloat16_holds(device):
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(*shape, generator=generator) for shape in ((70, 300), (300, 90)))
-    a, b = a.bfloat16().float(), b.bfloat16().float()
+    a, b = (factor.bfloat16().float().to(device) for factor in (a, b))
     before = torch.backends.mkldnn.matmul.fp32_precision
     found, terms = products.rounded_product(a, b).double(), a.abs().double() @ b.abs().double()
     assert ((found - a.double() @ b.double()).abs() <= 300 * 2.0**-23 * terms).all()

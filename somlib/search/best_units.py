@@ -29,6 +29,9 @@ BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
 product to run at full speed, little enough to stay near the processor."""
 
+GPU_BLOCK_ELEMENTS = 2**25
+"""The same on a GPU, which needs more work at once, and to wait for it less often."""
+
 BLOCK_ROWS = 512
 """... but not fewer samples than this, below which the product slows down."""
 
@@ -117,10 +120,10 @@ class Blocks:
             self._resident = self._load(slice(None))
             if not self.missing:
                 self._norm = torch.linalg.vector_norm(self._resident, dim=1)
-        if self.n_units and not self.missing and self.device.type == "cpu":
+        if self.n_units and not self.missing:
             passes = 1 if self._resident is None else self.n_passes
             n, d = self.X.shape
-            self.screen = screen.chosen(self._some, n, d, self.n_units, passes)
+            self.screen = screen.chosen(self._some, n, d, self.n_units, passes, self.device)
         if self.screen is not None and self._resident is not None:
             parts = [block.factors for block in self.split(self.n_units)]
             self._factors = torch.cat([part for part in parts if part is not None])
@@ -141,7 +144,8 @@ class Blocks:
 
     def split(self, n_units: int) -> Iterator[Block]:
         """Yield all samples in blocks sized for `n_units` distances a sample."""
-        size = max(BLOCK_ROWS, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
+        elements = BLOCK_ELEMENTS if self.device.type == "cpu" else GPU_BLOCK_ELEMENTS
+        size = max(BLOCK_ROWS, elements // max(n_units, self.X.shape[1]))
         for first in range(0, len(self.X), size):
             where = slice(first, min(first + size, len(self.X)))
             x, known = self[where], None
@@ -413,35 +417,59 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     n, least = len(block.x), codebook.scratch(len(block.x))
     codebook.screen.bounds(block.factors, codebook.factors, least)
     pair = _nearest(Table(least), 2)[1].sort(1).values
-    row = torch.arange(n).repeat_interleave(pair.shape[1])
+    row = torch.arange(n, device=pair.device).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
     limit = first.amax(1) + slack + codebook.lost(block.norm)
-    limit = limit.to(least.dtype).nextafter(torch.tensor(torch.inf))  # rounded up
+    limit = limit.to(least.dtype).nextafter(least.new_tensor(torch.inf))  # rounded up
     least.scatter_(1, pair, torch.inf)
-    near = least.numpy() <= limit.numpy()[:, None]
-    more = np.flatnonzero(near)
-    if len(more) > MOST_PAIRS * near.size:
+    row, unit = _within(least, limit)
+    if len(row) > MOST_PAIRS * least.numel():
         codebook.screen = None
         return None
-    row, unit = (torch.from_numpy(index) for index in np.divmod(more, len(codebook)))
     others = Table.of(n, row, unit, _of_pairs(block, codebook, row, unit))
     assert others.units is not None
     return Table(torch.cat([first, others.relative], 1), torch.cat([pair, others.units], 1))
+
+
+def _within(entries: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row and column of the entries that do not exceed their row's limit, in order."""
+    if _on_gpu(entries):
+        rows, columns = (entries <= limit[:, None]).nonzero(as_tuple=True)
+        return rows, columns
+    found = np.flatnonzero(entries.numpy() <= limit.numpy()[:, None])
+    row, column = (torch.from_numpy(index) for index in np.divmod(found, entries.shape[1]))
+    return row, column
 
 
 def _of_pairs(
     block: Block, codebook: Codebook, rows: torch.Tensor, units: torch.Tensor
 ) -> torch.Tensor:
     """Return ‖w‖² − 2 x·w of pairs of a sample and a unit, sorted by sample."""
-    shape = len(block.x), len(codebook)
-    begin = torch.bincount(rows, minlength=shape[0]).cumsum(0)
+    dots = _gathered_dots if _on_gpu(rows) else _sampled_dots
+    relative: torch.Tensor = codebook.squared[units] - 2 * dots(block.x, codebook.W, rows, units)
+    return relative
+
+
+def _gathered_dots(
+    x: torch.Tensor, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor
+) -> torch.Tensor:
+    """Return x·w of pairs, from copies of their vectors, in slices of bounded memory."""
+    size = max(1, GPU_BLOCK_ELEMENTS // W.shape[1])
+    slices = zip(torch.split(rows, size), torch.split(units, size), strict=True)
+    return torch.cat([torch.linalg.vecdot(x[r], W[u]) for r, u in slices])
+
+
+def _sampled_dots(
+    x: torch.Tensor, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor
+) -> torch.Tensor:
+    """Return x·w of pairs sorted by sample, as the entries of a product that is sparse."""
+    begin = torch.bincount(rows, minlength=len(x)).cumsum(0)
     begin = torch.cat([begin.new_zeros(1), begin])
     _suppress_sparse_warning()
-    wanted = torch.sparse_csr_tensor(begin, units, block.x.new_zeros(len(units)), shape)
+    wanted = torch.sparse_csr_tensor(begin, units, x.new_zeros(len(units)), (len(x), len(W)))
     with all_threads():
-        dots = torch.sparse.sampled_addmm(wanted, block.x, codebook.W.T, beta=0).values()
-    relative: torch.Tensor = codebook.squared[units] - 2 * dots
-    return relative
+        dots: torch.Tensor = torch.sparse.sampled_addmm(wanted, x, W.T, beta=0).values()
+    return dots
 
 
 @cache
@@ -456,9 +484,8 @@ def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smallest entries of each row in order, and the units they are of."""
     relative = table.relative
     places = min(places, relative.shape[1])
-    if relative.device.type != "cpu":
-        near, units = torch.topk(relative, places, largest=False)
-        return near, table.named(units)
+    if _on_gpu(relative):
+        return _nearest_on_gpu(table, places)
     # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
     n, n_units = relative.shape
     values, flat = relative.numpy(), relative.view(-1).numpy()
@@ -472,6 +499,18 @@ def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     for place in reversed(range(places)):  # where all is inf, places are the same
         flat[at[place]] = near_[place]
     return torch.from_numpy(near_).T, table.named(torch.from_numpy(at - row).T)
+
+
+def _nearest_on_gpu(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `_nearest` does; a few passes are faster than `topk`, which is made for many."""
+    relative, found = table.relative, []
+    for _ in range(places):
+        found.append(relative.min(1, keepdim=True))
+        relative.scatter_(1, found[-1].indices, torch.inf)
+    for place in reversed(found):  # where all is inf, places are the same
+        relative.scatter_(1, place.indices, place.values)
+    near, at = (torch.cat(columns, 1) for columns in zip(*found, strict=True))
+    return near, table.named(at)
 
 
 def _measured(
@@ -496,7 +535,7 @@ def _measured(
 def _are_few(block: Block, codebook: Codebook) -> bool:
     """Return whether measuring all pairs term by term is faster than a matrix product."""
     few = len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
-    return few and block.known is None and block.x.device.type == "cpu"
+    return few and block.known is None and not _on_gpu(block.x)
 
 
 def _all_direct(block: Block, W: torch.Tensor) -> torch.Tensor:
@@ -527,3 +566,8 @@ def _resolution(dtype: torch.dtype) -> tuple[float, float]:
 def _precise(device: torch.device) -> torch.dtype:
     """Return the widest floating type of the device: Apple's GPUs have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _on_gpu(x: torch.Tensor) -> bool:
+    """Return whether what is fast with NumPy has to be done otherwise."""
+    return x.device.type != "cpu"

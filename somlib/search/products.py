@@ -156,7 +156,7 @@ def product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None = None) -
     if not (large and onednn_is_exact()):
         to = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(a.numpy(), b.numpy(), out=to))
-    return _by_onednn(a, b, out, "highest")
+    return _by_torch(a, b, out, "highest")
 
 
 def rounded_product(
@@ -164,36 +164,38 @@ def rounded_product(
 ) -> torch.Tensor:
     """Return a @ b of float32 matrices, all of whose entries bfloat16 can hold, in `out` if given.
 
-    The processor's matrix units for bfloat16 may compute it, which then lose nothing by rounding;
-    they sum in float32.
+    Matrix units may compute it, a processor's for bfloat16 or a GPU's for TensorFloat-32. They lose
+    nothing by rounding then, and sum in float32.
     """
-    return _by_onednn(a, b, out, "medium")
+    return _by_torch(a, b, out, "medium")
 
 
-def rounds_faster(d: int, n_units: int) -> bool:
+def rounds_faster(d: int, n_units: int, device: torch.device) -> bool:
     """Return whether products with K × d prototypes are faster where factors may be rounded.
 
-    Only on processors with matrix units for bfloat16. Measured once per process for each power of
-    two of d and of K, in some milliseconds.
+    Only on processors with matrix units for bfloat16, and on most GPUs. Measured once per process
+    for each power of two of d and of K, in some milliseconds.
     """
-    if onednn_is_exact():
+    if device.type == "cpu" and onednn_is_exact():
         return False
-    return _rounds_faster(min(d, 1024).bit_length(), min(n_units, 1024).bit_length())
+    return _rounds_faster(min(d, 1024).bit_length(), min(n_units, 1024).bit_length(), device)
 
 
 @functools.cache
-def _rounds_faster(log_d: int, log_units: int) -> bool:
-    a, b = torch.ones(64, 2**log_d), torch.ones(2**log_d, 2**log_units)
+def _rounds_faster(log_d: int, log_units: int, device: torch.device) -> bool:
+    n = 64 if device.type == "cpu" else 8192  # enough to keep all of a GPU at work
+    a = torch.ones(n, 2**log_d, device=device)
+    b = torch.ones(2**log_d, 2**log_units, device=device)
     seconds = {product: np.inf, rounded_product: np.inf}
     for _ in range(4):  # the first of each is slower
         for multiply in seconds:
             begin = time.perf_counter()
-            multiply(a, b)
+            multiply(a, b)[-1, -1].item()  # which waits for a GPU
             seconds[multiply] = min(seconds[multiply], time.perf_counter() - begin)
     return seconds[rounded_product] < 0.8 * seconds[product]
 
 
-def _by_onednn(
+def _by_torch(
     a: torch.Tensor, b: torch.Tensor, out: torch.Tensor | None, precision: Precision
 ) -> torch.Tensor:
     """Return a @ b by PyTorch, with all threads."""

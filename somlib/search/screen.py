@@ -53,6 +53,9 @@ COORDINATES_COST = 6
 LEAST_SAVED = 2**26
 """Multiplications that a screen has to save in each search: its calls take time, too."""
 
+LEAST_ON_GPU, LEAST_UNITS_ON_GPU = 2**34, 1000
+"""Multiplications of a search, and units, from which a screen saves time on a GPU."""
+
 ROWS = 512
 """Samples that are turned to float64 at once: they stay in the processor's cache."""
 
@@ -111,7 +114,7 @@ class Screen:
         if self.U is not None:
             (d, q), U = self.U.shape, self.U
             y = torch.cat([product(rows.double(), U) for rows in torch.split(x, ROWS)])
-            off = U.T @ U - torch.eye(q, dtype=U.dtype)
+            off = U.T @ U - torch.eye(q).to(U)
             kappa = 2 * (q**0.5 * d * 2**-53 + float(off.norm()))
             squared = norm.double().square()  # no lower than it is, with what follows
             more = kappa + (d + 4) * torch.finfo(norm.dtype).eps
@@ -128,9 +131,17 @@ class Screen:
 
 
 def chosen(
-    some: Callable[[], torch.Tensor], n: int, d: int, n_units: int, n_passes: int
+    some: Callable[[], torch.Tensor],
+    n: int,
+    d: int,
+    n_units: int,
+    n_passes: int,
+    device: torch.device,
 ) -> Screen | None:
     """Return the screen for searches of n samples of d features, or None if none pays.
+
+    On a GPU factors are rounded, and all features kept: to read the bounds takes as long there as
+    to compute them.
 
     Parameters
     ----------
@@ -138,7 +149,16 @@ def chosen(
         Returns some of the samples, centered, shape (s, d); not called unless they are needed.
     n, d, n_units, n_passes : int
         How many searches of how many samples among how many units are to come.
+    device : torch.device
+        Where: "cpu" or "cuda"; there is none on others.
     """
+    if device.type == "cuda":
+        if (wanted := _forced.get()) is None:
+            large = n_units >= LEAST_UNITS_ON_GPU and n * d * n_units > LEAST_ON_GPU
+            wanted = large and rounds_faster(d, n_units, device)
+        return Screen(None, rounded=True) if wanted else None
+    if device.type != "cpu":
+        return None
     q = min(max(d // SHARE, FEWEST), MOST)
     plain = d * n_units
     short = (q + 5) * n_units + PAIRS_COST * d + COORDINATES_COST * q * d / n_passes
@@ -146,7 +166,7 @@ def chosen(
         wanted = n * (plain - short) > LEAST_SAVED
     if not wanted:
         return None
-    return Screen(directions(some(), q) if q < d else None, rounds_faster(d, n_units))
+    return Screen(directions(some(), q) if q < d else None, rounds_faster(d, n_units, device))
 
 
 def directions(x: torch.Tensor, q: int) -> torch.Tensor:
