@@ -187,12 +187,14 @@ def prose(equal: pd.DataFrame) -> list[str]:
 
 def over_units(times: pd.DataFrame, labels: Mapping[str, str], measured: str) -> Figure:
     """Return the cost over the number of units, a line each; see `harness.dots`."""
+    gpu = times.case.str.startswith("gpu-")
+    times = times[~gpu] if times[measured][~gpu].notna().any() else times[gpu]
     with plots.style():
         fig, ax = plt.subplots(figsize=(6, 4.2))
         for name, color, marker in zip(KINDS, *plots.palette(len(KINDS)), strict=True):
-            rows = times[(times.library == name) & times.case.str.startswith("units-")]
+            rows = times[times.library == name]
             line = "--" if name.startswith("bare") else "-"
-            units = rows.case.str.removeprefix("units-").astype(int)
+            units = rows.case.str.rpartition("-")[2].astype(int)
             ax.plot(units, rows[measured], line, color=color, marker=marker, label=name)
         ax.set_xscale("log")
         ax.set_yscale("log")

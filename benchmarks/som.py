@@ -368,18 +368,20 @@ class Library:
     only: tuple[str, ...] = ()
     is_map: bool = True
     on_gpu: bool = False
+    needs: str = ""
 
     @property
     def absent(self) -> str:
         """Why it cannot take part, or nothing."""
-        module = self.package.replace("-", "_").lower()
-        if find_spec(module) is None:
-            return "not installed"
-        try:
-            with contextlib.redirect_stdout(None):
-                importlib.import_module(module)
-        except Exception as error:  # whatever it is, it is the reason
-            return f"does not run: {error!r}"
+        for package in filter(None, (self.package, self.needs)):
+            module = package.replace("-", "_").lower()
+            if find_spec(module) is None:
+                return "not installed"
+            try:
+                with contextlib.redirect_stdout(None):
+                    importlib.import_module(module)
+            except Exception as error:  # whatever it is, it is the reason
+                return f"does not run: {error!r}"
         return ""
 
     def takes(self, case: Case) -> bool:
@@ -416,6 +418,7 @@ LIBRARIES = (
         "float64",
         python_som_compiled,
         only=("agreement", "batch-small", "batch-digits", HEADLINE),
+        needs="python-som",
     ),
     Library("MiniSom", "MiniSom", "float64", minisom, minisom),
     Library("somoclu", "somoclu", "float32", somoclu),

@@ -29,8 +29,11 @@ BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
 product to run at full speed, little enough to stay near the processor."""
 
-GPU_BLOCK_ELEMENTS = 2**25
-"""The same on a GPU, which needs more work at once, and to wait for it less often."""
+GPU_BLOCK_ELEMENTS = 2**27
+"""The same on a GPU (512 MiB), where each step takes some time to begin, however short it is."""
+
+GROUP = 32
+"""On a GPU, bounds are read once, for the lowest of each group of so many units."""
 
 BLOCK_ROWS = 512
 """... but not fewer samples than this, below which the product slows down."""
@@ -217,8 +220,11 @@ class Codebook:
 
     @cached_property
     def factors(self) -> torch.Tensor | None:
-        """Those of the screen, where there is one."""
-        return None if self.screen is None else self.screen.units(self.W, self._squared)
+        """Those of the screen, where there is one; on a GPU of units that fill the groups."""
+        if self.screen is None:
+            return None
+        factors = self.screen.units(self.W, self._squared)
+        return _filled(factors) if _on_gpu(self.W) else factors
 
     def slack(self, norm: torch.Tensor) -> torch.Tensor:
         """Return how far two entries of ‖w‖² − 2 x·w of samples of norm ‖x‖ may be off."""
@@ -231,11 +237,13 @@ class Codebook:
         tiny = _resolution(torch.float32)[1]
         return (self.W.shape[1] + 8) * tiny * 16 * (1 + self.longest * self.longest) * (1 + norm)
 
-    def scratch(self, n: int) -> torch.Tensor:
+    def scratch(self, n: int, bounds: bool = False) -> torch.Tensor:
         """Return room for n × K numbers, the same on every call: fresh memory costs time."""
-        dtype = torch.float32 if self.screen else self.W.dtype
-        if len(self._scratch) < n or self._scratch.dtype != dtype:
-            self._scratch = self.W.new_empty(n, len(self.W), dtype=dtype)
+        like = self.factors if bounds and self.factors is not None else self.W.T
+        if self._scratch.shape[1] != like.shape[1] or self._scratch.dtype != like.dtype:
+            self._scratch = like.new_empty(0, like.shape[1])
+        if len(self._scratch) < n:
+            self._scratch = like.new_empty(n, like.shape[1])
         return self._scratch[:n]
 
 
@@ -414,15 +422,15 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     if not float(block.norm.max()) + codebook.longest < LONGEST:
         codebook.screen = None
         return None
-    n, least = len(block.x), codebook.scratch(len(block.x))
+    n, least = len(block.x), codebook.scratch(len(block.x), bounds=True)
     codebook.screen.bounds(block.factors, codebook.factors, least)
-    pair = _nearest(Table(least), 2)[1].sort(1).values
+    pair, lowest = _of_low_bounds(least)
     row = torch.arange(n, device=pair.device).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
     limit = first.amax(1) + slack + codebook.lost(block.norm)
     limit = limit.to(least.dtype).nextafter(least.new_tensor(torch.inf))  # rounded up
     least.scatter_(1, pair, torch.inf)
-    row, unit = _within(least, limit)
+    row, unit = _within(least, lowest, limit)
     if len(row) > MOST_PAIRS * least.numel():
         codebook.screen = None
         return None
@@ -431,14 +439,47 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     return Table(torch.cat([first, others.relative], 1), torch.cat([pair, others.units], 1))
 
 
-def _within(entries: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return row and column of the entries that do not exceed their row's limit, in order."""
-    if _on_gpu(entries):
-        rows, columns = (entries <= limit[:, None]).nonzero(as_tuple=True)
-        return rows, columns
-    found = np.flatnonzero(entries.numpy() <= limit.numpy()[:, None])
-    row, column = (torch.from_numpy(index) for index in np.divmod(found, entries.shape[1]))
-    return row, column
+def _of_low_bounds(least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two units of low bounds for each sample, (n, 2), and the lowest of each group, (n, G).
+
+    Unit k belongs to group k modulo G, so that neighbors on the map, which are near to the same
+    samples, belong to several. On the CPU each unit is a group, and the two are the lowest.
+    """
+    if not _on_gpu(least):
+        return _nearest(Table(least), 2)[1].sort(1).values, least
+    lowest, at = _grouped(least).min(1)
+    group = _nearest(Table(lowest), 2)[1]
+    return (at.gather(1, group) * lowest.shape[1] + group).sort(1).values, lowest
+
+
+def _within(
+    least: torch.Tensor, lowest: torch.Tensor, limit: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pairs of a sample and a unit whose bound is within the sample's limit."""
+    if not _on_gpu(least):
+        found = np.flatnonzero(least.numpy() <= limit.numpy()[:, None])
+        row, unit = (torch.from_numpy(index) for index in np.divmod(found, least.shape[1]))
+        return row, unit
+    row, group = (lowest <= limit[:, None]).nonzero(as_tuple=True)
+    members = _grouped(least)[row, :, group]
+    which, at = (members <= limit[row, None]).nonzero(as_tuple=True)
+    return row[which], at * lowest.shape[1] + group[which]
+
+
+def _grouped(least: torch.Tensor) -> torch.Tensor:
+    """Return bounds by place in a group and group, shape (n, GROUP, G), or (n, 1, K) of few."""
+    members = GROUP if least.shape[1] >= 2 * GROUP else 1
+    return least.view(len(least), members, -1)
+
+
+def _filled(factors: torch.Tensor) -> torch.Tensor:
+    """Return factors of units with those of further ones, far from all samples, to fill groups."""
+    n_units = factors.shape[1]
+    if n_units < 2 * GROUP:
+        return factors
+    more = torch.nn.functional.pad(factors, (0, -n_units % GROUP))
+    more[0, n_units:] = 2 * LONGEST**2  # the bound itself: the sample's factor is 1
+    return more
 
 
 def _of_pairs(

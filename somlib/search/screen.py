@@ -91,18 +91,17 @@ class Screen:
     rounded: bool
 
     def samples(self, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-        """Return the factors a of samples of norm `norm`, shape (n, q + 5)."""
+        """Return the factors a of samples of norm `norm`, shape (n, q + 5 or more)."""
         near, rest, lost, long = self._replaced(x, norm)
-        return torch.column_stack([near, rest, lost, long, x.new_ones(len(x), 2).float()])
+        return _aligned(x.new_ones(len(x), 2).float(), near, rest, lost, long)
 
     def units(self, W: torch.Tensor, squared: torch.Tensor) -> torch.Tensor:
-        """Return −2 b of prototypes of squared norm `squared`, shape (q + 5, K)."""
+        """Return −2 b of prototypes of squared norm `squared`, shape (q + 5 or more, K)."""
         near, rest, lost, long = self._replaced(W, squared.sqrt())
         raised = (_gamma(near.shape[1]) - 0.5 + 2**-15) * squared
         high = self._round(raised)
         low = self._round(raised - high)
-        columns = torch.column_stack([near, rest, long, lost, high, low])
-        return (-2 * columns).T
+        return (-2 * _aligned(high, low, near, rest, long, lost)).T
 
     def bounds(self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return L ≤ ‖w‖² − 2 x·w for all pairs, in `out`."""
@@ -187,3 +186,9 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
 def _gamma(q: int) -> float:
     """Return the relative error of a sum of q + 5 products in float32."""
     return (q + 8) * 2.0**-23
+
+
+def _aligned(*columns: torch.Tensor) -> torch.Tensor:
+    """Return columns side by side, and zeros up to a multiple of 8: matrix units are faster so."""
+    together = torch.column_stack(columns)
+    return torch.nn.functional.pad(together, (0, -together.shape[1] % 8))
