@@ -236,7 +236,7 @@ def test_on_a_gpu_a_screen_rounds_and_keeps_all_features(monkeypatch):
     gpu = torch.device("cuda")
     monkeypatch.setattr(screen, "rounds_faster", lambda *shape: True)
     assert screen.chosen(None, 60_000, 784, 2500, 10, gpu) == Screen(None, rounded=True)
-    assert screen.chosen(None, 60_000, 784, 400, 10, gpu) is None
+    assert screen.chosen(None, 600_000, 784, 400, 10, gpu) is None
     assert screen.chosen(None, 1000, 784, 2500, 10, gpu) is None
     assert screen.chosen(None, 60_000, 784, 2500, 10, torch.device("mps")) is None
     monkeypatch.setattr(screen, "rounds_faster", lambda *shape: False)

@@ -202,7 +202,8 @@ def voronoi_sums(
     The samples are sorted by unit and added in order, on every device, so the result is
     reproducible.
     """
-    order = np.argsort(units, kind="stable")
+    # by radix where the numbers have 16 bits, several times faster
+    order = np.argsort(units.astype(np.min_scalar_type(n_units)), kind="stable")
     number = np.bincount(units, minlength=n_units)
     begin = number.cumsum() - number
     counts = number if weight is None else np.bincount(units, weight, n_units)

@@ -172,6 +172,9 @@ class Blocks:
 
     def _load(self, where: slice | torch.Tensor) -> torch.Tensor:
         rows = self.X[where.numpy(force=True) if isinstance(where, torch.Tensor) else where]
+        if self.device.type != "cpu" and rows.dtype == self.center.dtype:
+            moved = torch.from_numpy(np.require(rows, requirements=("C", "W"))).to(self.device)
+            return moved.sub_(torch.from_numpy(self.center).to(self.device))
         centered = np.subtract(
             rows, self.center, dtype=self.center.dtype, casting="same_kind", order="C"
         )
