@@ -141,6 +141,7 @@ CASES = (
     Case("gpu-70k", "batch", "mnist", 70_000, 784, 20, 20, 10, "cuda"),
     Case("gpu-70k-wide", "batch", "mnist", 70_000, 784, 100, 100, 10, "cuda"),
 )
+ON_GPU = ("gpu-70k", "gpu-70k-wide")
 HEADLINE, MIDDLE, WIDEST = "batch-10k", "batch-60k-middle", "batch-70k-wide"
 DIFFERS = "differs, see below"
 AGREEMENT = (
@@ -367,7 +368,7 @@ class Library:
     differs: str = ""
     only: tuple[str, ...] = ()
     is_map: bool = True
-    on_gpu: bool = False
+    on_gpu: tuple[str, ...] = ()
     needs: str = ""
 
     @property
@@ -388,7 +389,7 @@ class Library:
         """Whether it has this way of training, and the case is one of its own."""
         has = self.batch if case.mode == "batch" else self.online
         if case.device != "cpu":
-            return has is not None and self.on_gpu
+            return has is not None and case.name in self.on_gpu
         return has is not None and (not self.only or case.name in self.only)
 
     def prepare(self, case: Case, X: Array, start: Array) -> Train:
@@ -398,7 +399,7 @@ class Library:
         return has(case, X, start)
 
 
-OURS = Library("somlib", "somlib", "float32", somlib, somlib, on_gpu=True)
+OURS = Library("somlib", "somlib", "float32", somlib, somlib, on_gpu=ON_GPU)
 LIBRARIES = (
     OURS,
     Library(
@@ -409,7 +410,7 @@ LIBRARIES = (
         somlib,
         only=("agreement", "batch-small", HEADLINE, "online-small", "online-10k"),
     ),
-    Library("XPySom", "XPySom", "float32", xpysom, on_gpu=True),
+    Library("XPySom", "XPySom", "float32", xpysom, on_gpu=ON_GPU),
     Library("XPySom, helped", "XPySom", "float32", xpysom_float32),
     Library("python-som", "python-som", "float64", python_som, python_som),
     Library(
@@ -431,7 +432,7 @@ LIBRARIES = (
         "its batch training is one gradient step m += α/b Σ h (x − m) for each b samples (here "
         "10 000, α = 1) in place of their mean; in its online training (b = 1) σ and α change "
         "between passes only, and the order is its own",
-        on_gpu=True,
+        on_gpu=ON_GPU[:1],
     ),
     Library(
         "TorchSOM, b = 32",
@@ -449,7 +450,7 @@ LIBRARIES = (
         products_torch,
         only=(HEADLINE,),
         is_map=False,
-        on_gpu=True,
+        on_gpu=ON_GPU,
     ),
     Library(
         "bare products, NumPy", "numpy", "float32", products_numpy, only=(HEADLINE,), is_map=False
