@@ -25,6 +25,7 @@ from somlib.models.autoencoders import Autoencoder
 from somlib.models.soae import SOAE
 from somlib.search.products import Precision, products
 from somlib.training import DeepEstimator, fit_seeds
+from somlib.training.adam import Adam
 from somlib.training.layers import Activation
 
 SHORT_FIT = 5
@@ -293,6 +294,21 @@ def bare(products_of: Products) -> tuple[Trainer, ...]:
         Trainer("bare products", partial(multiplied, products_of)),
         Trainer("bare products, PyTorch's own", partial(unasked, products_of)),
     )
+
+
+def adam_alone(case: Case, precision: Precision, X: Array) -> Train:
+    """Prepare the steps of the optimizer alone, with gradients that stay as they are."""
+    weights = [W for (_, W, _), *_ in layers(case)]
+    for W in weights:
+        W.grad = torch.ones_like(W)
+    optimizer = Adam(weights, 1e-3, fused=True)
+
+    def train(n: int) -> None:
+        for _ in range(n):
+            optimizer.step()
+        harness.wait_for(case.device)
+
+    return train
 
 
 def many(products_of: Products) -> tuple[Trainer, ...]:
