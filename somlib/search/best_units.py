@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 
 from somlib.search import screen
 from somlib.search.products import all_threads, one_torch_thread, product
-from somlib.search.screen import Screen
+from somlib.search.screen import LONGEST, Screen
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
@@ -34,9 +34,6 @@ BLOCK_ROWS = 512
 
 MOST_PAIRS = 1 / 16
 """Share of all pairs, beyond which a screen is of no use and the product of all is computed."""
-
-LONGEST = 2.0**60
-"""Length of a sample and a prototype, beyond which a screen's numbers could overflow."""
 
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
@@ -179,12 +176,19 @@ class Codebook:
     W : tensor of shape (K, d)
         Prototypes, centered as the samples are.
     screen : Screen, optional
-        That of the samples' blocks, where they have one. It is dropped once it leaves too many
-        units to be measured.
+        That of the samples' blocks, where they have one.
+
+    Attributes
+    ----------
+    screen : Screen or None
+        The one in use: the prototypes' own, where `screen.of_prototypes` has one, then that of the
+        samples. It is dropped once it leaves too many units to be measured.
     """
 
+    @one_torch_thread
     def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
-        self.W, self.screen = W, screen
+        self.W, self._of_samples = W, screen
+        self.screen = screen if screen is None else self._own(screen) or screen
         self._scratch = W.new_empty(0, len(W))
 
     def __len__(self) -> int:
@@ -215,6 +219,23 @@ class Codebook:
     def factors(self) -> torch.Tensor | None:
         """Those of the screen, where there is one."""
         return None if self.screen is None else self.screen.units(self.W, self._squared)
+
+    def factors_of(self, block: "Block") -> torch.Tensor | None:
+        """Return a block's factors for the screen, where there are any."""
+        if self.screen is None or self.screen is self._of_samples or block.factors is None:
+            return block.factors
+        return self.screen.samples(block.x, block.norm)
+
+    def drop_screen(self) -> None:
+        """Go on with the next screen, or with none."""
+        self.screen = None if self.screen is self._of_samples else self._of_samples
+        self.__dict__.pop("factors", None)
+
+    def _own(self, other: Screen) -> Screen | None:
+        """Return a screen of the prototypes' own directions, if these are fewer than another's."""
+        if other.U is None or not self.longest < LONGEST:
+            return None
+        return screen.of_prototypes(self.W, other.U.shape[1])
 
     def slack(self, norm: torch.Tensor) -> torch.Tensor:
         """Return how far two entries of ‖w‖² − 2 x·w of samples of norm ‖x‖ may be off."""
@@ -405,13 +426,14 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     The two units of the lowest bounds are measured. Whichever are the two nearest, the second of
     them is no farther than the farther of these, and a unit with a higher lower bound is none.
     """
-    if codebook.screen is None or codebook.factors is None or block.factors is None:
+    factors = codebook.factors_of(block)
+    if codebook.screen is None or codebook.factors is None or factors is None:
         return None
     if not float(block.norm.max()) + codebook.longest < LONGEST:
-        codebook.screen = None
-        return None
+        codebook.drop_screen()
+        return _screened(block, codebook, slack)
     n, least = len(block.x), codebook.scratch(len(block.x))
-    codebook.screen.bounds(block.factors, codebook.factors, least)
+    codebook.screen.bounds(factors, codebook.factors, least)
     pair = _nearest(Table(least), 2)[1].sort(1).values
     row = torch.arange(n).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
@@ -421,8 +443,8 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     near = least.numpy() <= limit.numpy()[:, None]
     more = np.flatnonzero(near)
     if len(more) > MOST_PAIRS * near.size:
-        codebook.screen = None
-        return None
+        codebook.drop_screen()
+        return _screened(block, codebook, slack)
     row, unit = (torch.from_numpy(index) for index in np.divmod(more, len(codebook)))
     others = Table.of(n, row, unit, _of_pairs(block, codebook, row, unit))
     assert others.units is not None
