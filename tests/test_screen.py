@@ -233,7 +233,7 @@ def test_smooth_prototypes_have_few_directions_of_their_own():
     assert of_prototypes(W, 16) is None  # no fewer than there are
     noise = torch.randn(144, 300, generator=torch.Generator().manual_seed(0))
     assert of_prototypes(noise, 100) is None
-    assert of_prototypes(W[:20], 100) is None  # too few to tell
+    assert of_prototypes(torch.ones(5, 300), 32).U.shape == (300, 16)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-42, 1e-25, 1.0, 1e15])
@@ -334,7 +334,7 @@ def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
     assert kind.U is None  # four features are few enough
 
 
-def test_blocks_have_the_factors_of_their_samples(tmp_path):
+def test_blocks_in_memory_keep_the_factors_of_their_samples(tmp_path):
     X = decaying(100)
     np.save(tmp_path / "x.npy", X)
     center = X.mean(0)
@@ -343,6 +343,9 @@ def test_blocks_have_the_factors_of_their_samples(tmp_path):
             blocks = Blocks(samples, center, torch.device("cpu"), n_units=20)
         assert blocks.screen is not None
         for block in blocks.split(20):
+            if samples is not X:
+                assert block.factors is None
+                continue
             torch.testing.assert_close(
                 block.factors, blocks.screen.samples(block.x, block.norm), rtol=1e-5, atol=1e-6
             )

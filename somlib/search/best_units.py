@@ -55,7 +55,7 @@ class Block(NamedTuple):
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
     0), or None when nothing is missing; `norm` is ‖x‖ of each sample. `factors` are those of a
-    screen, where there is one.
+    screen, where they are kept.
     """
 
     where: slice
@@ -119,8 +119,8 @@ class Blocks:
             n, d = self.X.shape
             self.screen = screen.chosen(self._some, n, d, self.n_units, passes)
         if self.screen is not None and self._resident is not None:
-            parts = [block.factors for block in self.split(self.n_units)]
-            self._factors = torch.cat([part for part in parts if part is not None])
+            parts = [self.screen.samples(some.x, some.norm) for some in self.split(self.n_units)]
+            self._factors = torch.cat(parts)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -146,14 +146,8 @@ class Blocks:
                 known = (~x.isnan()).to(x.dtype)
                 x = x.nan_to_num(nan=0.0)
             norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
-            yield Block(where, x, known, norm, self._factors_of(where, x, norm))
-
-    def _factors_of(self, where: slice, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor | None:
-        if self.screen is None:
-            return None
-        if self._factors is not None:
-            return self._factors[where]
-        return self.screen.samples(x, norm)
+            factors = None if self._factors is None else self._factors[where]
+            yield Block(where, x, known, norm, factors)
 
     def _some(self) -> torch.Tensor:
         """Return a random subset of the samples, centered."""
@@ -220,11 +214,12 @@ class Codebook:
         """Those of the screen, where there is one."""
         return None if self.screen is None else self.screen.units(self.W, self._squared)
 
-    def factors_of(self, block: "Block") -> torch.Tensor | None:
-        """Return a block's factors for the screen, where there are any."""
-        if self.screen is None or self.screen is self._of_samples or block.factors is None:
-            return block.factors
-        return self.screen.samples(block.x, block.norm)
+    def factors_of(self, block: Block) -> torch.Tensor | None:
+        """Return a block's factors for the screen, where there is one."""
+        if self.screen is None:
+            return None
+        kept = block.factors if self.screen is self._of_samples else None
+        return self.screen.samples(block.x, block.norm) if kept is None else kept
 
     def drop_screen(self) -> None:
         """Go on with the next screen, or with none."""

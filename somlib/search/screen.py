@@ -59,8 +59,9 @@ SHARE, STEP, MOST = 8, 16, 128
 """Directions of the data: one for each `SHARE` features, in whole vectors of `STEP`, at most so
 many. A product with 98 columns took 28 ms where those with 96 and with 112 took 20 and 23."""
 
-SOME_UNITS = 64
-"""Prototypes from which the directions of all are found."""
+FEW, SKETCH = 32, 48
+"""Directions of the prototypes, at most, and the random combinations of prototypes among which
+they are found."""
 
 LEFT_OUT = 2.0**-8
 """Share of the prototypes' standard deviation that their own directions may leave out."""
@@ -70,6 +71,9 @@ PAIRS_COST = 150
 
 COORDINATES_COST = 2
 """What a multiplication in a sample's coordinates costs, in those of a product."""
+
+DIRECTIONS_COST = 5000
+"""Samples whose coordinates cost as much as finding the directions."""
 
 LEAST_SAVED = 2**26
 """Multiplications that a screen has to save in each search: its calls take time, too."""
@@ -191,9 +195,10 @@ def chosen(
     """
     q = min(max(d // SHARE // STEP, 1) * STEP, MOST)
     plain = d * n_units
-    short = (q + 5) * n_units + PAIRS_COST * d + COORDINATES_COST * q * d / n_passes
+    short = (q + 5) * n_units + PAIRS_COST * d
+    once = COORDINATES_COST * q * d * (n + DIRECTIONS_COST)
     if (wanted := _forced.get()) is None:
-        wanted = n * (plain - short) > LEAST_SAVED
+        wanted = n * (plain - short) - once / n_passes > LEAST_SAVED
     if not wanted:
         return None
     return Screen(directions(some(), q) if q < d else None, rounds_faster(d, n_units))
@@ -206,7 +211,7 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     *Finding structure with randomness*, SIAM Review 53, 2011, algorithm 4.4). Exactness does not
     depend on them.
     """
-    x = (x / x.abs().max().clamp(min=torch.finfo(x.dtype).tiny)).float()  # that nothing overflows
+    x = _scaled(x)
     U = torch.randn(x.shape[1], q, generator=torch.Generator().manual_seed(0)).to(x)
     for _ in range(2):
         U = torch.linalg.qr(product(x.T, product(x, U)).double())[0].to(x)
@@ -214,34 +219,36 @@ def directions(x: torch.Tensor, q: int) -> torch.Tensor:
     return orthonormal
 
 
-def of_prototypes(W: torch.Tensor, most: int) -> Screen | None:
-    """Return a screen of fewer than `most` directions that leave almost nothing of W out, or None.
+def of_prototypes(W: torch.Tensor, fewer_than: int) -> Screen | None:
+    """Return a screen by directions that leave almost nothing of the prototypes out, or None.
 
-    They are the mean and the principal components of a few prototypes, evenly spaced in their
-    order, and as many as `LEFT_OUT` demands of these. Exactness does not depend on that choice:
-    what they leave out of all prototypes is computed.
+    The directions are the mean and as many principal components as `LEFT_OUT` demands, both of some
+    random combinations of prototypes (Halko, Martinsson & Tropp 2011, algorithm 4.1). Exactness
+    does not depend on them: what they leave out of each prototype is computed.
 
     Parameters
     ----------
     W : tensor of shape (K, d)
         Prototypes, all finite.
-    most : int
-        How many directions would not pay.
+    fewer_than : int
+        Number of directions with which a screen is not wanted.
     """
-    at = torch.linspace(0, len(W) - 1, min(SOME_UNITS, len(W)), device=W.device).long()
-    some = W[at].double()
-    some = some / some.abs().max().clamp(min=torch.finfo(some.dtype).tiny)
-    mean = some.mean(0)
-    apart = some - mean
+    W = _scaled(W)
+    S = torch.randn(SKETCH, len(W), generator=torch.Generator().manual_seed(0)).to(W)
+    apart = product(S - S.mean(1, keepdim=True), W).double()  # the same of W minus its mean
     variance, components = torch.linalg.eigh(apart @ apart.T)
-    variance, components = variance.flip(0).clamp(min=0), components.flip(1)
-    left = variance.sum() - variance.cumsum(0)
+    left = variance.sum() - variance.flip(0).cumsum(0)
     needed = 2 + int((left > LEFT_OUT**2 * variance.sum()).sum())
     q = -(-needed // STEP) * STEP
-    if q >= most or q > len(at) // 2:
+    if q > FEW or q >= fewer_than:
         return None
-    U = torch.cat([mean[:, None], apart.T @ components[:, : q - 1]], 1)
+    U = torch.cat([W.mean(0)[:, None].double(), apart.T @ components[:, 1 - q :]], 1)
     return Screen(torch.linalg.qr(U)[0], rounded=False)
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    """Return vectors in float32, scaled so that nothing overflows."""
+    return (x / x.abs().max().clamp(min=torch.finfo(x.dtype).tiny)).float()
 
 
 def _rest(y: torch.Tensor, norm: torch.Tensor, more: float) -> torch.Tensor:
