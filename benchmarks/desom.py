@@ -149,9 +149,9 @@ def prose(difference: float) -> list[str]:
         "gradients that stay as they are. *Stacked*: all seeds as one batched product. *medium*: "
         "factors rounded to bfloat16 on the processor, to TensorFloat-32 on a GPU. "
         "*Plain PyTorch*: `nn.Sequential`, `torch.optim.Adam`, autograd through all differences of "
-        "codes and prototypes; no package that can be installed trains DESOM. From our first weights it "
-        f"ends, after {AGREEMENT.iterations} iterations of a small case in float64, within "
-        f"{difference:.1e} of ours.",
+        "codes and prototypes; no package that can be installed trains DESOM. From our first "
+        f"weights it ends, after {AGREEMENT.iterations} iterations of a small case in float64, "
+        f"within {difference:.1e} of ours.",
     ]
 
 

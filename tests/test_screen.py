@@ -10,7 +10,7 @@ from somlib import SOM, data
 from somlib.search import best_units as search
 from somlib.search import products, screen
 from somlib.search.best_units import Block, Blocks, Codebook, best_units
-from somlib.search.screen import Screen, directions, screening
+from somlib.search.screen import Screen, directions, of_prototypes, screening
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -51,7 +51,7 @@ def problems(draw):
     center = X.mean(0)
     X, W = (torch.from_numpy((x - center).astype(dtype)) for x in (X, W))
     q = draw(st.sampled_from([None, 1, 5]))
-    U = None if q is None or q > d else directions(X, q)
+    U = None if q is None or q > d else directions(draw(st.sampled_from([X, W])), q)
     return X, W, Screen(U, rounded=draw(st.booleans()))
 
 
@@ -61,15 +61,22 @@ def adversary(a, b, out):
     return out.copy_(terms[0] + a.shape[1] * 2.0**-23 * terms[1])
 
 
-@pytest.fixture(params=["this processor's", "an adversary's"])
+@pytest.fixture(params=["this processor's", "an adversary's", "an adversary's, too long"])
 def multiply(request, monkeypatch):
     """Have the products of screens computed here, or with the largest error that is allowed."""
     if request.param != "this processor's":
+        side = 1 if "long" in request.param else -1
         monkeypatch.setattr(screen, "rounded_product", adversary)
-        true = screen.product  # it also turns samples into coordinates, which is in float64
+        true = screen.product
 
         def bad(a, b, out=None):
-            return true(a, b) if out is None else adversary(a, b, out)
+            if out is not None:
+                return adversary(a, b, out)
+            if a.dtype == torch.float64:  # coordinates of prototypes
+                return true(a, b)
+            # those of samples: what is left of them then appears to be too much, or too little
+            long, error = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+            return (long + side * long.sign() * a.shape[1] * 2.0**-23 * error).float()
 
         monkeypatch.setattr(screen, "product", bad)
 
@@ -145,6 +152,27 @@ def test_bounds_are_never_too_high(multiply, device):
     check_bounds(device)
 
 
+@pytest.mark.parametrize("rest", [0.0, 0.01, 0.03, 0.1, 1.0])
+def test_bounds_hold_where_no_inequality_of_the_proof_has_room(multiply, rest):
+    """Pairs whose coordinates are parallel, or opposed, and whose remainders are parallel."""
+    d = 10_000
+    rng = np.random.default_rng(0)
+    U = torch.linalg.qr(torch.from_numpy(rng.normal(size=(d, 2))))[0]
+    inside = torch.from_numpy(rng.normal(size=(9, 2))) @ U.T
+    outside = torch.from_numpy(rng.normal(size=d))
+    outside = rest * torch.nn.functional.normalize(outside - U @ (U.T @ outside), dim=0)
+    kind = Screen(U, rounded=False)
+    X = (torch.nn.functional.normalize(inside, dim=1) + outside).float()
+    W = (torch.nn.functional.normalize(torch.cat([inside, -inside]), dim=1) + outside).float()
+    W = 1e-3 * W
+    norm, squared = X.norm(dim=1), W.double().square().sum(1)
+    out = torch.empty(len(X), len(W))
+    bounds = kind.bounds(kind.samples(X, norm), kind.units(W, squared), out)
+    true = squared - 2 * X.double() @ W.double().T
+    assert (bounds <= true).all()
+    assert (bounds > true - 0.2 * 1e-3 * (1 + rest) ** 2).all()  # not so low as to be of no use
+
+
 def test_winners_are_those_of_the_literal_search(multiply, device):
     check_winners(device)
 
@@ -207,6 +235,72 @@ def test_a_whole_training_has_the_same_winners_in_every_epoch(
     np.testing.assert_allclose(som.weights_, without.weights_, rtol=1e-6, atol=1e-6)
 
 
+def smooth(side=12, d=300, factor=1.0):
+    """Prototypes of a contracted map: averages over wide neighborhoods."""
+    rng = np.random.default_rng(0)
+    at = np.stack(np.meshgrid(*[np.arange(side)] * 2), -1).reshape(-1, 2)
+    h = np.exp(-((at[:, None] - at) ** 2).sum(-1) / (2 * (side / 2) ** 2))
+    W = (h / h.sum(1, keepdims=True)) @ rng.normal(size=(side**2, d))
+    return torch.from_numpy((factor * W).astype(np.float32))
+
+
+def test_smooth_prototypes_have_few_directions_of_their_own():
+    W = smooth()
+    own = of_prototypes(W, 32)
+    assert own is not None
+    assert own.U.shape == (300, 16)
+    assert not own.rounded
+    left = W.double() - W.double() @ own.U @ own.U.T
+    assert left.norm() < 2 * screen.LEFT_OUT * (W - W.mean(0)).norm()
+    assert of_prototypes(W, 16) is None  # no fewer than there are
+    noise = torch.randn(144, 300, generator=torch.Generator().manual_seed(0))
+    assert of_prototypes(noise, 100) is None
+    assert of_prototypes(torch.ones(5, 300), 32).U.shape == (300, 16)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-42, 1e-25, 1.0, 1e15])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_own_directions_leave_winners_as_they_are(factor, offset, multiply, monkeypatch):
+    rng = np.random.default_rng(1)
+    W = smooth() + offset
+    X = torch.from_numpy(rng.normal(size=(200, 300)).astype(np.float32))
+    X[:50] = W[rng.integers(0, len(W), 50)]
+    X, W = X * factor, W * factor
+    W[7], W[140] = W[100], W[3]
+    used, screened = [], search._screened
+
+    def watched(block, codebook, slack):
+        table = screened(block, codebook, slack)
+        used.append(table is not None and codebook.screen.U.shape[1] == 16)
+        return table
+
+    monkeypatch.setattr(search, "_screened", watched)
+    block = block_of(X, Screen(directions(X, 40), rounded=False))
+    found = best_units(block, Codebook(W, Screen(directions(X, 40), rounded=False)))
+    expected = best_units(Block.of(X), Codebook(W))
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=0)
+    assert used[0] or factor != 1.0
+
+
+def test_early_epochs_are_screened_by_the_prototypes_own_directions(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(900, 300)) * np.arange(1, 301) ** -0.7).astype(np.float32)
+    kinds, screened = [], search._screened
+
+    def watched(block, codebook, slack):
+        table = screened(block, codebook, slack)
+        kinds.append("all" if table is None else codebook.screen.U.shape[1])
+        return table
+
+    expected = winners_of_each_epoch(X, False, CPU)[0]
+    monkeypatch.setattr(search, "_screened", watched)
+    found = winners_of_each_epoch(X, True, CPU)[0]
+    assert torch.equal(found, expected)
+    assert kinds[1] == 16  # the map of the widest neighborhood
+    assert kinds[-1] == 32  # the data's
+
+
 def test_a_screen_that_leaves_too_many_units_is_dropped(device):
     X = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 80)).astype(np.float32))
     X = X.to(device)
@@ -216,6 +310,19 @@ def test_a_screen_that_leaves_too_many_units_is_dropped(device):
     for _ in range(2):
         assert torch.equal(best_units(block, codebook)[0], expected)
         assert codebook.screen is None
+
+
+def test_own_directions_that_leave_too_many_units_give_way_to_those_of_the_data(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.normal(size=(300, 6)) @ rng.normal(size=(6, 300))).float()
+    W = X[:150] + 0.5
+    kind, bad = (Screen(directions(x, q), False) for x, q in ((X, 6), (torch.eye(300), 1)))
+    monkeypatch.setattr(screen, "of_prototypes", lambda W, most: bad)
+    codebook = Codebook(W, kind)
+    assert codebook.screen is bad
+    found = best_units(block_of(X, kind), codebook)[0]
+    assert codebook.screen is kind
+    assert torch.equal(found, best_units(Block.of(X), Codebook(W))[0])
 
 
 def test_a_map_of_digits_is_the_same_with_and_without(device):
@@ -264,7 +371,7 @@ def test_a_screen_is_chosen_where_it_saves_work_and_as_it_is_forced():
     assert kind.U is None  # four features are few enough
 
 
-def test_blocks_have_the_factors_of_their_samples(tmp_path):
+def test_blocks_in_memory_keep_the_factors_of_their_samples(tmp_path):
     X = decaying(100)
     np.save(tmp_path / "x.npy", X)
     center = X.mean(0)
@@ -273,6 +380,9 @@ def test_blocks_have_the_factors_of_their_samples(tmp_path):
             blocks = Blocks(samples, center, CPU, n_units=20)
         assert blocks.screen is not None
         for block in blocks.split(20):
+            if samples is not X:
+                assert block.factors is None
+                continue
             torch.testing.assert_close(
                 block.factors, blocks.screen.samples(block.x, block.norm), rtol=1e-5, atol=1e-6
             )

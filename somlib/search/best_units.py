@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 
 from somlib.search import screen
 from somlib.search.products import all_threads, one_torch_thread, product
-from somlib.search.screen import Screen
+from somlib.search.screen import LONGEST, Screen
 
 BLOCK_ELEMENTS = 2**22
 """Numbers in a block of samples or of their distances (16 MiB in float32): enough for the matrix
@@ -40,9 +40,6 @@ BLOCK_ROWS = 512
 
 MOST_PAIRS = 1 / 16
 """Share of all pairs, beyond which a screen is of no use and the product of all is computed."""
-
-LONGEST = 2.0**60
-"""Length of a sample and a prototype, beyond which a screen's numbers could overflow."""
 
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
@@ -64,7 +61,7 @@ class Block(NamedTuple):
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
     0), or None when nothing is missing; `norm` is ‖x‖ of each sample. `factors` are those of a
-    screen, where there is one.
+    screen, where they are kept.
     """
 
     where: slice
@@ -128,8 +125,8 @@ class Blocks:
             n, d = self.X.shape
             self.screen = screen.chosen(self._some, n, d, self.n_units, passes, self.device)
         if self.screen is not None and self._resident is not None:
-            parts = [block.factors for block in self.split(self.n_units)]
-            self._factors = torch.cat([part for part in parts if part is not None])
+            parts = [self.screen.samples(some.x, some.norm) for some in self.split(self.n_units)]
+            self._factors = torch.cat(parts)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -156,14 +153,8 @@ class Blocks:
                 known = (~x.isnan()).to(x.dtype)
                 x = x.nan_to_num(nan=0.0)
             norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
-            yield Block(where, x, known, norm, self._factors_of(where, x, norm))
-
-    def _factors_of(self, where: slice, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor | None:
-        if self.screen is None:
-            return None
-        if self._factors is not None:
-            return self._factors[where]
-        return self.screen.samples(x, norm)
+            factors = None if self._factors is None else self._factors[where]
+            yield Block(where, x, known, norm, factors)
 
     def _some(self) -> torch.Tensor:
         """Return a random subset of the samples, centered."""
@@ -189,12 +180,19 @@ class Codebook:
     W : tensor of shape (K, d)
         Prototypes, centered as the samples are.
     screen : Screen, optional
-        That of the samples' blocks, where they have one. It is dropped once it leaves too many
-        units to be measured.
+        That of the samples' blocks, where they have one.
+
+    Attributes
+    ----------
+    screen : Screen or None
+        The one in use: the prototypes' own, where `screen.of_prototypes` has one, then that of the
+        samples. It is dropped once it leaves too many units to be measured.
     """
 
+    @one_torch_thread
     def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
-        self.W, self.screen = W, screen
+        self.W, self._of_samples = W, screen
+        self.screen = screen if screen is None else self._own(screen) or screen
         self._scratch = W.new_empty(0, len(W))
 
     def __len__(self) -> int:
@@ -228,6 +226,24 @@ class Codebook:
             return None
         factors = self.screen.units(self.W, self._squared)
         return _filled(factors) if _on_gpu(self.W) else factors
+
+    def factors_of(self, block: Block) -> torch.Tensor | None:
+        """Return a block's factors for the screen, where there is one."""
+        if self.screen is None:
+            return None
+        kept = block.factors if self.screen is self._of_samples else None
+        return self.screen.samples(block.x, block.norm) if kept is None else kept
+
+    def drop_screen(self) -> None:
+        """Go on with the next screen, or with none."""
+        self.screen = None if self.screen is self._of_samples else self._of_samples
+        self.__dict__.pop("factors", None)
+
+    def _own(self, other: Screen) -> Screen | None:
+        """Return a screen of the prototypes' own directions, if these are fewer than another's."""
+        if other.U is None or not self.longest < LONGEST:
+            return None
+        return screen.of_prototypes(self.W, other.U.shape[1])
 
     def slack(self, norm: torch.Tensor) -> torch.Tensor:
         """Return how far two entries of ‖w‖² − 2 x·w of samples of norm ‖x‖ may be off."""
@@ -420,13 +436,14 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     The two units of the lowest bounds are measured. Whichever are the two nearest, the second of
     them is no farther than the farther of these, and a unit with a higher lower bound is none.
     """
-    if codebook.screen is None or codebook.factors is None or block.factors is None:
+    factors = codebook.factors_of(block)
+    if codebook.screen is None or codebook.factors is None or factors is None:
         return None
     if not float(block.norm.max()) + codebook.longest < LONGEST:
-        codebook.screen = None
-        return None
+        codebook.drop_screen()
+        return _screened(block, codebook, slack)
     n, least = len(block.x), codebook.scratch(len(block.x), bounds=True)
-    codebook.screen.bounds(block.factors, codebook.factors, least)
+    codebook.screen.bounds(factors, codebook.factors, least)
     pair, lowest = _of_low_bounds(least)
     row = torch.arange(n, device=pair.device).repeat_interleave(pair.shape[1])
     first = _of_pairs(block, codebook, row, pair.flatten()).view(pair.shape)
@@ -435,8 +452,8 @@ def _screened(block: Block, codebook: Codebook, slack: torch.Tensor) -> Table | 
     least.scatter_(1, pair, torch.inf)
     row, unit = _within(least, lowest, limit)
     if len(row) > MOST_PAIRS * least.numel():
-        codebook.screen = None
-        return None
+        codebook.drop_screen()
+        return _screened(block, codebook, slack)
     others = Table.of(n, row, unit, _of_pairs(block, codebook, row, unit))
     assert others.units is not None
     return Table(torch.cat([first, others.relative], 1), torch.cat([pair, others.units], 1))
