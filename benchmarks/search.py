@@ -44,8 +44,8 @@ KINDS = (
 )
 
 COMMENT = """\
-Early maps are screened by 16 or 32 directions of their own prototypes: on 10 000 digits and a map of
-20 × 20, the data's own directions left too many units of the first contracted map (σ = 10) to be
+Early maps are screened by 16 or 32 directions of their own prototypes. On 10 000 digits and a map
+of 20 × 20, the data's directions left too many units of the first contracted map (σ = 10) to be
 measured, and of the second 18 for each sample; those of the prototypes left 2.3 and 2.2.
 
 Tried and dropped: bounds carried from one epoch to the next (Hamerly, *Making k-means even faster*,
