@@ -110,15 +110,14 @@ class Seen:
     distance: Array
 
     @classmethod
-    def of(cls, n: int, W: torch.Tensor) -> Self:
-        """Return an empty record of n samples, in the dtype of the prototypes."""
-        dtype = torch.empty(0, dtype=W.dtype).numpy().dtype
-        return cls(np.zeros((n, 2), np.int64), np.zeros(n, dtype))
+    def of(cls, n: int, blocks: Blocks) -> Self:
+        """Return an empty record of n samples, in the dtype of the blocks."""
+        return cls(np.zeros((n, 2), np.int64), np.zeros(n, blocks.center.dtype))
 
     def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
         """Store a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
         self.units[where] = units.numpy(force=True)
-        self.distance[where] = np.sqrt(squared[:, 0].numpy(force=True))
+        np.sqrt(squared.numpy(force=True)[:, 0], out=self.distance[where])
 
 
 # ---------------------------------------------------------------- the three ways of training
@@ -132,12 +131,7 @@ MAX_ADDED_BY_BLOCK = 2**20
 
 @one_torch_thread
 def batch_pass(
-    W: torch.Tensor,
-    blocks: Blocks,
-    weight: Array | None,
-    grid: Grid,
-    h: Neighborhood,
-    sigma: float,
+    W: torch.Tensor, blocks: Blocks, grid: Grid, h: Neighborhood, sigma: float
 ) -> tuple[torch.Tensor, Seen]:
     """Set every prototype to the h-weighted mean of the samples (Kohonen 2013, equation 8).
 
@@ -149,9 +143,7 @@ def batch_pass(
     ----------
     W : tensor of shape (K, d)
     blocks : Blocks
-        Samples, centered as W is.
-    weight : array of shape (n,) or None
-        How many times each sample counts.
+        Samples, centered as W is, and their weights.
     grid : Grid
     h : callable
         Neighborhood h(δ², σ), one of `NEIGHBORHOODS`.
@@ -161,37 +153,31 @@ def batch_pass(
     -------
     tensor of shape (K, d), and the best-matching units under the old W
     """
-    seen, codebook = Seen.of(len(blocks), W), Codebook(W, blocks.screen)
+    n_units, d = W.shape
+    seen, codebook = Seen.of(len(blocks), blocks), Codebook(W, blocks.screen)
     at_once = _to_be_sorted(blocks)
-    sums = torch.zeros_like(W)
-    counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
-    for block in blocks.split(len(W)):
+    # of the samples that each unit wins, and of their number
+    sums = W.new_zeros(n_units, 2 * d if blocks.missing else d + 1)
+    for block in blocks.split(n_units):
         units, squared = best_units(block, codebook)
         seen.note(block.where, units, squared)
         if at_once is None:
-            x, present = block.x, block.known
-            if present is None:
-                present = x.new_ones(len(x), 1)
-            if weight is not None:
-                times = torch.from_numpy(weight[block.where]).to(x)[:, None]
-                x, present = x * times, present * times
-            sums.index_add_(0, units[:, 0], x)
-            counts.index_add_(0, units[:, 0], present)
+            sums.index_add_(0, units[:, 0], block.counted)
     if at_once is not None:
-        sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
-    sums, counts = processes.total(sums, counts)
-    spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
-    above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
+        sums = torch.cat(voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight), dim=1)
+    (sums,) = processes.total(sums)
+    spread = _spread(sums, grid, h, sigma)
+    above, below = spread.tensor_split([d], dim=1)
     return torch.where(below > torch.finfo(W.dtype).tiny, above / below, W), seen
 
 
 def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:
     """Return all samples, where `voronoi_sums` is the way to add them, or None."""
-    x = blocks.resident
-    if x is None or blocks.missing:
+    if blocks.missing:
         return None
     # on a GPU only sorted samples are added in order
-    return x if x.device.type != "cpu" or x.numel() > MAX_ADDED_BY_BLOCK else None
+    sort = blocks.device.type != "cpu" or blocks.X.size > MAX_ADDED_BY_BLOCK
+    return blocks.resident if sort else None
 
 
 def voronoi_sums(
@@ -276,7 +262,7 @@ def online_pass(
     -------
     tensor of shape (K, d), and the best-matching units at the presentation of each sample
     """
-    seen = Seen.of(len(visited), W)
+    seen = Seen.of(len(visited), blocks)
     pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
     if blocks.missing:
         return _online_with_missing(W, blocks, visited, pull, seen)
@@ -386,7 +372,7 @@ def sgd_pass(
     The loss of the DESOM slides on raw data ("kerasom"): BMUs are found before the step, and h has
     no gradient. W is updated in place; for the other arguments see `online_pass`.
     """
-    seen = Seen.of(len(visited), W)
+    seen = Seen.of(len(visited), blocks)
     squared_rows = _squared_rows(grid, seen.distance.dtype)
     for i, first in enumerate(range(0, len(visited), batch_size)):
         where = slice(first, first + batch_size)

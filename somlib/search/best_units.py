@@ -11,7 +11,7 @@ product.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -38,6 +38,10 @@ MOST_PAIRS = 1 / 16
 LONGEST = 2.0**60
 """Length of a sample and a prototype, beyond which a screen's numbers could overflow."""
 
+MAX_KEPT = 2**20
+"""Numbers in samples, up to which their blocks, and what `Block` derives from them, are kept from
+one pass to the next: some MB, and on few samples each call counts."""
+
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
 
@@ -53,12 +57,13 @@ fails with probability below 1e-7 (Higham & Mary, *A new approach to probabilist
 analysis*, SIAM J. Sci. Comput. 41, 2019, theorem 3.1)."""
 
 
-class Block(NamedTuple):
+@dataclass(eq=False)
+class Block:
     """Some consecutive samples, centered.
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
     0), or None when nothing is missing; `norm` is ‖x‖ of each sample. `factors` are those of a
-    screen, where there is one.
+    screen, where there is one; `weight` says how many times each sample counts, or is None.
     """
 
     where: slice
@@ -66,11 +71,22 @@ class Block(NamedTuple):
     known: torch.Tensor | None
     norm: torch.Tensor
     factors: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
 
     @classmethod
     def of(cls, x: torch.Tensor, known: torch.Tensor | None = None) -> "Block":
         """Return samples as one block; what `known` marks as missing must be 0 in `x`."""
         return cls(slice(0, len(x)), x, known, torch.linalg.vector_norm(x, dim=1))
+
+    @cached_property
+    def counted(self) -> torch.Tensor:
+        """Each sample times its weight, and the weight in a last column, shape (n, d + 1).
+
+        With missing values the weight has a column for each feature, 0 where that is missing.
+        """
+        present = self.x.new_ones(len(self.x), 1) if self.known is None else self.known
+        counted = torch.cat([self.x, present], dim=1)
+        return counted if self.weight is None else counted * self.weight[:, None]
 
 
 @dataclass
@@ -93,6 +109,8 @@ class Blocks:
         Whether to look for NaN.
     n_units, n_passes : int, default=0, 1
         How many searches among how many units are to come: whether a screen pays depends on it.
+    weight : ndarray of shape (n,), optional
+        How many times each sample counts.
 
     Attributes
     ----------
@@ -106,10 +124,12 @@ class Blocks:
     missing: bool = False
     n_units: int = 0
     n_passes: int = 1
+    weight: NDArray[np.floating] | None = None
     screen: Screen | None = field(default=None, init=False)
     _resident: torch.Tensor | None = field(default=None, init=False, repr=False)
     _norm: torch.Tensor | None = field(default=None, init=False, repr=False)
     _factors: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _kept: dict[int, list[Block]] = field(default_factory=dict, init=False, repr=False)
 
     @one_torch_thread
     def __post_init__(self) -> None:
@@ -139,8 +159,15 @@ class Blocks:
             return self._resident[where]
         return self._load(where)
 
-    def split(self, n_units: int) -> Iterator[Block]:
-        """Yield all samples in blocks sized for `n_units` distances a sample."""
+    def split(self, n_units: int) -> Iterable[Block]:
+        """Return all samples in blocks sized for `n_units` distances a sample."""
+        if self._resident is None or self.X.size > MAX_KEPT:
+            return self._split(n_units)
+        if n_units not in self._kept:
+            self._kept[n_units] = list(self._split(n_units))
+        return self._kept[n_units]
+
+    def _split(self, n_units: int) -> Iterator[Block]:
         size = max(BLOCK_ROWS, BLOCK_ELEMENTS // max(n_units, self.X.shape[1]))
         for first in range(0, len(self.X), size):
             where = slice(first, min(first + size, len(self.X)))
@@ -149,7 +176,8 @@ class Blocks:
                 known = (~x.isnan()).to(x.dtype)
                 x = x.nan_to_num(nan=0.0)
             norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
-            yield Block(where, x, known, norm, self._factors_of(where, x, norm))
+            weight = None if self.weight is None else torch.from_numpy(self.weight[where]).to(x)
+            yield Block(where, x, known, norm, self._factors_of(where, x, norm), weight)
 
     def _factors_of(self, where: slice, x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor | None:
         if self.screen is None:
@@ -185,7 +213,7 @@ class Codebook:
 
     def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
         self.W, self.screen = W, screen
-        self._scratch = W.new_empty(0, len(W))
+        self._scratch: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.W)
@@ -230,7 +258,7 @@ class Codebook:
     def scratch(self, n: int) -> torch.Tensor:
         """Return room for n × K numbers, the same on every call: fresh memory costs time."""
         dtype = torch.float32 if self.screen else self.W.dtype
-        if len(self._scratch) < n or self._scratch.dtype != dtype:
+        if self._scratch is None or len(self._scratch) < n or self._scratch.dtype != dtype:
             self._scratch = self.W.new_empty(n, len(self.W), dtype=dtype)
         return self._scratch[:n]
 
@@ -268,8 +296,9 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     [[1, 2], [0, 1]]
     """
     if codebook.screen is None and _are_few(block, codebook):
-        squared, units = _nearest(Table(_all_direct(block, codebook.W)), 2)
-        squared = squared.to(codebook.W.dtype)
+        near, at = _smallest(_all_direct(block, codebook.W), 2)
+        near = near.astype(codebook.W.numpy().dtype)
+        squared, units = torch.from_numpy(near.T), torch.from_numpy(at.T)
     else:
         squared, units = _nearest_by_product(block, codebook)
     if len(codebook) == 1:
@@ -285,7 +314,7 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     that equals a prototype is at distance 0.
     """
     if _are_few(block, codebook):
-        return _all_direct(block, codebook.W).to(codebook.W.dtype)
+        return torch.from_numpy(_all_direct(block, codebook.W)).to(codebook.W.dtype)
     slack = codebook.slack(block.norm)
     squared = _relative(block, codebook) + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
@@ -455,23 +484,32 @@ def _suppress_sparse_warning() -> None:
 def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smallest entries of each row in order, and the units they are of."""
     relative = table.relative
-    places = min(places, relative.shape[1])
     if relative.device.type != "cpu":
-        near, units = torch.topk(relative, places, largest=False)
-        return near, table.named(units)
-    # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
-    n, n_units = relative.shape
-    values, flat = relative.numpy(), relative.view(-1).numpy()
-    row = n_units * np.arange(n)
+        near, units = torch.topk(relative, min(places, relative.shape[1]), largest=False)
+    else:
+        near, units = (torch.from_numpy(rows.T) for rows in _smallest(relative.numpy(), places))
+    return near, table.named(units)
+
+
+def _smallest(
+    values: NDArray[np.floating], places: int
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Return the smallest entries of each row in order, shape (places, n), and their columns.
+
+    NumPy's argmin by vector instructions, a few times, is faster than selecting all at once.
+    """
+    n, n_columns = values.shape
+    places = min(places, n_columns)
+    flat, row = values.reshape(-1), n_columns * np.arange(n)
     at = np.empty((places, n), np.int64)
-    near_ = np.empty((places, n), values.dtype)
+    near = np.empty((places, n), values.dtype)
     for place in range(places):
         at[place] = row + values.argmin(1)
-        near_[place] = flat[at[place]]
+        near[place] = flat[at[place]]
         flat[at[place]] = np.inf
     for place in reversed(range(places)):  # where all is inf, places are the same
-        flat[at[place]] = near_[place]
-    return torch.from_numpy(near_).T, table.named(torch.from_numpy(at - row).T)
+        flat[at[place]] = near[place]
+    return near, at - row
 
 
 def _measured(
@@ -499,9 +537,9 @@ def _are_few(block: Block, codebook: Codebook) -> bool:
     return few and block.known is None and block.x.device.type == "cpu"
 
 
-def _all_direct(block: Block, W: torch.Tensor) -> torch.Tensor:
+def _all_direct(block: Block, W: torch.Tensor) -> NDArray[np.float64]:
     """Return Σ (x − w)² of all pairs, shape (n, K), term by term, in float64."""
-    return torch.from_numpy(cdist(block.x.numpy(), W.numpy(), "sqeuclidean"))
+    return np.asarray(cdist(block.x.numpy(), W.numpy(), "sqeuclidean"))
 
 
 def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:

@@ -390,7 +390,7 @@ class Grid:
         """
         if self.n_units <= _PAIRED_UNITS:
             squared = _squared_table(self, values.dtype, values.device)
-            return torch.matmul(torch.exp(squared / (-2 * sigma**2)), values)
+            return torch.matmul((squared / (-2 * sigma**2)).exp_(), values)
         apart = _squared_apart(self, values.dtype, values.device)
         between_rows, between_cols = (torch.exp(squared / (-2 * sigma**2)) for squared in apart)
         sheet, step = values.reshape(self.rows, self.cols, -1), len(between_cols)
