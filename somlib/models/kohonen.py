@@ -166,9 +166,12 @@ def batch_pass(
     if at_once is not None:
         sums = torch.cat(voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight), dim=1)
     (sums,) = processes.total(sums)
-    spread = _spread(sums, grid, h, sigma)
-    above, below = spread.tensor_split([d], dim=1)
-    return torch.where(below > torch.finfo(W.dtype).tiny, above / below, W), seen
+    spread = _spread(sums, grid, h, sigma).numpy(force=True)
+    above, below = spread[:, :d], spread[:, d:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = above / below
+    np.copyto(means, W.numpy(force=True), where=~(below > np.finfo(means.dtype).tiny))
+    return torch.from_numpy(means), seen
 
 
 def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:

@@ -436,10 +436,10 @@ class SOM(
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map, given the best-matching units of a pass over the data."""
-        separate = np.empty(len(seen.units), dtype=bool)
+        separate, reach = np.empty(len(seen.units), dtype=bool), self.grid_.reach()
         for first in range(0, len(separate), ERROR_BLOCK):
             part = slice(first, first + ERROR_BLOCK)
-            separate[part] = self.grid_.apart(*seen.units[part].T) >= self.grid_.reach()
+            separate[part] = self.grid_.apart(*seen.units[part].T) >= reach
         return {
             "quantization_error": processes.average(seen.distance, weight),
             "topographic_error": processes.average(separate, weight),

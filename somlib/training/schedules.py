@@ -81,8 +81,8 @@ class Schedule:
         else:
             values = self.start + (self.end - self.start) * t
         values[t >= 1] = self.end  # exactly
-        values[t <= 0] = self.start
-        return [float(value) for value in values]
+        floats: list[float] = values.tolist()
+        return floats
 
 
 def schedule(name: str, pair: Any, decay: Decay = "exponential") -> Schedule:
