@@ -551,5 +551,5 @@ def data_center(X: Array) -> Array:
     """Return the mean of some samples."""
     some = X[some_rows(len(X))].astype(np.float64, order="C")
     known = ~np.isnan(some)
-    center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
+    center: Array = np.where(known, some, 0.0).sum(0) / np.maximum(known.sum(0), 1)
     return center.astype(X.dtype)

@@ -329,7 +329,7 @@ class SOM(
         """Run one pass over the data and return its logs."""
         n, moments, logs, weight = len(blocks), self.moments_, {}, blocks.weight
         h = NEIGHBORHOODS[self.neighborhood]
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        W = torch.as_tensor(self.weights_ - blocks.center, device=blocks.device)
         if self.mode == "batch":
             logs["sigma"] = sigma(epoch, self._n_epochs(n))
             W, seen = batch_pass(W, blocks, self.grid_, h, logs["sigma"])
@@ -574,7 +574,7 @@ class SOM(
         return seen
 
     def _codebook(self, blocks: Blocks) -> Codebook:
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        W = torch.as_tensor(self.weights_ - blocks.center, device=blocks.device)
         return Codebook(W, blocks.screen)
 
     # ------------------------------------------------------------ parameters and data
