@@ -168,19 +168,19 @@ def batch_pass(
     (sums,) = processes.total(sums)
     spread = _spread(sums, grid, h, sigma).numpy(force=True)
     above, below = spread[:, :d], spread[:, d:]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         means = above / below
-    np.copyto(means, W.numpy(force=True), where=~(below > np.finfo(means.dtype).tiny))
+    np.copyto(means, W.numpy(force=True), where=~(below > torch.finfo(W.dtype).tiny))
     return torch.from_numpy(means), seen
 
 
 def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:
     """Return all samples, where `voronoi_sums` is the way to add them, or None."""
-    if blocks.missing:
+    x = blocks.resident
+    if x is None or blocks.missing:
         return None
     # on a GPU only sorted samples are added in order
-    sort = blocks.device.type != "cpu" or blocks.X.size > MAX_ADDED_BY_BLOCK
-    return blocks.resident if sort else None
+    return x if not x.is_cpu or x.numel() > MAX_ADDED_BY_BLOCK else None
 
 
 def voronoi_sums(

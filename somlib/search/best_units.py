@@ -216,7 +216,7 @@ class Codebook:
         self._scratch: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.W)
+        return self.W.shape[0]
 
     # a search among few pairs needs none of these
 
@@ -297,8 +297,7 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     """
     if codebook.screen is None and _are_few(block, codebook):
         near, at = _smallest(_all_direct(block, codebook.W), 2)
-        near = near.astype(codebook.W.numpy().dtype)
-        squared, units = torch.from_numpy(near.T), torch.from_numpy(at.T)
+        squared, units = torch.from_numpy(near).to(codebook.W.dtype).T, torch.from_numpy(at.T)
     else:
         squared, units = _nearest_by_product(block, codebook)
     if len(codebook) == 1:
@@ -533,8 +532,8 @@ def _measured(
 
 def _are_few(block: Block, codebook: Codebook) -> bool:
     """Return whether measuring all pairs term by term is faster than a matrix product."""
-    few = len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
-    return few and block.known is None and block.x.device.type == "cpu"
+    few = block.x.shape[0] * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
+    return few and block.known is None and block.x.is_cpu
 
 
 def _all_direct(block: Block, W: torch.Tensor) -> NDArray[np.float64]:
