@@ -288,7 +288,8 @@ def _rules(cls: Any) -> dict[str, Rule]:
 
 def parameters(made: Any) -> None:
     """Check all parameters of an estimator, or of another object made from declared parameters."""
-    for name, expected in _rules(type(made)).items():
+    cls: Any = type(made)
+    for name, expected in _rules(cls).items():
         _require(name, getattr(made, name), expected)
 
 

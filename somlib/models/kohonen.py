@@ -156,17 +156,19 @@ def batch_pass(
     n_units, d = W.shape
     seen, codebook = Seen.of(len(blocks), blocks), Codebook(W, blocks.screen)
     at_once = _to_be_sorted(blocks)
-    # of the samples that each unit wins, and of their number
-    sums = W.new_zeros(n_units, 2 * d if blocks.missing else d + 1)
+    both = W.new_zeros(n_units, 2 * d if blocks.missing else d + 1)
+    sums, counts = both[:, :d], both[:, d:]
     for block in blocks.split(n_units):
         units, squared = best_units(block, codebook)
         seen.note(block.where, units, squared)
         if at_once is None:
-            sums.index_add_(0, units[:, 0], block.counted)
+            x, times = block.counted
+            sums.index_add_(0, units[:, 0], x)
+            counts.index_add_(0, units[:, 0], times)
     if at_once is not None:
-        sums = torch.cat(voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight), dim=1)
-    (sums,) = processes.total(sums)
-    spread = _spread(sums, grid, h, sigma).numpy(force=True)
+        both = torch.cat(voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight), dim=1)
+    (both,) = processes.total(both)
+    spread = _spread(both, grid, h, sigma).numpy(force=True)
     above, below = spread[:, :d], spread[:, d:]
     with np.errstate(all="ignore"):
         means = above / below

@@ -79,14 +79,16 @@ class Block:
         return cls(slice(0, len(x)), x, known, torch.linalg.vector_norm(x, dim=1))
 
     @cached_property
-    def counted(self) -> torch.Tensor:
-        """Each sample times its weight, and the weight in a last column, shape (n, d + 1).
+    def counted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each sample times its weight, and its weight, shape (n, 1).
 
-        With missing values the weight has a column for each feature, 0 where that is missing.
+        With missing values the weight is (n, d), and 0 where one is missing.
         """
         present = self.x.new_ones(len(self.x), 1) if self.known is None else self.known
-        counted = torch.cat([self.x, present], dim=1)
-        return counted if self.weight is None else counted * self.weight[:, None]
+        if self.weight is None:
+            return self.x, present
+        times = self.weight[:, None]
+        return self.x * times, present * times
 
 
 @dataclass
@@ -142,7 +144,7 @@ class Blocks:
             n, d = self.X.shape
             self.screen = screen.chosen(self._some, n, d, self.n_units, passes)
         if self.screen is not None and self._resident is not None:
-            parts = [block.factors for block in self.split(self.n_units)]
+            parts = [block.factors for block in self._split(self.n_units)]
             self._factors = torch.cat([part for part in parts if part is not None])
 
     def __len__(self) -> int:

@@ -416,9 +416,9 @@ def _squared_table(grid: Grid, dtype: torch.dtype, device: torch.device) -> tupl
 
     They are few, and their exponentials cost more than to look them up.
     """
-    squared = torch.as_tensor(_table(grid).ravel() ** 2, dtype=dtype, device=device)
-    different, which = squared.unique(return_inverse=True)
-    return different, which
+    different, which = np.unique(_table(grid).ravel() ** 2, return_inverse=True)
+    squared = torch.as_tensor(different, dtype=dtype, device=device)
+    return squared, torch.as_tensor(which, device=device)
 
 
 @lru_cache(maxsize=16)
