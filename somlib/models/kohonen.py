@@ -156,8 +156,7 @@ def batch_pass(
     n_units, d = W.shape
     seen, codebook = Seen.of(len(blocks), blocks), Codebook(W, blocks.screen)
     at_once = _to_be_sorted(blocks)
-    both = W.new_zeros(n_units, 2 * d if blocks.missing else d + 1)
-    sums, counts = both[:, :d], both[:, d:]
+    sums, counts = W.new_zeros(n_units, d), W.new_zeros(n_units, d if blocks.missing else 1)
     for block in blocks.split(n_units):
         units, squared = best_units(block, codebook)
         seen.note(block.where, units, squared)
@@ -166,8 +165,8 @@ def batch_pass(
             sums.index_add_(0, units[:, 0], x)
             counts.index_add_(0, units[:, 0], times)
     if at_once is not None:
-        both = torch.cat(voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight), dim=1)
-    (both,) = processes.total(both)
+        sums, counts = voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight)
+    (both,) = processes.total(torch.cat([sums, counts], dim=1))
     spread = _spread(both, grid, h, sigma).numpy(force=True)
     above, below = spread[:, :d], spread[:, d:]
     with np.errstate(all="ignore"):
