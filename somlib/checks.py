@@ -253,7 +253,10 @@ def require(name: str, value: Any, annotation: Any) -> None:
     Traceback (most recent call last):
     ValueError: decay='cosine' is unknown; choose one of ['linear', 'constant']
     """
-    expected = rule(annotation)
+    _require(name, value, rule(annotation))
+
+
+def _require(name: str, value: Any, expected: Rule) -> None:
     try:
         if expected.accepts(value):
             return
@@ -278,10 +281,16 @@ def _declared(cls: Any) -> dict[str, Any]:
     return {name: hints[name] for name in names}
 
 
+@functools.cache
+def _rules(cls: Any) -> dict[str, Rule]:
+    return {name: rule(annotation) for name, annotation in declared(cls).items()}
+
+
 def parameters(made: Any) -> None:
     """Check all parameters of an estimator, or of another object made from declared parameters."""
-    for name, annotation in declared(type(made)).items():
-        require(name, getattr(made, name), annotation)
+    cls: Any = type(made)
+    for name, expected in _rules(cls).items():
+        _require(name, getattr(made, name), expected)
 
 
 def arguments(function: Callable[P, R]) -> Callable[P, R]:

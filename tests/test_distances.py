@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,7 +148,7 @@ def test_few_pairs_of_complete_samples_are_measured_at_once(monkeypatch):
     monkeypatch.setattr(distances, "MAX_DIRECT_DIFFERENCES", 7 * 5 * 3)
     x, W = torch.rand(8, 3), torch.rand(5, 3)
     kind, few = screen.Screen(None, rounded=False), Block.of(x[:7])
-    screened = few._replace(factors=kind.samples(few.x, few.norm))
+    screened = replace(few, factors=kind.samples(few.x, few.norm))
     for block, codebook, at_once in (
         (few, Codebook(W), True),
         (Block.of(x), Codebook(W), False),

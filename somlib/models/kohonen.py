@@ -110,15 +110,14 @@ class Seen:
     distance: Array
 
     @classmethod
-    def of(cls, n: int, W: torch.Tensor) -> Self:
-        """Return an empty record of n samples, in the dtype of the prototypes."""
-        dtype = torch.empty(0, dtype=W.dtype).numpy().dtype
-        return cls(np.zeros((n, 2), np.int64), np.zeros(n, dtype))
+    def of(cls, n: int, blocks: Blocks) -> Self:
+        """Return an empty record of n samples, in the dtype of the blocks."""
+        return cls(np.zeros((n, 2), np.int64), np.zeros(n, blocks.center.dtype))
 
     def note(self, where: slice, units: torch.Tensor, squared: torch.Tensor) -> None:
         """Store a block's two best units and squared distances, shapes (n, 2) and (n, ≥ 1)."""
         self.units[where] = units.numpy(force=True)
-        self.distance[where] = np.sqrt(squared[:, 0].numpy(force=True))
+        np.sqrt(squared.numpy(force=True)[:, 0], out=self.distance[where])
 
 
 # ---------------------------------------------------------------- the three ways of training
@@ -132,12 +131,7 @@ MAX_ADDED_BY_BLOCK = 2**20
 
 @one_torch_thread
 def batch_pass(
-    W: torch.Tensor,
-    blocks: Blocks,
-    weight: Array | None,
-    grid: Grid,
-    h: Neighborhood,
-    sigma: float,
+    W: torch.Tensor, blocks: Blocks, grid: Grid, h: Neighborhood, sigma: float
 ) -> tuple[torch.Tensor, Seen]:
     """Set every prototype to the h-weighted mean of the samples (Kohonen 2013, equation 8).
 
@@ -149,9 +143,7 @@ def batch_pass(
     ----------
     W : tensor of shape (K, d)
     blocks : Blocks
-        Samples, centered as W is.
-    weight : array of shape (n,) or None
-        How many times each sample counts.
+        Samples, centered as W is, and their weights.
     grid : Grid
     h : callable
         Neighborhood h(δ², σ), one of `NEIGHBORHOODS`.
@@ -161,28 +153,26 @@ def batch_pass(
     -------
     tensor of shape (K, d), and the best-matching units under the old W
     """
-    seen, codebook = Seen.of(len(blocks), W), Codebook(W, blocks.screen)
+    n_units, d = W.shape
+    seen, codebook = Seen.of(len(blocks), blocks), Codebook(W, blocks.screen)
     at_once = _to_be_sorted(blocks)
-    sums = torch.zeros_like(W)
-    counts = torch.zeros_like(W) if blocks.missing else W.new_zeros(len(W), 1)
-    for block in blocks.split(len(W)):
+    sums, counts = W.new_zeros(n_units, d), W.new_zeros(n_units, d if blocks.missing else 1)
+    for block in blocks.split(n_units):
         units, squared = best_units(block, codebook)
         seen.note(block.where, units, squared)
         if at_once is None:
-            x, present = block.x, block.known
-            if present is None:
-                present = x.new_ones(len(x), 1)
-            if weight is not None:
-                times = torch.from_numpy(weight[block.where]).to(x)[:, None]
-                x, present = x * times, present * times
+            x, times = block.counted
             sums.index_add_(0, units[:, 0], x)
-            counts.index_add_(0, units[:, 0], present)
+            counts.index_add_(0, units[:, 0], times)
     if at_once is not None:
-        sums, counts = voronoi_sums(at_once, seen.units[:, 0], len(W), weight)
-    sums, counts = processes.total(sums, counts)
-    spread = _spread(torch.cat([sums, counts], dim=1), grid, h, sigma)
-    above, below = spread[:, : sums.shape[1]], spread[:, sums.shape[1] :]
-    return torch.where(below > torch.finfo(W.dtype).tiny, above / below, W), seen
+        sums, counts = voronoi_sums(at_once, seen.units[:, 0], n_units, blocks.weight)
+    (both,) = processes.total(torch.cat([sums, counts], dim=1))
+    spread = _spread(both, grid, h, sigma).numpy(force=True)
+    above, below = spread[:, :d], spread[:, d:]
+    with np.errstate(all="ignore"):
+        means = above / below
+    np.copyto(means, W.numpy(force=True), where=~(below > torch.finfo(W.dtype).tiny))
+    return torch.from_numpy(means), seen
 
 
 def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:
@@ -191,7 +181,7 @@ def _to_be_sorted(blocks: Blocks) -> torch.Tensor | None:
     if x is None or blocks.missing:
         return None
     # on a GPU only sorted samples are added in order
-    return x if x.device.type != "cpu" or x.numel() > MAX_ADDED_BY_BLOCK else None
+    return x if not x.is_cpu or x.numel() > MAX_ADDED_BY_BLOCK else None
 
 
 def voronoi_sums(
@@ -277,7 +267,7 @@ def online_pass(
     -------
     tensor of shape (K, d), and the best-matching units at the presentation of each sample
     """
-    seen = Seen.of(len(visited), W)
+    seen = Seen.of(len(visited), blocks)
     pull = _pull(grid, h, sigma, alpha, weight, seen.distance.dtype)
     if blocks.missing:
         return _online_with_missing(W, blocks, visited, pull, seen)
@@ -387,7 +377,7 @@ def sgd_pass(
     The loss of the DESOM slides on raw data ("kerasom"): BMUs are found before the step, and h has
     no gradient. W is updated in place; for the other arguments see `online_pass`.
     """
-    seen = Seen.of(len(visited), W)
+    seen = Seen.of(len(visited), blocks)
     squared_rows = _squared_rows(grid, seen.distance.dtype)
     for i, first in enumerate(range(0, len(visited), batch_size)):
         where = slice(first, first + batch_size)
@@ -563,5 +553,5 @@ def data_center(X: Array) -> Array:
     """Return the mean of some samples."""
     some = X[some_rows(len(X))].astype(np.float64, order="C")
     known = ~np.isnan(some)
-    center: Array = np.where(known, some, 0.0).sum(0) / known.sum(0).clip(min=1)
+    center: Array = np.where(known, some, 0.0).sum(0) / np.maximum(known.sum(0), 1)
     return center.astype(X.dtype)

@@ -261,10 +261,10 @@ class SOM(
             self._resume(kept, n_epochs)
         own = processes.part(len(X))
         searches = n_epochs + 1 if self.mode == "batch" else 1
-        blocks = self._blocks(X, data_center(X), own, searches)
-        weight = None if weight is None else weight[own]
+        blocks = self._blocks(X, data_center(X), weight, own, searches)
+        sigma, rate = self._sigma(self.grid_), self._learning_rate()
         run_loop(
-            lambda epoch: self._epoch(epoch, blocks, weight),
+            lambda epoch: self._epoch(epoch, blocks, sigma, rate),
             n_epochs,
             first=self.n_epochs_,
             state=self._state,
@@ -273,7 +273,7 @@ class SOM(
             progress=self.progress,
             description=f"SOM {self.grid_.rows}×{self.grid_.cols}",
         )
-        self._finish(blocks, weight)
+        self._finish(blocks)
         return self
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
@@ -291,9 +291,9 @@ class SOM(
         if fresh:
             self._start(X, weight, grid, seed)
         self._forget(*_OF_UNITS)  # they described the prototypes before this epoch
-        blocks = self._blocks(X, data_center(X))
-        self._epoch(self.n_epochs_, blocks, weight)
-        self._finish(blocks, weight)
+        blocks = self._blocks(X, data_center(X), weight)
+        self._epoch(self.n_epochs_, blocks, self._sigma(self.grid_), self._learning_rate())
+        self._finish(blocks)
         return self
 
     def _start(self, X: Array, weight: Array | None, grid: Grid, seed: int) -> None:
@@ -325,18 +325,17 @@ class SOM(
         return hasattr(self, "weights_")
 
     @one_torch_thread  # others would spin beside NumPy's threads in the products of the next epoch
-    def _epoch(self, epoch: int, blocks: Blocks, weight: Array | None) -> Logs:
+    def _epoch(self, epoch: int, blocks: Blocks, sigma: Schedule, rate: Schedule) -> Logs:
         """Run one pass over the data and return its logs."""
-        n, moments, logs = len(blocks), self.moments_, {}
-        h, sigma = NEIGHBORHOODS[self.neighborhood], self._sigma(self.grid_)
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        n, moments, logs, weight = len(blocks), self.moments_, {}, blocks.weight
+        h = NEIGHBORHOODS[self.neighborhood]
+        W = torch.as_tensor(self.weights_ - blocks.center, device=blocks.device)
         if self.mode == "batch":
             logs["sigma"] = sigma(epoch, self._n_epochs(n))
-            W, seen = batch_pass(W, blocks, weight, self.grid_, h, logs["sigma"])
+            W, seen = batch_pass(W, blocks, self.grid_, h, logs["sigma"])
         else:
             visited, first, total = self._order(epoch, n)
             weight = None if weight is None else weight[visited]
-            rate = self._learning_rate()
             logs |= {"sigma": sigma(first, total), "learning_rate": rate(first, total)}
             steps = len(visited) if self.mode == "online" else self._iterations(len(visited))
             values = sigma.values(first, steps, total), rate.values(first, steps, total)
@@ -427,19 +426,20 @@ class SOM(
         self.weights_, self.moments_ = weights, moments
         self.n_epochs_, self.history_, self.seed_ = done, history, facts["seed"]
 
-    def _finish(self, blocks: Blocks, weight: Array | None) -> None:
+    def _finish(self, blocks: Blocks) -> None:
         """Set labels and both errors of the training data."""
         seen = self._search(blocks)
         self.labels_ = processes.joined(seen.units[:, 0])
-        errors = self._errors(seen, weight)
+        errors = self._errors(seen, blocks.weight)
         self.quantization_error_ = errors["quantization_error"]
         self.topographic_error_ = errors["topographic_error"]
 
     def _errors(self, seen: Seen, weight: Array | None) -> Logs:
         """Return both errors of a map, given the best-matching units of a pass over the data."""
-        starts = range(0, len(seen.units), ERROR_BLOCK)
-        apart = [self.grid_.apart(*seen.units[i : i + ERROR_BLOCK].T) for i in starts]
-        separate = np.concatenate(apart) >= self.grid_.reach()
+        separate, reach = np.empty(len(seen.units), dtype=bool), self.grid_.reach()
+        for first in range(0, len(separate), ERROR_BLOCK):
+            part = slice(first, first + ERROR_BLOCK)
+            separate[part] = self.grid_.apart(*seen.units[part].T) >= reach
         return {
             "quantization_error": processes.average(seen.distance, weight),
             "topographic_error": processes.average(separate, weight),
@@ -543,7 +543,12 @@ class SOM(
         return np.asarray(self.cluster_labels_[self.predict(X)])
 
     def _blocks(
-        self, X: Array, center: Array, own: slice = slice(None), searches: int = 1
+        self,
+        X: Array,
+        center: Array,
+        weight: Array | None = None,
+        own: slice = slice(None),
+        searches: int = 1,
     ) -> Blocks:
         """Return the samples, or some of them, centered and on the device, for some searches."""
         # online training is sequential: a GPU does not speed it up
@@ -552,7 +557,8 @@ class SOM(
         missing = self.allow_missing and any(np.isnan(rows).any() for rows in arrays.row_blocks(X))
         center = center.astype(self.weights_.dtype, copy=False)
         n_units = self.grid_.n_units if searches else 0
-        return Blocks(X[own], center, device, missing, n_units, searches)
+        weight = None if weight is None else weight[own]
+        return Blocks(X[own], center, device, missing, n_units, searches, weight)
 
     def _new_blocks(self, X: ArrayLike, searches: int = 1) -> Blocks:
         check_is_fitted(self)
@@ -562,13 +568,13 @@ class SOM(
     def _search(self, blocks: Blocks) -> Seen:
         """Return the two best-matching units of each sample and the distance to the first."""
         codebook = self._codebook(blocks)
-        seen = Seen.of(len(blocks), codebook.W)
+        seen = Seen.of(len(blocks), blocks)
         for block in blocks.split(len(codebook)):
             seen.note(block.where, *best_units(block, codebook))
         return seen
 
     def _codebook(self, blocks: Blocks) -> Codebook:
-        W = torch.from_numpy(self.weights_ - blocks.center).to(blocks.device)
+        W = torch.as_tensor(self.weights_ - blocks.center, device=blocks.device)
         return Codebook(W, blocks.screen)
 
     # ------------------------------------------------------------ parameters and data

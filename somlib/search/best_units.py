@@ -11,7 +11,7 @@ product.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -41,6 +41,10 @@ BLOCK_ROWS = 512
 MOST_PAIRS = 1 / 16
 """Share of all pairs, beyond which a screen is of no use and the product of all is computed."""
 
+MAX_KEPT = 2**20
+"""Numbers in samples, up to which their blocks, and what `Block` derives from them, are kept from
+one pass to the next: some MB, and on few samples each call counts."""
+
 BASIS_SAMPLES = 1000
 """Number of samples from which the directions of a screen are found."""
 
@@ -56,12 +60,13 @@ fails with probability below 1e-7 (Higham & Mary, *A new approach to probabilist
 analysis*, SIAM J. Sci. Comput. 41, 2019, theorem 3.1)."""
 
 
-class Block(NamedTuple):
+@dataclass(eq=False)
+class Block:
     """Some consecutive samples, centered.
 
     `known` is 1 where a value is present and 0 where it is missing (and the value in `x` is then
     0), or None when nothing is missing; `norm` is ‖x‖ of each sample. `factors` are those of a
-    screen, where they are kept.
+    screen, where they are kept; `weight` says how many times each sample counts, or is None.
     """
 
     where: slice
@@ -69,11 +74,24 @@ class Block(NamedTuple):
     known: torch.Tensor | None
     norm: torch.Tensor
     factors: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
 
     @classmethod
     def of(cls, x: torch.Tensor, known: torch.Tensor | None = None) -> "Block":
         """Return samples as one block; what `known` marks as missing must be 0 in `x`."""
         return cls(slice(0, len(x)), x, known, torch.linalg.vector_norm(x, dim=1))
+
+    @cached_property
+    def counted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each sample times its weight, and its weight, shape (n, 1).
+
+        With missing values the weight is (n, d), and 0 where one is missing.
+        """
+        present = self.x.new_ones(len(self.x), 1) if self.known is None else self.known
+        if self.weight is None:
+            return self.x, present
+        times = self.weight[:, None]
+        return self.x * times, present * times
 
 
 @dataclass
@@ -96,6 +114,8 @@ class Blocks:
         Whether to look for NaN.
     n_units, n_passes : int, default=0, 1
         How many searches among how many units are to come: whether a screen pays depends on it.
+    weight : ndarray of shape (n,), optional
+        How many times each sample counts.
 
     Attributes
     ----------
@@ -109,10 +129,12 @@ class Blocks:
     missing: bool = False
     n_units: int = 0
     n_passes: int = 1
+    weight: NDArray[np.floating] | None = None
     screen: Screen | None = field(default=None, init=False)
     _resident: torch.Tensor | None = field(default=None, init=False, repr=False)
     _norm: torch.Tensor | None = field(default=None, init=False, repr=False)
     _factors: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _kept: dict[int, list[Block]] = field(default_factory=dict, init=False, repr=False)
 
     @one_torch_thread
     def __post_init__(self) -> None:
@@ -125,7 +147,7 @@ class Blocks:
             n, d = self.X.shape
             self.screen = screen.chosen(self._some, n, d, self.n_units, passes, self.device)
         if self.screen is not None and self._resident is not None:
-            parts = [self.screen.samples(some.x, some.norm) for some in self.split(self.n_units)]
+            parts = [self.screen.samples(some.x, some.norm) for some in self._split(self.n_units)]
             self._factors = torch.cat(parts)
 
     def __len__(self) -> int:
@@ -142,8 +164,15 @@ class Blocks:
             return self._resident[where]
         return self._load(where)
 
-    def split(self, n_units: int) -> Iterator[Block]:
-        """Yield all samples in blocks sized for `n_units` distances a sample."""
+    def split(self, n_units: int) -> Iterable[Block]:
+        """Return all samples in blocks sized for `n_units` distances a sample."""
+        if self._resident is None or self.X.size > MAX_KEPT:
+            return self._split(n_units)
+        if n_units not in self._kept:
+            self._kept[n_units] = list(self._split(n_units))
+        return self._kept[n_units]
+
+    def _split(self, n_units: int) -> Iterator[Block]:
         elements = BLOCK_ELEMENTS if self.device.type == "cpu" else GPU_BLOCK_ELEMENTS
         size = max(BLOCK_ROWS, elements // max(n_units, self.X.shape[1]))
         for first in range(0, len(self.X), size):
@@ -154,7 +183,8 @@ class Blocks:
                 x = x.nan_to_num(nan=0.0)
             norm = torch.linalg.vector_norm(x, dim=1) if self._norm is None else self._norm[where]
             factors = None if self._factors is None else self._factors[where]
-            yield Block(where, x, known, norm, factors)
+            weight = None if self.weight is None else torch.from_numpy(self.weight[where]).to(x)
+            yield Block(where, x, known, norm, factors, weight)
 
     def _some(self) -> torch.Tensor:
         """Return a random subset of the samples, centered."""
@@ -189,14 +219,13 @@ class Codebook:
         samples. It is dropped once it leaves too many units to be measured.
     """
 
-    @one_torch_thread
     def __init__(self, W: torch.Tensor, screen: Screen | None = None) -> None:
         self.W, self._of_samples = W, screen
         self.screen = screen if screen is None else self._own(screen) or screen
-        self._scratch = W.new_empty(0, len(W))
+        self._scratch: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.W)
+        return self.W.shape[0]
 
     # a search among few pairs needs none of these
 
@@ -239,6 +268,7 @@ class Codebook:
         self.screen = None if self.screen is self._of_samples else self._of_samples
         self.__dict__.pop("factors", None)
 
+    @one_torch_thread
     def _own(self, other: Screen) -> Screen | None:
         """Return a screen of the prototypes' own directions, if these are fewer than another's."""
         if other.U is None or not self.longest < LONGEST:
@@ -259,11 +289,11 @@ class Codebook:
     def scratch(self, n: int, bounds: bool = False) -> torch.Tensor:
         """Return room for n × K numbers, the same on every call: fresh memory costs time."""
         like = self.factors if bounds and self.factors is not None else self.W.T
-        if self._scratch.shape[1] != like.shape[1] or self._scratch.dtype != like.dtype:
-            self._scratch = like.new_empty(0, like.shape[1])
-        if len(self._scratch) < n:
-            self._scratch = like.new_empty(n, like.shape[1])
-        return self._scratch[:n]
+        room = self._scratch
+        fits = room is not None and len(room) >= n and room.shape[1] == like.shape[1]
+        if room is None or not fits or room.dtype != like.dtype:
+            self._scratch = room = like.new_empty(n, like.shape[1])
+        return room[:n]
 
 
 @one_torch_thread
@@ -299,8 +329,8 @@ def best_units(block: Block, codebook: Codebook) -> tuple[torch.Tensor, torch.Te
     [[1, 2], [0, 1]]
     """
     if codebook.screen is None and _are_few(block, codebook):
-        squared, units = _nearest(Table(_all_direct(block, codebook.W)), 2)
-        squared = squared.to(codebook.W.dtype)
+        near, at = _smallest(_all_direct(block, codebook.W), 2)
+        squared, units = torch.from_numpy(near).to(codebook.W.dtype).T, torch.from_numpy(at.T)
     else:
         squared, units = _nearest_by_product(block, codebook)
     if len(codebook) == 1:
@@ -316,7 +346,7 @@ def squared_distances(block: Block, codebook: Codebook) -> torch.Tensor:
     that equals a prototype is at distance 0.
     """
     if _are_few(block, codebook):
-        return _all_direct(block, codebook.W).to(codebook.W.dtype)
+        return torch.from_numpy(_all_direct(block, codebook.W)).to(codebook.W.dtype)
     slack = codebook.slack(block.norm)
     squared = _relative(block, codebook) + block.norm.square()[:, None]
     rows, units = (squared <= 32 * slack[:, None]).nonzero(as_tuple=True)
@@ -544,22 +574,31 @@ def _suppress_sparse_warning() -> None:
 def _nearest(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smallest entries of each row in order, and the units they are of."""
     relative = table.relative
-    places = min(places, relative.shape[1])
     if _on_gpu(relative):
-        return _nearest_on_gpu(table, places)
-    # NumPy's argmin by vector instructions, a few times, is faster than selecting all at once
-    n, n_units = relative.shape
-    values, flat = relative.numpy(), relative.view(-1).numpy()
-    row = n_units * np.arange(n)
+        return _nearest_on_gpu(table, min(places, relative.shape[1]))
+    near, at = (torch.from_numpy(rows.T) for rows in _smallest(relative.numpy(), places))
+    return near, table.named(at)
+
+
+def _smallest(
+    values: NDArray[np.floating], places: int
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Return the smallest entries of each row in order, shape (places, n), and their columns.
+
+    NumPy's argmin by vector instructions, a few times, is faster than selecting all at once.
+    """
+    n, n_columns = values.shape
+    places = min(places, n_columns)
+    flat, row = values.reshape(-1), n_columns * np.arange(n)
     at = np.empty((places, n), np.int64)
-    near_ = np.empty((places, n), values.dtype)
+    near = np.empty((places, n), values.dtype)
     for place in range(places):
         at[place] = row + values.argmin(1)
-        near_[place] = flat[at[place]]
+        near[place] = flat[at[place]]
         flat[at[place]] = np.inf
     for place in reversed(range(places)):  # where all is inf, places are the same
-        flat[at[place]] = near_[place]
-    return torch.from_numpy(near_).T, table.named(torch.from_numpy(at - row).T)
+        flat[at[place]] = near[place]
+    return near, at - row
 
 
 def _nearest_on_gpu(table: Table, places: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -595,13 +634,13 @@ def _measured(
 
 def _are_few(block: Block, codebook: Codebook) -> bool:
     """Return whether measuring all pairs term by term is faster than a matrix product."""
-    few = len(block.x) * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
+    few = block.x.shape[0] * codebook.W.numel() <= MAX_DIRECT_DIFFERENCES
     return few and block.known is None and not _on_gpu(block.x)
 
 
-def _all_direct(block: Block, W: torch.Tensor) -> torch.Tensor:
+def _all_direct(block: Block, W: torch.Tensor) -> NDArray[np.float64]:
     """Return Σ (x − w)² of all pairs, shape (n, K), term by term, in float64."""
-    return torch.from_numpy(cdist(block.x.numpy(), W.numpy(), "sqeuclidean"))
+    return np.asarray(cdist(block.x.numpy(), W.numpy(), "sqeuclidean"))
 
 
 def _direct(block: Block, W: torch.Tensor, rows: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
@@ -631,4 +670,4 @@ def _precise(device: torch.device) -> torch.dtype:
 
 def _on_gpu(x: torch.Tensor) -> bool:
     """Return whether what is fast with NumPy has to be done otherwise."""
-    return x.device.type != "cpu"
+    return not x.is_cpu

@@ -389,8 +389,9 @@ class Grid:
         True
         """
         if self.n_units <= _PAIRED_UNITS:
-            squared = _squared_table(self, values.dtype, values.device)
-            return torch.matmul(torch.exp(squared / (-2 * sigma**2)), values)
+            squared, which = _squared_table(self, values.dtype, values.device)
+            h = torch.exp(squared / (-2 * sigma**2)).index_select(0, which)
+            return torch.matmul(h.view(self.n_units, self.n_units), values)
         apart = _squared_apart(self, values.dtype, values.device)
         between_rows, between_cols = (torch.exp(squared / (-2 * sigma**2)) for squared in apart)
         sheet, step = values.reshape(self.rows, self.cols, -1), len(between_cols)
@@ -410,9 +411,14 @@ def _table(grid: Grid) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=16)
-def _squared_table(grid: Grid, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the squared distances between all units of a small grid, shape (K, K)."""
-    return torch.as_tensor(_table(grid) ** 2, dtype=dtype, device=device)
+def _squared_table(grid: Grid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the different squared distances on a small grid, and which one each pair has, (K²,).
+
+    They are few, and their exponentials cost more than to look them up.
+    """
+    different, which = np.unique(_table(grid).ravel() ** 2, return_inverse=True)
+    squared = torch.as_tensor(different, dtype=dtype, device=device)
+    return squared, torch.as_tensor(which, device=device)
 
 
 @lru_cache(maxsize=16)

@@ -147,7 +147,9 @@ def total(*tensors: Tensor) -> tuple[Tensor, ...]:
 def average(values: NDArray[Any], weights: NDArray[Any] | None) -> float:
     """Return `np.average` over the samples of all processes."""
     if size() == 1:
-        return float(values.mean() if weights is None else np.average(values, weights=weights))
+        if weights is None:
+            return float(values.sum() / len(values))
+        return float(np.average(values, weights=weights))
     times = np.ones(len(values)) if weights is None else weights.astype(float)
     (both,) = total(torch.tensor([values @ times, times.sum()], dtype=torch.float64))
     return float(both[0] / both[1])

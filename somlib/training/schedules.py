@@ -1,6 +1,7 @@
 """Schedules: the decay of a quantity from start to end over n steps (σ, α, T, β, ...)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from somlib import checks
 
 Decay = Literal["exponential", "linear", "constant"]
+
+MAX_KEPT_STEPS = 1000
+"""Number of steps up to which all values are computed at the first call, and kept."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,15 @@ class Schedule:
 
         The exponential form is start · (end/start)^(i/(n−1)); a single step has the value `start`.
         """
-        return self.values(i, 1, n)[0]
+        if n > MAX_KEPT_STEPS:
+            return self.values(i, 1, n)[0]
+        if n not in self._kept:
+            self._kept[n] = self.values(0, n, n)
+        return self._kept[n][min(i, n - 1)]
+
+    @cached_property
+    def _kept(self) -> dict[int, list[float]]:
+        return {}
 
     def values(self, first: int, count: int, n: int) -> list[float]:
         """Return the values of `count` consecutive steps from `first`; vectorized `__call__`.
@@ -81,8 +93,8 @@ class Schedule:
         else:
             values = self.start + (self.end - self.start) * t
         values[t >= 1] = self.end  # exactly
-        values[t <= 0] = self.start
-        return [float(value) for value in values]
+        floats: list[float] = values.tolist()
+        return floats
 
 
 def schedule(name: str, pair: Any, decay: Decay = "exponential") -> Schedule:
