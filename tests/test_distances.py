@@ -197,6 +197,27 @@ def test_a_streamed_file_is_never_held_as_a_whole(tmp_path):
     assert Blocks(X, np.zeros(3, np.float32), CPU)._resident is None
 
 
+def test_only_blocks_of_few_samples_in_memory_are_kept_for_another_pass(tmp_path, monkeypatch):
+    X = np.ones((10, 3), np.float32)
+    streamed = np.memmap(tmp_path / "x", X.dtype, "w+", shape=X.shape)
+    for data, most, kept in ((X, 30, True), (X, 29, False), (streamed, 30, False)):
+        monkeypatch.setattr(distances, "MAX_KEPT", most)
+        blocks = Blocks(data, np.zeros(3, np.float32), CPU)
+        assert [a is b for a, b in zip(blocks.split(4), blocks.split(4), strict=True)] == [kept]
+
+
+@pytest.mark.parametrize("weight", [None, np.array([2.0, 0.0, 0.5])])
+@pytest.mark.parametrize("missing", [False, True])
+def test_samples_are_counted_by_their_weights(missing, weight):
+    X = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 6.0]])
+    X = X if missing else np.nan_to_num(X)
+    (block,) = Blocks(X, np.zeros(2), CPU, missing, weight=weight).split(1)
+    times = np.ones((3, 1)) if weight is None else weight[:, None]
+    summed, counts = (part.numpy() for part in block.counted)
+    np.testing.assert_array_equal(summed, np.nan_to_num(X) * times)
+    np.testing.assert_array_equal(counts, ~np.isnan(X) * times if missing else times)
+
+
 def test_the_search_leaves_its_input_as_it_was(way):
     x, W = torch.rand(50, 6), torch.rand(9, 6)
     block = Block.of(x.clone())

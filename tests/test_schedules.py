@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from somlib.training import schedules
 from somlib.training.schedules import Decay, Schedule
 
 positive = st.floats(1e-3, 1e3)
@@ -23,6 +24,15 @@ def test_exponential_is_the_formula_of_the_papers():
     # DESOM, algorithm 1: T = T_max (T_min / T_max)^(i / (n - 1)) with 10 down to 0.1
     for i in range(11):
         assert Schedule(10, 0.1)(i, 11) == pytest.approx(10 * (0.1 / 10) ** (i / 10), rel=1e-12)
+
+
+@pytest.mark.parametrize("decay", ["exponential", "linear"])
+@pytest.mark.parametrize("most", [0, 7])
+def test_values_that_are_kept_are_those_that_are_computed(monkeypatch, decay, most):
+    monkeypatch.setattr(schedules, "MAX_KEPT_STEPS", most)
+    sigma = Schedule(8.0, 0.5, decay)
+    assert [sigma(i, 7) for i in range(10)] == sigma.values(0, 10, 7)
+    assert [sigma(i, 3) for i in range(3)] == sigma.values(0, 3, 3)  # after another number of steps
 
 
 def test_a_single_step_has_the_start_value():
