@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from somlib import arrays, checks
 from somlib.evaluation.arguments import in_range
-from somlib.evaluation.metrics.distances import Points, row_blocks
+from somlib.evaluation.metrics.distances import Points, places, row_blocks
 from somlib.spaces import Euclidean, Measured, Searched
 
 
@@ -197,30 +197,16 @@ def neighbor_numbers(n_neighbors: int | Sequence[int], n: int) -> NDArray[np.int
 def neighbor_places(near: Points, far: Points, k: int) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield the places of the k nearest neighbors in `near`, in both spaces, in blocks of rows.
 
-    A block has four tensors with a row for each point and a column for each of its candidates, all
-    points that may be among its k nearest: the number of points nearer than the candidate and of
-    those as near (itself included), in `near` and then in `far`.
+    A block has four tensors with an entry for each pair of a point and a candidate, which is any
+    that may be among its k nearest: the number of points nearer than the candidate and of those as
+    near (itself included), in `near` and then in `far`.
     """
-    n = len(near)
-    for rows in row_blocks(n, n):
-        squared = near.squared(rows)
-        kth = squared.topk(k, largest=False).values[:, -1:]
-        # more than k samples share the first k places when the k-th is tied
-        widest = int((squared <= kth + near.slack(rows, kth)).sum(1).max())
-        nearest, j = squared.topk(widest, largest=False)
-        nearer, tied = _places(nearest, nearest, near.slack(rows, nearest))
-        squared = far.squared(rows)
-        distance = squared.gather(1, j)
-        squared.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort
-        yield nearer, tied, *_places(squared, distance, far.slack(rows, distance))
-
-
-def _places(
-    ordered: torch.Tensor, value: torch.Tensor, slack: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how many of a row's `ordered` entries lie below each value, and how many tie it."""
-    below = torch.searchsorted(ordered, value - slack).double()
-    return below, torch.searchsorted(ordered, value + slack, right=True) - below
+    for rows in row_blocks(len(near), len(near)):
+        squared, candidates = near.nearest(rows, k)
+        found = squared < torch.inf
+        nearer, tied = places(squared, squared, near.slack(rows, squared))
+        rank, e = far.places(rows, candidates, found)
+        yield tuple(number[found].double() for number in (nearer, tied, rank, e))
 
 
 def _triangle(m: torch.Tensor) -> torch.Tensor:
