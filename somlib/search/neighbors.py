@@ -33,10 +33,10 @@ from somlib.search.best_units import BLOCK_ELEMENTS, LONGEST, Block, Codebook, T
 from somlib.search.products import one_torch_thread, product
 from somlib.search.screen import Screen, directions
 
-POINTS, FEATURES = 2000, 128
+POINTS, FEATURES = 4000, 256
 """Points and features, from which on the search below pays ..."""
 
-WANTED = 1 / 100
+WANTED = 1 / 200
 """... and the share of points that are wanted of each search, up to which it does."""
 
 MOST_FEATURES = 80_000
@@ -202,7 +202,7 @@ class Neighbors:
         """Return `_rough` in ascending order, with the indices in the last bits of the integers."""
         rough, off = self._rough(block, own)
         # a float32 leaves those bits of a float64 empty
-        ordered = self._codebook.scratch(len(rough)).copy_(rough)
+        ordered = rough.double()
         index = ordered.view(torch.int64)
         index |= torch.arange(len(self._codebook))
         ordered.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort
