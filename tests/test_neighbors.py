@@ -184,17 +184,18 @@ def test_too_many_pairs_in_doubt_end_the_search(monkeypatch):
     monkeypatch.setattr(
         Neighbors, "_rough", lambda self, *args: tried.append(0) or rough(self, *args)
     )
-    own = slice(0, 80)
+    own, wanted = slice(0, 80), torch.ones(80, 1, dtype=torch.bool)
     search = Neighbors(at, 1e-12)
-    relative, points = search.nearest(at, 1, own)  # by the screen, or by products
+    relative, points = search.nearest(at, 1, own)  # by the screen
+    points = points[:, :1]
     assert (relative[:, 0] < torch.inf).all()
-    assert search.places(at, own, points, relative < torch.inf) is not None
-    before = len(tried)
+    assert search.places(at, own, points, wanted) is not None
+    assert len(tried) == 1
     monkeypatch.setattr(neighbors, "MOST_PAIRS", 0)
     for _ in range(2):
-        assert search.places(at, own, points, relative < torch.inf) is None
+        assert search.places(at, own, points, wanted) is None
         assert search.nearest(at, 1, own) is None
-    assert len(tried) == before + 1
+    assert len(tried) == 2
 
 
 def test_what_would_overflow_in_float32_is_not_searched():

@@ -174,9 +174,9 @@ class Neighbors:
             basis = directions(codebook.W[torch.from_numpy(some)], min(d // SHARE, MOST_DIRECTIONS))
             codebook.screen = Screen(basis, rounded=False)
         least = codebook.scratch(len(block.x))
-        codebook.screen.bounds(
-            codebook.screen.samples(block.x, block.norm), codebook.factors, least
-        )
+        factors = codebook.factors
+        assert factors is not None
+        codebook.screen.bounds(codebook.screen.samples(block.x, block.norm), factors, least)
         _exclude(least, own)
         low = torch.from_numpy(np.argpartition(least.numpy(), k - 1, axis=1)[:, :k].copy())
         row = torch.arange(len(low)).repeat_interleave(k)
@@ -218,14 +218,14 @@ class Neighbors:
 
 
 def nearest_of_many(
-    points: NDArray[np.float64], x: NDArray[np.float64], k: int
+    points: NDArray[np.floating], x: NDArray[np.floating], k: int
 ) -> NDArray[np.intp] | None:
     """Return the k nearest points of each sample, nearest first, or None if this does not pay.
 
     Parameters
     ----------
     points : ndarray of shape (n, d)
-        Centered.
+        In float64 and centered.
     x : ndarray of shape (b, d)
         Samples, centered alike.
     k : int

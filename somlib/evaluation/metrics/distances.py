@@ -75,7 +75,8 @@ class Points:
 
     def _search(self, wanted: float) -> Neighbors | None:
         """Return a faster search for so many points of each row, if there is one."""
-        if self.space or not Neighbors.pay(*self.at.shape, wanted):
+        n, d = self.at.shape
+        if self.space or not Neighbors.pay(n, d, wanted):
             return None
         if self._neighbors is None:
             self._neighbors = Neighbors(self.at, TIE_TOLERANCE)

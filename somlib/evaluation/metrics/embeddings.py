@@ -63,9 +63,11 @@ def trustworthiness(
     that tied are as likely. A sort that keeps the order of the samples breaks the ties of both
     spaces alike, and so gives a higher value.
 
-    Distances are computed in float64 and in blocks of rows, and sorted within a row only.
-    Scikit-learn's `manifold.trustworthiness` agrees where there are no ties, and breaks them by
-    the order of its sort.
+    Distances are computed in blocks of rows, and sorted within a row only. Of large data most are
+    computed in float32, with a bound of the error, and those that it leaves in doubt in float64
+    (`somlib.search.neighbors`); the value is that of float64 throughout. Scikit-learn's
+    `manifold.trustworthiness` agrees where there are no ties, and breaks them by the order of its
+    sort.
 
     Examples
     --------
