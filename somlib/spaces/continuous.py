@@ -13,7 +13,6 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from somlib import arrays, checks
-from somlib.search.neighbors import nearest_of_many
 from somlib.spaces.space import (
     DISTANCE_SLACK,
     Array,
@@ -240,11 +239,8 @@ class Continuous(ABC):
         # nearest among embeddings is nearest: on the sphere a chord grows with its arc
         Z, queries = self.embed(Z), self.embed(queries)
         center = Z.mean(0)  # which brute force, taken in high dimensions, does not subtract
-        Z, queries = Z - center, queries - center
-        if (found := nearest_of_many(Z, queries, k)) is not None:
-            return found
-        tree = NearestNeighbors(n_neighbors=k).fit(Z)
-        return np.asarray(tree.kneighbors(queries, return_distance=False))
+        tree = NearestNeighbors(n_neighbors=k).fit(Z - center)
+        return np.asarray(tree.kneighbors(queries - center, return_distance=False))
 
     def _check_points(self, *points: Any) -> None:
         """Refuse what cannot be points of this space."""

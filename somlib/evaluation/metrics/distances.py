@@ -51,7 +51,8 @@ class Points:
     def nearest(self, rows: slice, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the squared distances of the k nearest of each row, and which they are.
 
-        They are in ascending order, with all that are as near as the k-th; other rows end in inf.
+        They come in ascending order, with all that are as near as the k-th and perhaps some that
+        are farther; rows with fewer points end in inf.
         """
         if (search := self._search(k)) and (found := search.nearest(self.at[rows], k, rows)):
             return (found[0] + self.norm[rows]).clamp(min=0), found[1]
@@ -63,11 +64,13 @@ class Points:
     def places(
         self, rows: slice, points: torch.Tensor, wanted: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return how many of all are nearer to each row than given points, and how many tie."""
-        if search := self._search(int(wanted.sum()) / len(wanted)):
-            found = search.places(self.at[rows], rows, points, wanted)
-            if found:
-                return found
+        """Return how many of all are nearer to each row than given points, and how many tie.
+
+        What is returned for points that are not `wanted` has no meaning.
+        """
+        search = self._search(int(wanted.sum()) / len(wanted))
+        if search and (found := search.places(self.at[rows], rows, points, wanted)):
+            return found
         squared = self.squared(rows)
         distance = squared.gather(1, points)
         squared.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort

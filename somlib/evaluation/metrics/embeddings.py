@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from somlib import arrays, checks
 from somlib.evaluation.arguments import in_range
 from somlib.evaluation.metrics.distances import Points, places, row_blocks
+from somlib.search.neighbors import nearest_of_many
 from somlib.spaces import Euclidean, Measured, Searched
 
 
@@ -153,9 +154,13 @@ def knn_accuracy(
             f"n_neighbors={n_neighbors!r} must be a whole number from 1 to the {len(Z)} samples "
             "that vote"
         )
+    near = None
     if space is None:
         (Z, Z_new), _ = in_range(Z, Z_new)
-    near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
+        center = Z.mean(0, dtype=np.float64)
+        near = nearest_of_many(Z - center, Z_new - center, n_neighbors)
+    if near is None:
+        near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
     counts = np.zeros((len(Z_new), len(names)), np.intp)
     np.add.at(counts, (np.arange(len(Z_new))[:, None], votes[near]), 1)
     return float((names[counts.argmax(1)] == names_new[codes_new]).mean())
