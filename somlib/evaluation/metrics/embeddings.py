@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from somlib import arrays, checks
 from somlib.evaluation.arguments import in_range
-from somlib.evaluation.metrics.distances import Points, row_blocks
+from somlib.evaluation.metrics.distances import Points, places, row_blocks
+from somlib.search.neighbors import nearest_of_many
 from somlib.spaces import Euclidean, Measured, Searched
 
 
@@ -63,9 +64,11 @@ def trustworthiness(
     that tied are as likely. A sort that keeps the order of the samples breaks the ties of both
     spaces alike, and so gives a higher value.
 
-    Distances are computed in float64 and in blocks of rows, and sorted within a row only.
-    Scikit-learn's `manifold.trustworthiness` agrees where there are no ties, and breaks them by
-    the order of its sort.
+    Distances are computed in blocks of rows, and sorted within a row only. Of large data most are
+    computed in float32, with a bound of the error, and those that it leaves in doubt in float64
+    (`somlib.search.neighbors`); the value is that of float64 throughout. Scikit-learn's
+    `manifold.trustworthiness` agrees where there are no ties, and breaks them by the order of its
+    sort.
 
     Examples
     --------
@@ -151,9 +154,13 @@ def knn_accuracy(
             f"n_neighbors={n_neighbors!r} must be a whole number from 1 to the {len(Z)} samples "
             "that vote"
         )
+    near = None
     if space is None:
         (Z, Z_new), _ = in_range(Z, Z_new)
-    near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
+        center = Z.mean(0, dtype=np.float64)
+        near = nearest_of_many(Z - center, Z_new - center, n_neighbors)
+    if near is None:
+        near = (space or Euclidean(Z.shape[1])).nearest(Z, Z_new, n_neighbors)
     counts = np.zeros((len(Z_new), len(names)), np.intp)
     np.add.at(counts, (np.arange(len(Z_new))[:, None], votes[near]), 1)
     return float((names[counts.argmax(1)] == names_new[codes_new]).mean())
@@ -197,30 +204,16 @@ def neighbor_numbers(n_neighbors: int | Sequence[int], n: int) -> NDArray[np.int
 def neighbor_places(near: Points, far: Points, k: int) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield the places of the k nearest neighbors in `near`, in both spaces, in blocks of rows.
 
-    A block has four tensors with a row for each point and a column for each of its candidates, all
-    points that may be among its k nearest: the number of points nearer than the candidate and of
-    those as near (itself included), in `near` and then in `far`.
+    A block has four tensors with an entry for each pair of a point and a candidate, which is any
+    that may be among its k nearest: the number of points nearer than the candidate and of those as
+    near (itself included), in `near` and then in `far`.
     """
-    n = len(near)
-    for rows in row_blocks(n, n):
-        squared = near.squared(rows)
-        kth = squared.topk(k, largest=False).values[:, -1:]
-        # more than k samples share the first k places when the k-th is tied
-        widest = int((squared <= kth + near.slack(rows, kth)).sum(1).max())
-        nearest, j = squared.topk(widest, largest=False)
-        nearer, tied = _places(nearest, nearest, near.slack(rows, nearest))
-        squared = far.squared(rows)
-        distance = squared.gather(1, j)
-        squared.numpy().sort(axis=1)  # bare values, by vector instructions: 8 × torch's sort
-        yield nearer, tied, *_places(squared, distance, far.slack(rows, distance))
-
-
-def _places(
-    ordered: torch.Tensor, value: torch.Tensor, slack: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how many of a row's `ordered` entries lie below each value, and how many tie it."""
-    below = torch.searchsorted(ordered, value - slack).double()
-    return below, torch.searchsorted(ordered, value + slack, right=True) - below
+    for rows in row_blocks(len(near), len(near)):
+        squared, candidates = near.nearest(rows, k)
+        found = squared < torch.inf
+        nearer, tied = places(squared, squared, near.slack(rows, squared))
+        rank, e = far.places(rows, candidates, found)
+        yield tuple(number[found].double() for number in (nearer, tied, rank, e))
 
 
 def _triangle(m: torch.Tensor) -> torch.Tensor:
