@@ -232,7 +232,7 @@ def topographic_product(weights: ArrayLike, grid: Grid) -> float:
     weights = codebook(weights, grid)
     K = len(weights)
     data, lattice = Points(weights), Points(grid.coords, grid)
-    total = 0.0
+    totals = torch.empty(K, dtype=torch.float64)  # added up at the end, whatever the blocks
     for rows in row_blocks(K, K):
         V, A = data.squared(rows), lattice.squared(rows)
         # the unit itself comes last
@@ -248,8 +248,8 @@ def topographic_product(weights: ArrayLike, grid: Grid) -> float:
         log_q2 = a.log() - _mean_of_ties(v, data.slack(rows, v), A.gather(1, by_v).log())
         # half of each, for V and A are squares
         log_p3 = ((log_q1 + log_q2) / 2).cumsum(1) / (2 * torch.arange(1, K))
-        total += float(log_p3.sum())
-    return total / max(1, K * (K - 1))
+        totals[rows] = log_p3.sum(1)
+    return float(totals.sum()) / max(1, K * (K - 1))
 
 
 def _mean_of_ties(ordered: Tensor, slack: Tensor, values: Tensor) -> Tensor:
