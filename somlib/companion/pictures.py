@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+DPI = 150.0
+"""Resolution of a PNG that is not too large."""
+
 _boxes: WeakKeyDictionary[Figure, Bbox] = WeakKeyDictionary()
 """What `laid_out` yields, by figure."""
 
@@ -41,9 +44,7 @@ def laid_out(fig: Figure) -> Iterator[Bbox]:
     """
     engine = fig.get_layout_engine()
     if fig.stale or fig not in _boxes:
-        if engine is not None and fig.axes:
-            engine.execute(fig)
-        _boxes[fig] = fig.get_tightbbox()
+        _boxes[fig] = _laid_out_at(fig, DPI)
     try:
         with matplotlib.rc_context(_NO_LAYOUT):  # this is what None means, in each drawing too
             fig.set_layout_engine(None)
@@ -52,6 +53,23 @@ def laid_out(fig: Figure) -> Iterator[Bbox]:
         if engine is not None:
             fig.set_layout_engine(engine)
         fig.stale = False  # a picture changes resolution and axes, and restores them
+
+
+def _laid_out_at(fig: Figure, dpi: float) -> Bbox:
+    """Lay a figure out at a resolution, and return the part that it covers at that of SVG, too.
+
+    Letters are fitted to the pixels, so that a text is wider at one resolution than at another.
+    """
+    engine, before, boxes = fig.get_layout_engine(), fig.dpi, []
+    try:
+        for resolution in (dpi, 72.0):
+            fig.dpi = resolution
+            if engine is not None and fig.axes and resolution == dpi:
+                engine.execute(fig)
+            boxes.append(fig.get_tightbbox())
+    finally:
+        fig.dpi = before
+    return Bbox.union(boxes)
 
 
 _NO_LAYOUT = {"figure.autolayout": False, "figure.constrained_layout.use": False}
@@ -86,7 +104,7 @@ def png(fig: Figure, box: Bbox, limit: int) -> bytes:
     ValueError
         When it is larger even at the lowest readable resolution.
     """
-    dpi = 150.0
+    dpi = DPI
     while True:
         file = io.BytesIO()
         fig.savefig(file, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": None})
