@@ -42,8 +42,10 @@ def drawn(fig, **options):
 
 def test_a_picture_is_the_one_that_matplotlib_saves():
     expected = io.BytesIO()
-    labeled().savefig(expected, format="png", bbox_inches="tight")
-    assert drawn(labeled()) == expected.getvalue()
+    labeled().savefig(expected, format="png", bbox_inches="tight", dpi=pictures.DPI)
+    fig = labeled()
+    drawn(fig, dpi=40)  # as in a notebook, which shows a figure before it is saved
+    assert drawn(fig, dpi=pictures.DPI) == expected.getvalue()
 
 
 @pytest.mark.parametrize("constrained", [True, False])

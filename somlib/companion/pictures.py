@@ -44,7 +44,7 @@ def laid_out(fig: Figure) -> Iterator[Bbox]:
     """
     engine = fig.get_layout_engine()
     if fig.stale or fig not in _boxes:
-        _boxes[fig] = _laid_out_at(fig, DPI)
+        _boxes[fig] = _reach(fig)
     try:
         with matplotlib.rc_context(_NO_LAYOUT):  # this is what None means, in each drawing too
             fig.set_layout_engine(None)
@@ -55,21 +55,19 @@ def laid_out(fig: Figure) -> Iterator[Bbox]:
         fig.stale = False  # a picture changes resolution and axes, and restores them
 
 
-def _laid_out_at(fig: Figure, dpi: float) -> Bbox:
-    """Lay a figure out at a resolution, and return the part that it covers at that of SVG, too.
+def _reach(fig: Figure) -> Bbox:
+    """Lay a figure out at the resolution of a PNG, and return the part that it covers.
 
-    Letters are fitted to the pixels, so that a text is wider at one resolution than at another.
+    At others a text is narrower or wider, because its letters are fitted to the pixels.
     """
-    engine, before, boxes = fig.get_layout_engine(), fig.dpi, []
+    engine, before = fig.get_layout_engine(), fig.dpi
+    fig.dpi = DPI
     try:
-        for resolution in (dpi, 72.0):
-            fig.dpi = resolution
-            if engine is not None and fig.axes and resolution == dpi:
-                engine.execute(fig)
-            boxes.append(fig.get_tightbbox())
+        if engine is not None and fig.axes:
+            engine.execute(fig)
+        return fig.get_tightbbox()
     finally:
         fig.dpi = before
-    return Bbox.union(boxes)
 
 
 _NO_LAYOUT = {"figure.autolayout": False, "figure.constrained_layout.use": False}
